@@ -1,0 +1,285 @@
+"""The LightningModule every method derives from: counting, teachers, optimizers, exactness."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.generator import Generator
+from kdlight.ema import EMA
+from kdlight.errors import InputError
+from kdlight.noise import NoiseStream, mix
+from kdlight.optim import Optimization
+from kdlight.spec import spec_of
+
+Batch = dict[str, Any]
+
+
+class DistillationModule(L.LightningModule):
+    """What all methods share, and nothing of any one of them.
+
+    A method defines :meth:`step`, the algorithm of its paper, and calls :meth:`optimize` in it;
+    :meth:`stage` if its schedules restart; :meth:`generators` to say what training ends in.
+    All schedules run on :attr:`iteration`, the number of training batches.
+
+    Args:
+        iterations: Length of the run in training batches.
+        optimizers: Settings of each trained part, by the part's attribute name.
+        accumulate: Batches whose gradients are summed into one update.
+        seed: Seed of the step noise.
+        max_non_finite: Updates in a row that may be skipped because the gradient is not finite.
+    """
+
+    def __init__(
+        self,
+        iterations: int,
+        optimizers: Mapping[str, Optimization],
+        accumulate: int = 1,
+        seed: int = 0,
+        max_non_finite: int = 10,
+    ) -> None:
+        super().__init__()
+        if iterations < 1 or accumulate < 1:
+            raise InputError(
+                f"iterations: expected iterations >= 1 and accumulate >= 1, "
+                f"found {iterations} and {accumulate}."
+            )
+        self.automatic_optimization = False
+        self.iterations = iterations
+        self.iteration = 0
+        self.non_finite_in_a_row = 0
+        self.non_finite_total = 0
+        self.noise = NoiseStream(seed)
+        self._optimization = dict(optimizers)
+        self._accumulate = accumulate
+        self._seed = seed
+        self._max_non_finite = max_non_finite
+        self._frozen: dict[str, str] = {}
+        self._averages: dict[str, EMA[Any]] = {}
+        self._stepped = True
+        self._pending_gradients: dict[str, Tensor] = {}
+        self.register_state_dict_post_hook(_drop_frozen)
+        self.register_load_state_dict_post_hook(_forgive_frozen)
+
+    # What a method defines ------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> None:
+        """One iteration of the method: compute losses and :meth:`optimize` parts."""
+        raise NotImplementedError
+
+    def stage(self) -> tuple[int, int]:
+        """Position in the current stage and its length, in iterations, for the schedules."""
+        return self.iteration, self.iterations
+
+    def describe_stage(self) -> str:
+        """A few words for the progress bar."""
+        return "training"
+
+    def after_iteration(self) -> None:
+        """Called with :attr:`iteration` already counted; stages change here."""
+
+    def generators(self) -> dict[str, tuple[str, Generator]]:
+        """What training ends in.
+
+        Returns:
+            For the state-dict prefix of a denoiser: a name ("student") and its generator.
+        """
+        return {}
+
+    def teacher_generator(self) -> Generator | None:
+        """The teacher as it samples at full quality, to compare with; None if there is none."""
+        return None
+
+    # Parts ----------------------------------------------------------------------------------
+
+    def freeze(self, name: str, module: nn.Module) -> None:
+        """Register ``module`` as a teacher: no gradient, evaluation mode, not in checkpoints."""
+        module.requires_grad_(False).eval()
+        self.add_module(name, module)
+        self._frozen[name] = digest(module)
+
+    def average(self, name: str, average: EMA[Any]) -> None:
+        """Update ``average`` after every update of the part ``name``."""
+        self._averages[name] = average
+
+    def train(self, mode: bool = True) -> "DistillationModule":
+        super().train(mode)
+        for name in self._frozen:
+            self.get_submodule(name).eval()
+        return self
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            settings.build(self.get_submodule(name).parameters())
+            for name, settings in self._optimization.items()
+        ]
+
+    def _optimizer(self, name: str) -> Any:
+        found = self.optimizers()
+        index = list(self._optimization).index(name)
+        return found[index] if isinstance(found, list) else found
+
+    # The iteration --------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Seed, run :meth:`step`, count. Not for methods to override."""
+        self.noise.start(self.iteration, self.device, self.global_rank, self.trainer.world_size)
+        # Dropout and anything else that draws from the global generators.
+        torch.manual_seed(mix(self._seed, self.iteration, self.global_rank))
+        self.step(batch)
+        self.iteration += 1
+        self.after_iteration()
+        if self.iteration >= self.iterations:
+            self.trainer.should_stop = True
+
+    def optimize(self, name: str, loss: Tensor) -> None:
+        """Backward, and every ``accumulate`` batches one update of the part ``name``.
+
+        The learning rate follows the part's settings over the stage; the gradient is clipped;
+        an update with a non-finite gradient is skipped and counted; the part's average moves.
+        Only the first part's updates advance Lightning's ``global_step``.
+
+        Args:
+            name: A key of ``optimizers``.
+            loss: Scalar; its mean over the local batch.
+
+        Raises:
+            RuntimeError: Too many updates in a row had a non-finite gradient.
+        """
+        optimizer = self._optimizer(name)
+        position, length = self.stage()
+        self.manual_backward(loss / self._accumulate if self._accumulate > 1 else loss)
+        # Counted within the stage, so that no gradient crosses from one stage to the next.
+        if (position + 1) % self._accumulate and position + 1 < length:
+            return
+        lr = self._optimization[name].lr_at(position, length)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        if name == next(iter(self._optimization)):
+            optimizer.step()
+        else:
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        optimizer.zero_grad(set_to_none=True)
+        if self._stepped and name in self._averages:
+            self._averages[name].update(self.get_submodule(name))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip and guard here: gradients are synchronised and, in fp16, unscaled only now."""
+        name = self._name_of(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self._stepped = bool(torch.isfinite(norm))
+        if not self._stepped:
+            # Without a gradient the optimizer leaves a parameter and its state untouched.
+            for parameter in parameters:
+                parameter.grad = None
+            self.non_finite_total += 1
+            self.non_finite_in_a_row += 1
+            if self.non_finite_in_a_row >= self._max_non_finite:
+                raise RuntimeError(
+                    f"{name}: {self.non_finite_in_a_row} updates in a row had a gradient that is "
+                    f"not finite (iteration {self.iteration}); lower the learning rate or set clip."
+                )
+            return
+        self.non_finite_in_a_row = 0
+        clip = self._optimization[name].clip
+        if clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+
+    def _name_of(self, optimizer: torch.optim.Optimizer) -> str:
+        known = self.optimizers(use_pl_optimizer=False)
+        listed = known if isinstance(known, list) else [known]
+        index = next(i for i, candidate in enumerate(listed) if candidate is optimizer)
+        return list(self._optimization)[index]
+
+    def forget_optimizer(self, name: str) -> None:
+        """Start the part's optimizer afresh, as a new stage does."""
+        self._optimizer(name).optimizer.state.clear()
+
+    def report(self, values: Mapping[str, Tensor | float]) -> None:
+        """Log training values as ``train/<key>``, on the batches the loggers will record."""
+        if (self.iteration + 1) % self.trainer.log_every_n_steps == 0:
+            logged = {f"train/{name}": value for name, value in values.items()}
+            logged["iteration"] = float(self.iteration + 1)
+            logged["train/non_finite"] = float(self.non_finite_total)
+            self.log_dict(logged, sync_dist=self.trainer.world_size > 1)
+
+    # Checkpoints ----------------------------------------------------------------------------
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {
+            "iteration": self.iteration,
+            "non_finite_in_a_row": self.non_finite_in_a_row,
+            "non_finite_total": self.non_finite_total,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.iteration = int(state["iteration"])
+        self.non_finite_in_a_row = int(state["non_finite_in_a_row"])
+        self.non_finite_total = int(state["non_finite_total"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["teachers"] = dict(self._frozen)
+        checkpoint["generators"] = [
+            {"name": name, "prefix": prefix, "spec": spec_of(generator)}
+            for prefix, (name, generator) in self.generators().items()
+        ]
+
+        if self._accumulate > 1:
+            checkpoint["gradients"] = {
+                name: parameter.grad
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._pending_gradients = checkpoint.get("gradients", {})
+        for name, expected in checkpoint.get("teachers", {}).items():
+            if name in self._frozen and self._frozen[name] != expected:
+                raise InputError(
+                    f"{name}: the checkpoint was trained with weights of digest {expected[:12]}, "
+                    f"this configuration gives {self._frozen[name][:12]}."
+                )
+
+    def on_train_start(self) -> None:
+        # The configuration wins over the checkpoint on resume; the moments are kept.
+        for name, settings in self._optimization.items():
+            for group in self._optimizer(name).param_groups:
+                group.update(settings.hyperparameters())
+        for name, gradient in self._pending_gradients.items():
+            parameter = self.get_parameter(name)
+            parameter.grad = gradient.to(parameter.device)
+        self._pending_gradients = {}
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over a module's tensors, in hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in _tensors(module):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _drop_frozen(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any
+) -> None:
+    assert isinstance(module, DistillationModule)
+    for key in list(state_dict):
+        if key.removeprefix(prefix).partition(".")[0] in module._frozen:
+            del state_dict[key]
+
+
+def _forgive_frozen(module: nn.Module, incompatible_keys: Any) -> None:
+    assert isinstance(module, DistillationModule)
+    missing = incompatible_keys.missing_keys
+    missing[:] = [key for key in missing if key.partition(".")[0] not in module._frozen]

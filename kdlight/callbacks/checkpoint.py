@@ -1,0 +1,47 @@
+"""Checkpoints that are whole or not there."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from kdlight.files import atomic_path
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so a kill leaves the last good checkpoint."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
+    """Keeps ``last.ckpt``, replaced every so many iterations and at the end.
+
+    Args:
+        folder: Where the checkpoint lies.
+        every: Iterations between checkpoints.
+    """
+
+    def __init__(self, folder: Path, every: int = 500) -> None:
+        self.path = folder / "last.ckpt"
+        self.every = every
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if int(pl_module.iteration) % self.every == 0:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)

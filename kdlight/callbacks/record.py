@@ -1,0 +1,88 @@
+"""The record of a run: what it was asked to do, with what, and how long it took."""
+
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from kdlight.base import DistillationModule
+from kdlight.files import atomic_path, write_json
+
+
+class RunRecord(L.Callback):
+    """Writes ``config.yaml`` and ``run.json`` into the run's folder.
+
+    Args:
+        folder: The run's folder.
+        config: The configuration as YAML that runs again.
+        command: The command line.
+        resumed_from: The checkpoint the run continued from.
+    """
+
+    def __init__(
+        self, folder: Path, config: str, command: str, resumed_from: str | None = None
+    ) -> None:
+        self.folder = folder
+        self._config = config
+        self._facts: dict[str, Any] = {
+            "name": folder.parent.name,
+            "version": folder.name,
+            "command": command,
+            "resumed_from": resumed_from,
+        }
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        self._start = time.monotonic(), time.process_time()
+        if not trainer.is_global_zero:
+            return
+        teacher = pl_module.teacher_generator()
+        self._facts |= {
+            "commit": commit(),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "lightning": L.__version__,
+            },
+            "seed": pl_module.noise.seed,
+            "method": type(pl_module).__name__,
+            "world_size": trainer.world_size,
+            "threads": torch.get_num_threads(),
+            "teacher": teacher.denoiser.provenance if teacher is not None else None,
+        }
+        with atomic_path(self.folder / "config.yaml") as temporary:
+            temporary.write_text(self._config, encoding="utf-8")
+        write_json(self.folder / "run.json", self._facts)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DistillationModule)
+        self._facts |= {
+            "iterations": pl_module.iteration,
+            "non_finite_updates": pl_module.non_finite_total,
+            "wall_seconds": round(time.monotonic() - self._start[0], 2),
+            "cpu_seconds": round(time.process_time() - self._start[1], 2),
+        }
+        write_json(self.folder / "run.json", self._facts)
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with ``+`` if it was changed; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=5,
+        ).stdout.strip()  # fmt: skip
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=5,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return name + ("+" if changed else "")

@@ -1,0 +1,63 @@
+"""``python -m kdlight VERB``: picks the verb, turns bad input into one sentence and exit code 2."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from kdlight.errors import InputError
+
+VERBS = {
+    "fit": ("kdlight.commands.train", "train: a teacher, or a student from a teacher"),
+    "validate": ("kdlight.commands.train", "run a configuration's validation on a checkpoint"),
+    "test": ("kdlight.commands.train", "measure a checkpoint in full, as at the end of fit"),
+    "predict": ("kdlight.commands.train", "sample for the labels of the held-out data"),
+    "sample": ("kdlight.commands.sample", "draw samples into a PNG, GIF, PT or NPZ file"),
+    "evaluate": ("kdlight.commands.evaluate", "measure a checkpoint, or samples of any program"),
+    "export": ("kdlight.commands.export", "write a model for diffusers, or as safetensors"),
+    "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
+    "list": ("kdlight.commands.list", "methods, configurations and teachers, a sentence each"),
+}
+
+USAGE = """usage: python -m kdlight VERB [options]
+
+{verbs}
+
+Start with:  python -m kdlight fit --config configs/quickstart.yaml
+Help:        python -m kdlight VERB --help
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one verb.
+
+    Returns:
+        0 if it worked, 1 if it failed, 2 if the input was bad.
+    """
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        lines = [f"  {verb:<10}{sentence}" for verb, (_, sentence) in VERBS.items()]
+        print(USAGE.format(verbs="\n".join(lines)))
+        return 0 if argv else 2
+    verb, *rest = argv
+    try:
+        if verb not in VERBS:
+            raise InputError(f"{verb}: expected one of {', '.join(VERBS)}.")
+        command = importlib.import_module(VERBS[verb][0])
+        command.run(verb, rest)
+    except InputError as error:
+        print(f"kdlight {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"kdlight {verb}: stopped.", file=sys.stderr)
+        return 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if os.environ.get("KDLIGHT_DEBUG"):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(
+            f"kdlight {verb}: failed: {reason} (KDLIGHT_DEBUG=1 shows where)", file=sys.stderr
+        )
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Diffusion mathematics in variance-exploding coordinates: ``x = x0 + sigma * eps``."""

@@ -1,0 +1,61 @@
+"""Augmentation that tells the network what was done, so that it does not leak into samples."""
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.errors import InputError
+
+
+class AffineAugmentation:
+    """Random shift, rotation, scale and shear, with its parameters as a condition.
+
+    The non-leaky augmentation of EDM (Karras et al. 2022, arXiv:2206.00364, appendix F.1): the
+    network is conditioned on the parameters in units of their spread, and sampled at zero.
+    Images are filled with -1 from outside.
+
+    Args:
+        probability: Share of images that are augmented; the rest get a vector of zeros.
+        shift: Standard deviation of the shift, as a share of half the image.
+        rotation: Standard deviation of the rotation, radians.
+        scale: Standard deviation of the relative scale.
+        shear: Standard deviation of the shear.
+    """
+
+    dim = 5
+
+    def __init__(
+        self,
+        probability: float = 0.8,
+        shift: float = 0.1,
+        rotation: float = 0.15,
+        scale: float = 0.08,
+        shear: float = 0.1,
+    ) -> None:
+        if not 0 <= probability <= 1:
+            raise InputError(f"probability: expected a number in [0, 1], found {probability}.")
+        self.probability = probability
+        self.spread = torch.tensor([shift, shift, rotation, scale, shear])
+
+    def __call__(self, image: Tensor, normal: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            image: (B, C, H, W) in [-1, 1].
+            normal: Standard normal numbers, (B, 5).
+            uniform: Uniform numbers in [0, 1), (B,), that decide who is augmented.
+
+        Returns:
+            The images and the condition vectors (B, 5).
+        """
+        chosen = (uniform < self.probability).to(image.dtype)[:, None]
+        vector = normal.to(image.dtype) * chosen
+        shift_x, shift_y, angle, scale, shear = (vector * self.spread.to(image)).T
+        cosine, sine = torch.cos(angle) * (1 + scale), torch.sin(angle) * (1 + scale)
+        top = torch.stack([cosine, shear - sine, shift_x], dim=1)
+        bottom = torch.stack([sine, cosine, shift_y], dim=1)
+        grid = nn.functional.affine_grid(
+            torch.stack([top, bottom], dim=1), list(image.shape), align_corners=False
+        )
+        warped = nn.functional.grid_sample(image + 1, grid, align_corners=False) - 1
+        # An image that was not chosen stays as it is, bit for bit.
+        return torch.where(chosen[..., None, None] > 0, warped, image), vector

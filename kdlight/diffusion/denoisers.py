@@ -1,0 +1,363 @@
+"""Denoisers ``D(x, sigma, condition) -> x0_hat``: every network, wrapped once at the boundary.
+
+All of kdlight works in variance-exploding coordinates ``x = x0 + sigma * eps``. A network that
+was trained in other coordinates is translated here and nowhere else, so a method file never
+mentions alpha_bar or a velocity.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
+from kdlight.errors import InputError
+from kdlight.spec import Recorded
+
+Condition = dict[str, Tensor]
+"""What a sample is conditioned on: ``label`` (B,) integers, ``augment`` (B, A), ..."""
+
+
+def expand(sigma: Tensor, x: Tensor) -> Tensor:
+    """Noise levels () or (B,) as float64 of shape (B, 1, ..., 1) that broadcasts over ``x``."""
+    sigma = sigma.to(device=x.device, dtype=torch.float64).expand(len(x))
+    return sigma.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _evaluate(network: nn.Module, x: Tensor, noise: Tensor, condition: Condition | None) -> Tensor:
+    """Call ``network`` in its own precision; the result comes back in the precision of ``x``."""
+    parameter = next(network.parameters(), None)
+    dtype = x.dtype if parameter is None else parameter.dtype
+    output: Tensor = network(x.to(dtype), noise.flatten().to(dtype), condition)
+    return output.to(x.dtype)
+
+
+class Denoiser(Recorded, nn.Module):
+    """Base of everything that estimates clean data from noisy data.
+
+    Attributes:
+        sigma_min: Smallest noise level the denoiser is meant for, in data units.
+        sigma_max: Largest noise level the denoiser is meant for, in data units.
+        provenance: Where the weights came from (path and hash), empty if made here.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    provenance: dict[str, str]
+
+    def __init__(self, sigma_min: float, sigma_max: float) -> None:
+        super().__init__()
+        if not 0 <= sigma_min < sigma_max:
+            raise InputError(
+                f"sigma_min: expected 0 <= sigma_min < sigma_max, "
+                f"found sigma_min {sigma_min} and sigma_max {sigma_max}."
+            )
+        self.sigma_min = sigma_min
+        self.sigma_max = sigma_max
+        self.provenance = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that ``condition["label"]`` may name; 0 if unconditional."""
+        return int(getattr(getattr(self, "network", None), "num_classes", 0))
+
+    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """The starting point at the first noise level for unit Gaussian ``noise``."""
+        return (expand(sigma, noise) * noise).to(noise.dtype)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        """Estimate the clean sample.
+
+        Args:
+            x: Noisy data ``x0 + sigma * eps``, (B, ...).
+            sigma: Noise level in data units, () or (B,).
+            condition: What the sample is conditioned on.
+
+        Returns:
+            The estimate of ``x0``, shape and dtype of ``x``.
+        """
+        raise NotImplementedError
+
+
+class EDMDenoiser(Denoiser):
+    """Raw network F with the preconditioning of EDM (Karras et al. 2022, arXiv:2206.00364, table 1).
+
+    Args:
+        network: Called as ``network(c_in * x, c_noise, condition)``.
+        sigma_data: Standard deviation of the data.
+        sigma_min: Smallest noise level to sample with.
+        sigma_max: Largest noise level to sample with.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        super().__init__(sigma_min, sigma_max)
+        self.network = network
+        self.sigma_data = sigma_data
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        sigma = expand(sigma, x)
+        total = (sigma**2 + self.sigma_data**2).sqrt()
+        c_skip = (self.sigma_data / total) ** 2
+        c_out = sigma * self.sigma_data / total
+        with torch.autocast(x.device.type, enabled=False):
+            scaled = (1 / total).to(x.dtype) * x
+        raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
+        with torch.autocast(x.device.type, enabled=False):
+            return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
+
+
+class ConsistencyDenoiser(Denoiser):
+    """Raw network F with the boundary preconditioning of consistency models.
+
+    ``D(x, sigma_min) == x`` holds exactly (Song et al. 2023, arXiv:2303.01469, appendix C).
+
+    Args:
+        network: Called as ``network(c_in * x, c_noise, condition)``.
+        sigma_data: Standard deviation of the data.
+        sigma_min: Noise level of the boundary.
+        sigma_max: Largest noise level.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        super().__init__(sigma_min, sigma_max)
+        self.network = network
+        self.sigma_data = sigma_data
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        sigma = expand(sigma, x)
+        above = sigma - self.sigma_min
+        total = (sigma**2 + self.sigma_data**2).sqrt()
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        c_out = self.sigma_data * above / total
+        with torch.autocast(x.device.type, enabled=False):
+            scaled = (1 / total).to(x.dtype) * x
+        raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
+        with torch.autocast(x.device.type, enabled=False):
+            return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
+
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+class VPDenoiser(Denoiser):
+    """A discrete-time variance-preserving network in the convention of diffusers.
+
+    The network sees ``z = sqrt(abar) x0 + sqrt(1 - abar) eps`` and a timestep, and predicts
+    ``epsilon``, ``v_prediction`` (``sqrt(abar) eps - sqrt(1 - abar) x0``; Salimans & Ho 2022,
+    arXiv:2202.00512, appendix D) or ``sample``. With ``sigma = sqrt((1 - abar) / abar)`` its
+    coordinates are ``x = z * sqrt(1 + sigma^2)``.
+
+    Args:
+        network: Called as ``network(z, timestep, condition)``.
+        schedule: Name of a schedule of 1,000 steps, or alpha_bar of every timestep.
+        prediction: What the network predicts.
+
+    Between timesteps the network is given the fractional timestep interpolated in log sigma.
+    """
+
+    log_sigmas: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule | Sequence[float] = "linear",
+        prediction: str = "epsilon",
+    ) -> None:
+        if prediction not in PREDICTIONS:
+            raise InputError(
+                f"prediction: expected one of {', '.join(PREDICTIONS)}, found {prediction!r}."
+            )
+        sigmas = sigma_from_alpha_bar(alphas_cumprod_of(schedule))
+        super().__init__(float(sigmas[0]), float(sigmas[-1]))
+        self.network = network
+        self.prediction = prediction
+        self.register_buffer("log_sigmas", sigmas.log(), persistent=False)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """Timestep of a noise level, an exact integer on the schedule, fractional between."""
+        log_sigma = sigma.double().log()
+        table = self.log_sigmas.double()
+        high = torch.searchsorted(table, log_sigma.contiguous()).clamp(1, len(table) - 1)
+        low = high - 1
+        fraction = (log_sigma - table[low]) / (table[high] - table[low])
+        step = low + fraction.clamp(0, 1)
+        nearest = step.round()
+        return torch.where((step - nearest).abs() < 1e-4, nearest, step)
+
+    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """``sqrt(1 + sigma^2) * noise``, so that ``z`` is the unit noise itself."""
+        return ((1 + expand(sigma, noise) ** 2).sqrt() * noise).to(noise.dtype)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        sigma = expand(sigma, x)
+        alpha = (1 + sigma**2).rsqrt()
+        with torch.autocast(x.device.type, enabled=False):
+            z = alpha.to(x.dtype) * x
+        raw = _evaluate(self.network, z, self.timestep(sigma), condition)
+        with torch.autocast(x.device.type, enabled=False):
+            if self.prediction == "sample":
+                return raw
+            if self.prediction == "v_prediction":
+                return alpha.to(x.dtype) * z - (sigma * alpha).to(x.dtype) * raw
+            return x - sigma.to(x.dtype) * raw
+
+
+class FlowDenoiser(Denoiser):
+    """A velocity network ``u = eps - x0`` on ``x_t = (1 - t) x0 + t eps`` (rectified flow).
+
+    ``t = sigma / (1 + sigma)`` (Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022,
+    arXiv:2210.02747, with time running from data to noise).
+
+    Args:
+        network: Called as ``network(x_t, t * time_scale, condition)``.
+        time_scale: Factor on the time the network sees, 1000 for diffusers' models.
+        sigma_max: Largest noise level to sample with; ``t`` is then just below one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        time_scale: float = 1.0,
+        sigma_min: float = 0.002,
+        sigma_max: float = 200.0,
+    ) -> None:
+        super().__init__(sigma_min, sigma_max)
+        self.network = network
+        self.time_scale = time_scale
+
+    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """``(1 + sigma) * noise``: the network is shown the unit noise itself."""
+        return ((1 + expand(sigma, noise)) * noise).to(noise.dtype)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        sigma = expand(sigma, x)
+        t = sigma / (1 + sigma)
+        with torch.autocast(x.device.type, enabled=False):
+            x_t = (1 - t).to(x.dtype) * x
+        velocity = _evaluate(self.network, x_t, t * self.time_scale, condition)
+        with torch.autocast(x.device.type, enabled=False):
+            return x_t - t.to(x.dtype) * velocity
+
+
+class GuidedDenoiser(Denoiser):
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
+
+    ``D_u + guidance_scale * (D_c - D_u)``: 1 is no guidance. (The paper's ``w`` is
+    ``guidance_scale - 1``.)
+
+    Args:
+        denoiser: A denoiser trained with class dropout.
+        guidance_scale: How far to extrapolate from unconditional to conditional.
+    """
+
+    def __init__(self, denoiser: Denoiser, guidance_scale: float = 1.0) -> None:
+        super().__init__(denoiser.sigma_min, denoiser.sigma_max)
+        self.denoiser = denoiser
+        self.guidance_scale = guidance_scale
+        self.provenance = denoiser.provenance
+
+    @property
+    def num_classes(self) -> int:
+        return self.denoiser.num_classes
+
+    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        return self.denoiser.prior(noise, sigma)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        conditional: Tensor = self.denoiser(x, sigma, condition)
+        if self.guidance_scale == 1.0 or not condition or "label" not in condition:
+            return conditional
+        rest = {name: value for name, value in condition.items() if name != "label"}
+        unconditional: Tensor = self.denoiser(x, sigma, rest)
+        return unconditional.lerp(conditional, self.guidance_scale)
+
+
+class MixtureDenoiser(Denoiser):
+    """Exact posterior mean of a mixture of isotropic Gaussians: the oracle of tests and demos.
+
+    With ``x = x0 + sigma * eps`` the responsibility of component k is proportional to
+    ``w_k N(x; m_k, (v_k + sigma^2) I)`` and its posterior mean is
+    ``m_k + v_k / (v_k + sigma^2) (x - m_k)``. Computed in float64.
+
+    Args:
+        means: Component means, (K, d).
+        variances: Component variances, (K,); one number is used for every component.
+        weights: Component probabilities, (K,); equal if not given.
+        labelled: Whether ``condition["label"]`` selects a component.
+        sigma_min: Smallest noise level to sample with.
+        sigma_max: Largest noise level to sample with.
+    """
+
+    means: Tensor
+    variances: Tensor
+    weights: Tensor
+
+    def __init__(
+        self,
+        means: list[list[float]],
+        variances: list[float] | float = 0.01,
+        weights: list[float] | None = None,
+        labelled: bool = False,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        super().__init__(sigma_min, sigma_max)
+        count = len(means)
+        spread = [float(variances)] * count if isinstance(variances, (int, float)) else variances
+        shares = [1.0] * count if weights is None else weights
+        if len(spread) != count or len(shares) != count:
+            raise InputError(
+                f"means: {count} components, but {len(spread)} variances and {len(shares)} weights."
+            )
+        self.labelled = labelled
+        share = torch.tensor(shares, dtype=torch.float64)
+        self.register_buffer("means", torch.tensor(means, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "variances", torch.tensor(spread, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer("weights", share / share.sum(), persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.means) if self.labelled else 0
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Exact samples (count, d), float32, and the component (count,) each came from."""
+        label = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        noise = torch.randn(
+            count, self.means.shape[1], generator=generator, dtype=torch.float64
+        )
+        points = self.means[label] + self.variances[label].sqrt()[:, None] * noise
+        return points.float(), label
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        means, variances = self.means.double(), self.variances.double()
+        point = x.flatten(1).double()
+        noise = expand(sigma, point) ** 2
+        offset = point[:, None] - means
+        total = variances + noise
+        shrunk = means + (variances / total)[..., None] * offset
+        if self.labelled and condition and "label" in condition:
+            chosen = condition["label"].reshape(-1, 1, 1).expand(-1, 1, point.shape[1])
+            return shrunk.gather(1, chosen).squeeze(1).reshape(x.shape).to(x.dtype)
+        dimension = point.shape[1]
+        log_weight = (
+            self.weights.double().log()
+            - offset.square().sum(-1) / (2 * total)
+            - dimension / 2 * total.log()
+        )
+        responsibility = log_weight.softmax(dim=1)
+        mean = (responsibility[..., None] * shrunk).sum(1)
+        return mean.reshape(x.shape).to(x.dtype)

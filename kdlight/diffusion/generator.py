@@ -1,0 +1,107 @@
+"""A denoiser with its grid and sampler: all that it takes to turn noise into samples."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.denoisers import Condition, Denoiser
+from kdlight.diffusion.samplers import (
+    SAMPLERS,
+    Algorithm,
+    StepCallback,
+    function_evaluations,
+)
+from kdlight.diffusion.sigmas import Grid
+from kdlight.errors import InputError
+from kdlight.spec import Recorded
+
+
+class Generator(Recorded, nn.Module):
+    """What training ends in, what is sampled, measured, saved and exported.
+
+    Args:
+        denoiser: Estimates clean data.
+        grid: Lays the noise levels of a walk of n steps.
+        shape: Shape of one sample without the batch.
+        algorithm: Which sampler walks the grid.
+        steps: Step counts it is made for, the first is the default.
+        any_steps: Whether other step counts make sense too (a teacher: yes; a student of one
+            round of progressive distillation: no).
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        grid: Grid,
+        shape: Sequence[int],
+        algorithm: Algorithm = "heun",
+        steps: Sequence[int] = (18,),
+        any_steps: bool = True,
+    ) -> None:
+        super().__init__()
+        if algorithm not in SAMPLERS:
+            raise InputError(
+                f"algorithm: expected one of {', '.join(SAMPLERS)}, found {algorithm!r}."
+            )
+        self.denoiser = denoiser
+        self.grid = grid
+        self.shape = tuple(shape)
+        self.algorithm = algorithm
+        self.steps = tuple(steps)
+        self.any_steps = any_steps
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes it can be asked for; 0 if unconditional."""
+        return self.denoiser.num_classes
+
+    def accepts(self, steps: int) -> bool:
+        """Whether this generator is made to sample in ``steps`` steps."""
+        return self.any_steps or steps in self.steps
+
+    def evaluations(self, steps: int) -> int:
+        """Network calls (NFE) of a walk of ``steps`` steps."""
+        return function_evaluations(self.algorithm, steps)
+
+    def forward(
+        self,
+        noise: Tensor,
+        condition: Condition | None = None,
+        steps: int | None = None,
+        callback: StepCallback | None = None,
+    ) -> Tensor:
+        """Sample.
+
+        Args:
+            noise: Unit Gaussian noise, (B, *shape).
+            condition: What to sample, such as ``{"label": (B,)}``.
+            steps: Step count; the default is the first of ``self.steps``.
+            callback: Called after each step.
+
+        Returns:
+            Samples, (B, *shape), in data units; images are around [-1, 1], not clamped.
+
+        Raises:
+            InputError: The generator cannot sample in that many steps.
+        """
+        steps = self.steps[0] if steps is None else steps
+        if not self.accepts(steps):
+            known = ", ".join(str(count) for count in sorted(self.steps))
+            raise InputError(f"steps: this student samples in {known} steps, found {steps}.")
+        sigmas = self.grid.sigmas(steps)
+        start = self.denoiser.prior(noise, sigmas[0])
+        return SAMPLERS[self.algorithm](self.denoiser, start, sigmas, condition, callback=callback)
+
+
+def draw_labels(count: int, num_classes: int, offset: int = 0) -> Condition:
+    """Labels that go round the classes, (count,), or nothing for an unconditional model.
+
+    Args:
+        count: How many.
+        num_classes: Number of classes, 0 for none.
+        offset: Index of the first sample, so that batches continue one another.
+    """
+    if num_classes == 0:
+        return {}
+    return {"label": (torch.arange(count) + offset) % num_classes}

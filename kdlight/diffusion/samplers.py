@@ -1,0 +1,159 @@
+"""Deterministic and stochastic samplers of the probability-flow ODE ``dx/dsigma = (x - D) / sigma``.
+
+Free functions of a denoiser, a starting point and a grid. ``noise`` is the state at
+``sigmas[0]`` (:meth:`Denoiser.prior` makes it); the result is the state at the last level.
+"""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from kdlight.diffusion.denoisers import Condition, Denoiser, expand
+
+
+class StepCallback(Protocol):
+    """Called after each step with its index, its level, the new state and the estimate of x0."""
+
+    def __call__(self, step: int, sigma: float, x: Tensor, x0: Tensor) -> None: ...
+
+
+def euler_step(x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """One Euler step of the ODE, which is one DDIM step (Song et al. 2020, arXiv:2010.02502).
+
+    Written as ``x0 + (sigma_next / sigma) (x - x0)``: a step to 0 returns ``x0`` bit for bit and
+    a step from a level to itself returns ``x`` up to rounding.
+
+    Args:
+        x: State at ``sigma``, (B, ...).
+        x0: The denoiser's estimate there.
+        sigma: Level of the state, () or (B,).
+        sigma_next: Level to step to, () or (B,).
+    """
+    ratio = (expand(sigma_next, x) / expand(sigma, x)).to(x.dtype)
+    return x0 + ratio * (x - x0)
+
+
+def heun_correction(
+    x: Tensor, x0: Tensor, x0_next: Tensor, x_next: Tensor, sigma: Tensor, sigma_next: Tensor
+) -> Tensor:
+    """Second half of a Heun step: average of the slopes at both ends (EDM, algorithm 1)."""
+    here, there = expand(sigma, x), expand(sigma_next, x)
+    step = there - here
+    slope = (x - x0) / here.to(x.dtype)
+    slope_next = (x_next - x0_next) / there.to(x.dtype)
+    return x + (step / 2).to(x.dtype) * (slope + slope_next)
+
+
+@torch.no_grad()
+def sample_euler(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Euler, which is DDIM with eta 0. One network call a step."""
+    x = noise
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x0 = denoiser(x, sigma, condition)
+        x = euler_step(x, x0, sigma, sigma_next)
+        if callback is not None:
+            callback(step, float(sigma), x, x0)
+    return x
+
+
+@torch.no_grad()
+def sample_heun(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Heun's second-order method (EDM, algorithm 1 with no churn). 2n - 1 network calls."""
+    x = noise
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x0 = denoiser(x, sigma, condition)
+        x_next = euler_step(x, x0, sigma, sigma_next)
+        if sigma_next > 0:
+            x0_next = denoiser(x_next, sigma_next, condition)
+            x_next = heun_correction(x, x0, x0_next, x_next, sigma, sigma_next)
+        x = x_next
+        if callback is not None:
+            callback(step, float(sigma), x, x0)
+    return x
+
+
+@torch.no_grad()
+def sample_euler_ancestral(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+    eta: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Euler with fresh noise at each step; ``eta`` 1 is DDPM's posterior variance, 0 is Euler.
+
+    ``sigma_up^2 = eta^2 sigma_next^2 (sigma^2 - sigma_next^2) / sigma^2`` and
+    ``sigma_down^2 = sigma_next^2 - sigma_up^2``, so the marginal level is ``sigma_next``.
+    """
+    x = noise
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x0 = denoiser(x, sigma, condition)
+        up = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()
+        down = (sigma_next**2 - up**2).clamp(min=0).sqrt()
+        x = euler_step(x, x0, sigma, down)
+        if up > 0:
+            fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            x = x + (expand(up, x)).to(x.dtype) * fresh
+        if callback is not None:
+            callback(step, float(sigma), x, x0)
+    return x
+
+
+@torch.no_grad()
+def sample_dpmpp_2m(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2). One call a step.
+
+    In variance-exploding coordinates the half-log-SNR is ``lambda = -log sigma``. The first step
+    and the step to 0 are first order.
+    """
+    x = noise
+    previous: Tensor | None = None
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x0 = denoiser(x, sigma, condition)
+        estimate = x0
+        if previous is not None and sigma_next > 0:
+            h = (sigma / sigma_next).log()
+            h_last = (sigmas[step - 1] / sigma).log()
+            weight = float(h / (2 * h_last))
+            estimate = x0 + weight * (x0 - previous)
+        x = euler_step(x, estimate, sigma, sigma_next)
+        previous = x0
+        if callback is not None:
+            callback(step, float(sigma), x, x0)
+    return x
+
+
+Algorithm = Literal["euler", "heun", "euler_ancestral", "dpmpp_2m"]
+
+SAMPLERS = {
+    "euler": sample_euler,
+    "heun": sample_heun,
+    "euler_ancestral": sample_euler_ancestral,
+    "dpmpp_2m": sample_dpmpp_2m,
+}
+
+
+def function_evaluations(algorithm: Algorithm, steps: int) -> int:
+    """Network calls of a walk of ``steps`` steps that ends at 0."""
+    return 2 * steps - 1 if algorithm == "heun" else steps

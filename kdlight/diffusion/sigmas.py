@@ -1,0 +1,218 @@
+"""Grids of noise levels to step along, and laws to draw training noise levels from.
+
+Everything is float64. A grid of n steps has n + 1 levels, falls, and ends at exactly 0.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kdlight.diffusion.schedules import (
+    Schedule,
+    alphas_cumprod_of,
+    sigma_from_alpha_bar,
+    sigma_from_flow_time,
+)
+from kdlight.errors import InputError
+from kdlight.spec import Recorded
+
+
+class Grid(Protocol):
+    """Anything that lays a grid of noise levels."""
+
+    def sigmas(self, steps: int) -> Tensor:
+        """Levels of a walk of ``steps`` steps, (steps + 1,), falling to exactly 0."""
+        ...
+
+
+def _check_range(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max:
+        raise InputError(
+            f"sigma_min: expected 0 < sigma_min < sigma_max, "
+            f"found sigma_min {sigma_min} and sigma_max {sigma_max}."
+        )
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"steps: expected at least 1, found {steps}.")
+
+
+class KarrasGrid(Recorded):
+    """The grid of EDM (arXiv:2206.00364, eq. 5), with the final 0 appended.
+
+    Args:
+        sigma_min: Last level before 0.
+        sigma_max: First level.
+        rho: Curvature; 7 in the paper, larger puts more levels near ``sigma_min``.
+    """
+
+    def __init__(
+        self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    ) -> None:
+        _check_range(sigma_min, sigma_max)
+        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
+
+    def sigmas(self, steps: int) -> Tensor:
+        _check_steps(steps)
+        ramp = torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        levels = (high + ramp * (low - high)) ** self.rho
+        # The ends are given, not computed: a power of a root is off by an ulp.
+        levels[-1] = self.sigma_min
+        levels[0] = self.sigma_max
+        return torch.cat([levels, levels.new_zeros(1)])
+
+
+class CosineGrid(Recorded):
+    """``sigma = tan(pi/2 * i/n)``, the grid of progressive distillation (arXiv:2202.00512).
+
+    Grids of n and n/2 steps share their levels. The first level, infinite in the paper's
+    continuous form, is ``sigma_max``.
+    """
+
+    def __init__(self, sigma_max: float = 80.0) -> None:
+        self.sigma_max = sigma_max
+
+    def sigmas(self, steps: int) -> Tensor:
+        _check_steps(steps)
+        time = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+        levels = torch.tan(time * math.pi / 2).clamp(max=self.sigma_max)
+        levels[0], levels[-1] = self.sigma_max, 0.0
+        if steps > 1 and levels[1] >= levels[0]:
+            raise InputError(
+                f"sigma_max: {self.sigma_max} is below the second level of the cosine grid "
+                f"of {steps} steps, {math.tan((1 - 1 / steps) * math.pi / 2):.3g}."
+            )
+        return levels
+
+
+class TrailingGrid(Recorded):
+    """The noise levels of diffusers' ``timestep_spacing="trailing"`` on a VP schedule.
+
+    Starts at the last timestep, so one step starts from (almost) pure noise. Grids nest whenever
+    the step counts divide the number of timesteps.
+    """
+
+    def __init__(self, schedule: Schedule | Sequence[float] = "linear") -> None:
+        self._table = sigma_from_alpha_bar(alphas_cumprod_of(schedule))
+
+    def sigmas(self, steps: int) -> Tensor:
+        _check_steps(steps)
+        count = len(self._table)
+        if steps > count:
+            raise InputError(f"steps: expected at most {count} timesteps, found {steps}.")
+        timesteps = torch.arange(count, 0, -count / steps, dtype=torch.float64).round().long() - 1
+        return torch.cat([self._table[timesteps[:steps]], self._table.new_zeros(1)])
+
+
+class NestedGrid(Recorded):
+    """Every grid is a subset of one base grid: what a round of distillation needs.
+
+    Args:
+        base: The grid that is thinned.
+        base_steps: Steps of the base grid; other step counts come from halving it.
+    """
+
+    def __init__(self, base: Grid, base_steps: int) -> None:
+        self.base, self.base_steps = base, base_steps
+
+    def sigmas(self, steps: int) -> Tensor:
+        levels = self.base.sigmas(self.base_steps)
+        while len(levels) - 1 > steps:
+            levels = halve(levels)
+        if len(levels) - 1 != steps:
+            raise InputError(
+                f"steps: halving {self.base_steps} steps never gives {steps} steps."
+            )
+        return levels
+
+
+class FixedGrid(Recorded):
+    """Levels written down one by one.
+
+    Args:
+        levels: Falling noise levels; a final 0 is appended if missing.
+    """
+
+    def __init__(self, levels: list[float]) -> None:
+        values = [float(level) for level in levels]
+        if values and values[-1] != 0.0:
+            values.append(0.0)
+        if len(values) < 2 or any(a <= b for a, b in zip(values, values[1:], strict=False)):
+            raise InputError(f"levels: expected falling noise levels above 0, found {levels}.")
+        self._levels = torch.tensor(values, dtype=torch.float64)
+
+    def sigmas(self, steps: int) -> Tensor:
+        if steps != len(self._levels) - 1:
+            raise InputError(
+                f"steps: this model samples in {len(self._levels) - 1} steps, found {steps}."
+            )
+        return self._levels
+
+
+def halve(sigmas: Tensor) -> Tensor:
+    """Every second level of a grid, the last kept: n steps become ceil(n / 2)."""
+    return torch.cat([sigmas[:-1][::2], sigmas[-1:]])
+
+
+class NoiseLaw(Protocol):
+    """A law of training noise levels, as its quantile function."""
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Noise levels (B,), float64, for numbers (B,) uniform in [0, 1)."""
+        ...
+
+
+class LogNormalNoise(Recorded):
+    """``log sigma ~ N(mean, std^2)`` (EDM, arXiv:2206.00364, table 1)."""
+
+    def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        u = uniform.double().clamp(1e-12, 1 - 1e-12)
+        return (self.mean + self.std * torch.special.ndtri(u)).exp()
+
+
+class LogUniformNoise(Recorded):
+    """``log sigma`` uniform between two levels."""
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
+        _check_range(sigma_min, sigma_max)
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        low, high = math.log(self.sigma_min), math.log(self.sigma_max)
+        return (low + (high - low) * uniform.double()).exp()
+
+
+class TimestepNoise(Recorded):
+    """A timestep of a VP schedule drawn uniformly (DDPM, arXiv:2006.11239, algorithm 1)."""
+
+    def __init__(self, schedule: Schedule | Sequence[float] = "linear") -> None:
+        self._table = sigma_from_alpha_bar(alphas_cumprod_of(schedule))
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        table = self._table.to(uniform.device)
+        index = (uniform.double() * len(table)).long().clamp(max=len(table) - 1)
+        return table[index]
+
+
+class FlowNoise(Recorded):
+    """Flow time ``t = sigmoid(mean + std * n)`` or, with ``std`` None, uniform in (0, 1).
+
+    The logit-normal law is that of Esser et al. 2024, arXiv:2403.03206, section 3.1.
+    """
+
+    def __init__(self, mean: float = 0.0, std: float | None = 1.0) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        u = uniform.double().clamp(1e-6, 1 - 1e-6)
+        if self.std is None:
+            return sigma_from_flow_time(u)
+        return (self.mean + self.std * torch.special.ndtri(u)).exp()

@@ -1,0 +1,76 @@
+"""Exponential moving average of a network's weights, part of the method that uses it."""
+
+import copy
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import nn
+
+from kdlight.errors import InputError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class EMA(nn.Module, Generic[Module]):
+    """Keeps a frozen average of a network; saved, resumed and moved with the module it is part of.
+
+    It is a part, not a callback, because methods need it: a round of progressive distillation
+    starts from it, consistency distillation regresses onto it. It counts updates of its own
+    network only.
+
+    Attributes:
+        module: The averaged network, frozen and in evaluation mode.
+        updates: How often the average has moved.
+
+    Args:
+        module: The network that is averaged; a copy is kept.
+        half_life: Half-life of the average in updates. 0 keeps the latest weights.
+        ramp: Early on the half-life is at most ``ramp`` times the number of updates, so that
+            the start is forgotten (EDM, arXiv:2206.00364, uses 0.05). 0 for no ramp.
+    """
+
+    module: Module
+
+    def __init__(self, module: Module, half_life: float = 500.0, ramp: float = 0.05) -> None:
+        super().__init__()
+        if half_life < 0 or ramp < 0:
+            raise InputError(
+                f"half_life: expected half_life >= 0 and ramp >= 0, found {half_life} and {ramp}."
+            )
+        self.half_life = half_life
+        self.ramp = ramp
+        self.updates = 0
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "EMA[Module]":
+        """Stay in evaluation mode whatever the method's module is told."""
+        return cast("EMA[Module]", super().train(False))
+
+    def decay(self) -> float:
+        """Decay of the next update."""
+        half_life = self.half_life
+        if self.ramp > 0:
+            half_life = min(half_life, self.ramp * self.updates)
+        return 0.5 ** (1 / half_life) if half_life > 0 else 0.0
+
+    @torch.no_grad()
+    def update(self, module: Module) -> None:
+        """Move the average towards ``module``; buffers are copied."""
+        averages = list(self.module.parameters())
+        weights = [weight.detach() for weight in module.parameters()]
+        torch._foreach_lerp_(averages, weights, 1 - self.decay())
+        for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(buffer)
+        self.updates += 1
+
+    @torch.no_grad()
+    def restart(self, module: Module) -> None:
+        """Forget the average: a copy of ``module``, no updates."""
+        self.module.load_state_dict(module.state_dict())
+        self.updates = 0
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.updates = int(state["updates"])

@@ -1,0 +1,74 @@
+"""Random numbers of a training step that do not depend on how many ranks share it."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit seed from any integers; near numbers give unrelated seeds."""
+    text = ",".join(str(number) for number in numbers).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+class NoiseStream:
+    """Draws for the whole joint batch and hands a rank its rows.
+
+    Row i of the joint batch gets the same noise on one process or on many: with batches dealt
+    out as rows ``rank::world_size``, two ranks at half the batch train exactly like one rank at
+    the whole batch. Generating the other ranks' rows costs a little time and no communication.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._generator = torch.Generator()
+        self._rank, self._world_size = 0, 1
+
+    def start(
+        self, iteration: int, device: torch.device, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Begin the draws of one training iteration."""
+        if self._generator.device != device:
+            self._generator = torch.Generator(device)
+        self._generator.manual_seed(mix(self.seed, iteration))
+        self._rank, self._world_size = rank, world_size
+
+    def _rows(self, joint: Tensor) -> Tensor:
+        return joint if self._world_size == 1 else joint[self._rank :: self._world_size]
+
+    def uniform(self, count: int) -> Tensor:
+        """Numbers uniform in [0, 1), (count,), float64."""
+        return self._rows(
+            torch.rand(
+                count * self._world_size,
+                generator=self._generator,
+                device=self._generator.device,
+                dtype=torch.float64,
+            )
+        )
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of the shape and dtype of ``like``, whose first axis is rows."""
+        return self._rows(
+            torch.randn(
+                (len(like) * self._world_size, *like.shape[1:]),
+                generator=self._generator,
+                device=self._generator.device,
+                dtype=like.dtype,
+            )
+        )
+
+    def integers(self, count: int, high: int) -> Tensor:
+        """Integers uniform in [0, high), (count,), int64."""
+        return self._rows(
+            torch.randint(
+                high,
+                (count * self._world_size,),
+                generator=self._generator,
+                device=self._generator.device,
+            )
+        )

@@ -1,0 +1,76 @@
+"""How one named part of a method is optimised: the optimizer, its schedule, its clipping."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from kdlight.errors import InputError
+
+
+@dataclass
+class Optimization:
+    """Settings of one optimizer, written in YAML under the name of the part it trains.
+
+    Args:
+        algorithm: Optimizer; ``adam`` is AdamW with ``weight_decay`` 0.
+        lr: Peak learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Denominator offset.
+        weight_decay: Decoupled weight decay.
+        warmup: Iterations of linear warm-up.
+        decay: Shape after warm-up, over the rest of the stage: down to ``final_lr``.
+        final_lr: Learning rate at the end, as a share of ``lr``.
+        clip: Largest norm of the joint gradient; None for no clipping.
+    """
+
+    algorithm: Literal["adam", "radam"] = "adam"
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    final_lr: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise InputError(f"lr: expected a number above 0, found {self.lr}.")
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip: expected a number above 0 or null, found {self.clip}.")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the configuration, not the checkpoint, decides when a run is resumed."""
+        return {
+            "betas": (self.beta1, self.beta2),
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+        }
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer over ``parameters``."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.algorithm == "radam":
+            return torch.optim.RAdam(
+                trained, lr=self.lr, decoupled_weight_decay=True, **self.hyperparameters()
+            )
+        return torch.optim.AdamW(trained, lr=self.lr, foreach=True, **self.hyperparameters())
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of iteration ``step`` (from 0) of a stage of ``total`` iterations."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
+        if self.decay == "linear":
+            share = 1 - done
+        elif self.decay == "cosine":
+            share = 0.5 + 0.5 * math.cos(math.pi * done)
+        else:
+            return self.lr
+        return self.lr * (self.final_lr + (1 - self.final_lr) * share)

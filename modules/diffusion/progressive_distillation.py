@@ -1,0 +1,229 @@
+"""Progressive distillation (Salimans & Ho 2022, arXiv:2202.00512)."""
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from kdlight.base import Batch, DistillationModule
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, VPDenoiser, expand
+from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.sigmas import FixedGrid, Grid, KarrasGrid, halve
+from kdlight.ema import EMA
+from kdlight.errors import InputError
+from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
+from kdlight.losses.progressive import Solver, implied_x0, teacher_walk
+from kdlight.optim import Optimization
+
+
+class ProgressiveDistillation(DistillationModule):
+    """Halve the number of sampling steps, round by round.
+
+    In each round a student learns to do in one DDIM step what its teacher does in two; then the
+    student is the next round's teacher. All rounds run inside one ``fit``; each restarts the
+    student from its teacher, the optimizer, the average and the learning-rate schedule.
+
+    Args:
+        teacher: The model to distil.
+        optimizer: Settings of the student's optimizer; schedules span one round.
+        teacher_steps: Steps of the teacher's walk in the first round, any number above
+            ``student_steps``; an odd number of steps is halved upwards.
+        student_steps: Steps of the last round's student.
+        round_iterations: Training batches of every round, or of each round in turn.
+        grid: Noise levels of the teacher's walk; the student's are every second one. Default:
+            the Karras grid over the teacher's range.
+        student: A student of another shape, trained from where it stands; None copies the
+            teacher.
+        copy_weights: Load the teacher's weights into the given ``student`` (same network,
+            another prediction).
+        weighting: Weight of the x0 error (the paper's section 4); the paper finds
+            ``truncated_snr`` and ``v`` to work, and ``snr`` to fail at few steps.
+        first_solver: Solver of the teacher in the first round; later rounds are Euler, the step
+            the students are trained for.
+        guidance_scale: Guidance distilled in by the first round; 1 is none (the two-stage
+            method of Meng et al. 2022, arXiv:2210.03142, at one fixed scale).
+        next_teacher: Whether the next round starts from the average or from the raw weights.
+        ema_half_life: Half-life of the student's average, in updates.
+        keep: Rounds, by their student's steps, whose students stay in the checkpoint.
+        accumulate: Batches per update.
+        seed: Seed of the step noise.
+        max_non_finite: Skipped updates in a row after which the run stops.
+    """
+
+    def __init__(
+        self,
+        teacher: Generator,
+        optimizer: Optimization,
+        teacher_steps: int = 16,
+        student_steps: int = 1,
+        round_iterations: int | list[int] = 1000,
+        grid: Grid | None = None,
+        student: Denoiser | None = None,
+        copy_weights: bool = False,
+        weighting: Weighting = "truncated_snr",
+        first_solver: Solver = "euler",
+        guidance_scale: float = 1.0,
+        next_teacher: Literal["average", "raw"] = "average",
+        ema_half_life: float = 200.0,
+        keep: Sequence[int] = (4, 2, 1),
+        accumulate: int = 1,
+        seed: int = 0,
+        max_non_finite: int = 10,
+    ) -> None:
+        base_grid = grid or KarrasGrid(
+            max(teacher.denoiser.sigma_min, 0.002), teacher.denoiser.sigma_max
+        )
+        self_grids = _grids_of_rounds(base_grid.sigmas(teacher_steps), teacher_steps, student_steps)
+        lengths = _lengths_of_rounds(round_iterations, len(self_grids) - 1)
+        super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
+        self.grids = self_grids
+        self.lengths = lengths
+        self.weighting = weighting
+        self.first_solver = first_solver
+        self.next_teacher = next_teacher
+        self.freeze("teacher", teacher)
+        self.freeze("guided_teacher", GuidedDenoiser(teacher.denoiser, guidance_scale))
+        self.student = _student_of(teacher.denoiser, student, copy_weights)
+        self.ema = EMA(self.student, ema_half_life)
+        self.average("student", self.ema)
+        # Filled at the end of a round. Blank until then: a checkpoint holds no teacher.
+        self.previous = _blank(self.student)
+        kept = [len(levels) - 1 for levels in self.grids[1:-1] if len(levels) - 1 in keep]
+        self.finished = nn.ModuleDict({str(steps): _blank(self.student) for steps in kept})
+
+    @property
+    def round(self) -> int:
+        """Index of the current round, from 0; it stays at the last when all are done."""
+        ends = torch.tensor(self.lengths).cumsum(0)
+        return min(int((ends <= self.iteration).sum()), len(self.lengths) - 1)
+
+    def stage(self) -> tuple[int, int]:
+        return self.iteration - sum(self.lengths[: self.round]), self.lengths[self.round]
+
+    def describe_stage(self) -> str:
+        before, after = (len(levels) - 1 for levels in self.grids[self.round : self.round + 2])
+        return f"round {self.round + 1} of {len(self.lengths)}: {before} steps to {after}"
+
+    @property
+    def round_teacher(self) -> Denoiser:
+        """Whom the student learns from in this round."""
+        teacher = self.guided_teacher if self.round == 0 else self.previous
+        assert isinstance(teacher, Denoiser)
+        return teacher
+
+    def step(self, batch: Batch) -> None:
+        # Algorithm 2 of the paper; z_t is x / sqrt(1 + sigma^2).
+        x0, condition = batch["image"], {k: v for k, v in batch.items() if k == "label"}
+        teacher_levels, student_levels = self.grids[self.round], self.grids[self.round + 1]
+        interval = self.noise.integers(len(x0), len(student_levels) - 1)
+        index = (2 * interval.cpu()[:, None] + torch.arange(3)).clamp(max=len(teacher_levels) - 1)
+        levels = teacher_levels[index].to(x0.device)
+        sigma, sigma_end = levels[:, 0], levels[:, -1]
+        x = x0 + (expand(sigma, x0) * self.noise.normal(x0)).to(x0.dtype)
+        with torch.no_grad():
+            solver = self.first_solver if self.round == 0 else "euler"
+            x_end = teacher_walk(self.round_teacher, x, levels, condition, solver)
+            target = implied_x0(x, x_end, sigma, sigma_end)
+        estimate = self.student(x, sigma, condition)
+        loss = weighted_squared_error(estimate, target, weight_of(sigma, self.weighting))
+        self.optimize("student", loss)
+        self.report({"distillation": loss.detach(), "student_steps": len(student_levels) - 1})
+
+    def after_iteration(self) -> None:
+        position, _ = self.stage()
+        if position > 0 or self.iteration >= self.iterations:
+            return
+        # A new round: the student is the teacher now, and starts again from itself.
+        taught = self.ema.module if self.next_teacher == "average" else self.student
+        self.previous.load_state_dict(taught.state_dict())
+        steps = str(len(self.grids[self.round]) - 1)
+        if steps in self.finished:
+            self.finished[steps].load_state_dict(taught.state_dict())
+        self.student.load_state_dict(taught.state_dict())
+        self.ema.restart(self.student)
+        self.forget_optimizer("student")
+
+    def generators(self) -> dict[str, tuple[str, Generator]]:
+        found = {"ema.module": self._generator(self.ema.module, self.round + 1)}
+        for index in range(1, self.round + 1):
+            steps = str(len(self.grids[index]) - 1)
+            if steps in self.finished:
+                found[f"finished.{steps}"] = self._generator(self.finished[steps], index)
+        return {prefix: ("student", generator) for prefix, generator in found.items()}
+
+    def _generator(self, denoiser: nn.Module, grid: int) -> Generator:
+        assert isinstance(denoiser, Denoiser)
+        levels = self.grids[grid]
+        return Generator(
+            denoiser,
+            FixedGrid(levels.tolist()),
+            self.get_teacher().shape,
+            "euler",
+            (len(levels) - 1,),
+            any_steps=False,
+        )
+
+    def get_teacher(self) -> Generator:
+        """The external teacher."""
+        teacher = self.teacher
+        assert isinstance(teacher, Generator)
+        return teacher
+
+    def teacher_generator(self) -> Generator:
+        return self.get_teacher()
+
+
+def _grids_of_rounds(levels: torch.Tensor, start: int, end: int) -> list[torch.Tensor]:
+    if not 1 <= end < start:
+        raise InputError(
+            f"student_steps: expected 1 <= student_steps < teacher_steps, found {end} and {start}."
+        )
+    grids = [levels]
+    while len(grids[-1]) - 1 > end:
+        grids.append(halve(grids[-1]))
+    if len(grids[-1]) - 1 != end:
+        counts = ", ".join(str(len(grid) - 1) for grid in grids)
+        raise InputError(
+            f"student_steps: halving {start} steps gives {counts} steps, never {end}."
+        )
+    return grids
+
+
+def _lengths_of_rounds(iterations: int | list[int], rounds: int) -> list[int]:
+    lengths = [iterations] * rounds if isinstance(iterations, int) else list(iterations)
+    if len(lengths) != rounds or min(lengths) < 1:
+        raise InputError(
+            f"round_iterations: expected {rounds} numbers above 0, one a round, found {lengths}."
+        )
+    return lengths
+
+
+def _blank(denoiser: Denoiser) -> Denoiser:
+    blank = copy.deepcopy(denoiser).requires_grad_(False).eval()
+    for parameter in blank.parameters():
+        parameter.zero_()
+    return blank
+
+
+def _student_of(teacher: Denoiser, student: Denoiser | None, copy_weights: bool) -> Denoiser:
+    made = copy.deepcopy(teacher).requires_grad_(True) if student is None else student
+    if made.num_classes != teacher.num_classes:
+        raise InputError(
+            f"student: expected the teacher's {teacher.num_classes} classes, "
+            f"found {made.num_classes}."
+        )
+    if isinstance(made, VPDenoiser) and made.prediction == "epsilon":
+        raise InputError(
+            "student: an epsilon prediction says nothing about x0 at pure noise, so few steps "
+            "cannot be distilled into it; expected v_prediction or sample."
+        )
+    if student is not None and copy_weights:
+        try:
+            made.load_state_dict(teacher.state_dict())
+        except RuntimeError:
+            raise InputError(
+                "copy_weights: expected a student of the teacher's shape, found another shape."
+            ) from None
+    return made

@@ -1,0 +1,170 @@
+"""The shared harness: every method is held to the same exactness, through the same code.
+
+A method adds one :class:`Case` to ``CASES`` and is then tested for bit-equal resume, equality of
+two ranks with one, an untouched and unsaved teacher, and the guard against non-finite gradients.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from datamodules.loader import StreamLoader
+from kdlight.base import DistillationModule
+from kdlight.callbacks.checkpoint import AtomicCheckpointIO
+from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.sigmas import KarrasGrid
+from kdlight.networks.mlp import ScaleShiftMLP
+from kdlight.optim import Optimization
+from modules.diffusion.diffusion_training import DiffusionTraining
+from modules.diffusion.progressive_distillation import ProgressiveDistillation
+
+BATCH = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make one method, small, and where its stages begin."""
+
+    make: Callable[..., DistillationModule]
+    iterations: int
+    boundaries: tuple[int, ...] = ()
+
+
+class TinyImages(L.LightningDataModule):
+    """Forty random 4x4 images in two classes, streamed by the project's own loader."""
+
+    shape = (1, 4, 4)
+    num_classes = 2
+
+    def __init__(self, batch_size: int = BATCH, steps_per_epoch: int = 7) -> None:
+        super().__init__()
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+
+    def train_dataloader(self) -> StreamLoader:
+        generator = torch.Generator().manual_seed(5)
+        image = torch.rand(40, *self.shape, generator=generator) * 2 - 1
+        return StreamLoader(
+            {"image": image, "label": torch.arange(40) % 2},
+            batch_size=self.batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            seed=3,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+
+
+def tiny_denoiser(seed: int = 1) -> EDMDenoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = ScaleShiftMLP((1, 4, 4), 16, 1, num_classes=2, embedding=8, augment_dim=5)
+        # The output starts at zero; a teacher needs something to say.
+        torch.nn.init.normal_(network.output.weight, std=0.3)
+    return EDMDenoiser(network, sigma_data=0.5, sigma_min=0.02, sigma_max=20.0)
+
+
+def tiny_teacher() -> Generator:
+    return Generator(tiny_denoiser(), KarrasGrid(0.02, 20.0), (1, 4, 4))
+
+
+def diffusion_training(**kwargs: Any) -> DiffusionTraining:
+    return DiffusionTraining(
+        tiny_denoiser(),
+        [1, 4, 4],
+        Optimization(lr=3e-3, warmup=3, decay="cosine", clip=1.0),
+        iterations=20,
+        class_dropout=0.2,
+        augmentation=AffineAugmentation(),
+        ema_half_life=5.0,
+        **kwargs,
+    )
+
+
+def progressive_distillation(**kwargs: Any) -> ProgressiveDistillation:
+    return ProgressiveDistillation(
+        tiny_teacher(),
+        Optimization(lr=3e-3, decay="linear"),
+        teacher_steps=8,
+        student_steps=1,
+        round_iterations=[6, 7, 8],
+        keep=(4, 2, 1),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+CASES = {
+    "diffusion_training": Case(diffusion_training, 20),
+    "progressive_distillation": Case(progressive_distillation, 21, (6, 13)),
+}
+
+
+class SaveAt(L.Callback):
+    """Saves a checkpoint after the given iterations."""
+
+    def __init__(self, folder: Path, iterations: tuple[int, ...]) -> None:
+        self.folder, self.iterations = folder, iterations
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if pl_module.iteration in self.iterations:
+            trainer.save_checkpoint(self.folder / f"{pl_module.iteration}.ckpt")
+
+
+def fit(
+    module: DistillationModule,
+    data: L.LightningDataModule | None = None,
+    callbacks: list[L.Callback] | None = None,
+    ckpt_path: Path | None = None,
+    **trainer: Any,
+) -> DistillationModule:
+    """Train to the module's own end, silently."""
+    torch.set_num_threads(1)
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": -1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "plugins": [AtomicCheckpointIO()],
+    } | trainer
+    runner = L.Trainer(callbacks=callbacks, **settings)
+    runner.fit(module, datamodule=data or TinyImages(), ckpt_path=ckpt_path, weights_only=True)
+    return module
+
+
+def fit_as_one_rank(folder: Path) -> None:
+    """What each of several processes runs: every case at its share of the joint batch."""
+    from lightning.pytorch.strategies import DDPStrategy
+
+    world_size = int(os.environ["WORLD_SIZE"])
+    for name, case in CASES.items():
+        strategy = DDPStrategy(process_group_backend="gloo")
+        module = fit(
+            case.make(), TinyImages(BATCH // world_size), devices=world_size, strategy=strategy
+        )
+        torch.save(state(module), folder / f"{name}_{os.environ['RANK']}.pt")
+
+
+def state(module: DistillationModule) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in module.state_dict().items() if torch.is_tensor(v)}
+
+
+def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> Iterator[str]:
+    assert a.keys() == b.keys()
+    return (key for key in a if not torch.equal(a[key], b[key]))
+
+
+if __name__ == "__main__":
+    fit_as_one_rank(Path(sys.argv[1]))

@@ -1,0 +1,138 @@
+"""Every method: resume, ranks, teachers, guard."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from kdlight.errors import InputError
+from kdlight.files import load_checkpoint
+from tests.exactness import BATCH, CASES, SaveAt, TinyImages, differing, fit, state
+
+each_method = pytest.mark.parametrize("name", sorted(CASES))
+
+
+@each_method
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_resume_is_bit_equal_wherever_the_run_stopped(
+    name: str, accumulate: int, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    # Mid-epoch, just before and at an epoch's end (7), around every stage boundary, inside an
+    # accumulation, and one before the end.
+    stops = sorted({1, 4, 6, 7, 8, 14, 15, case.iterations - 1, *case.boundaries})
+    whole = fit(case.make(accumulate=accumulate), callbacks=[SaveAt(tmp_path, tuple(stops))])
+    assert whole.iteration == case.iterations
+    expected = state(whole)
+    for stop in stops:
+        resumed = fit(case.make(accumulate=accumulate), ckpt_path=tmp_path / f"{stop}.ckpt")
+        assert resumed.iteration == case.iterations
+        assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of every case after two real processes trained it together."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run(
+        [*launch, "-m", "tests.exactness", str(folder)],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"},
+        timeout=300,
+    )
+    return folder
+
+
+@each_method
+def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> None:
+    one = state(fit(CASES[name].make(), TinyImages(BATCH)))
+    first, second = (torch.load(two_ranks / f"{name}_{rank}.pt") for rank in (0, 1))
+    assert not list(differing(first, second)), "ranks drifted apart"
+    for key in one:
+        # Two half sums in another order: equal to rounding, not to the bit.
+        torch.testing.assert_close(one[key], first[key], rtol=2e-4, atol=2e-5, msg=key)
+
+
+@each_method
+def test_a_teacher_is_neither_trained_nor_saved(name: str, tmp_path: Path) -> None:
+    module = CASES[name].make()
+    before = {key: value.clone() for key, value in module.named_parameters()}
+    fit(module, callbacks=[SaveAt(tmp_path, (4,))])
+    checkpoint = load_checkpoint(tmp_path / "4.ckpt")
+    for frozen in module._frozen:
+        assert not [key for key in checkpoint["state_dict"] if key.startswith(f"{frozen}.")]
+        for key, parameter in module.get_submodule(frozen).named_parameters():
+            if parameter.dim() == 2 and parameter.std() > 0:  # zeros are zeros anywhere
+                assert not any(
+                    saved.shape == parameter.shape and torch.equal(saved, parameter)
+                    for saved in checkpoint["state_dict"].values()
+                    if torch.is_tensor(saved)
+                ), f"{frozen}.{key} is in the checkpoint under another name"
+            assert parameter.grad is None
+            assert not parameter.requires_grad
+            assert torch.equal(parameter, before[f"{frozen}.{key}"])
+        assert not module.get_submodule(frozen).training
+    assert set(checkpoint["teachers"]) == set(module._frozen)
+
+
+@each_method
+def test_a_non_finite_batch_changes_nothing_but_the_count(name: str) -> None:
+    class Poisoned(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if pl_module.iteration == 4:
+                self.before = state(pl_module)
+                batch["image"][0] = float("nan")
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if pl_module.iteration == 5:
+                self.changed = list(differing(self.before, state(pl_module)))
+
+    poison = Poisoned()
+    module = fit(CASES[name].make(), callbacks=[poison])
+    assert poison.changed == []
+    assert module.non_finite_total == 1
+    assert all(torch.isfinite(value).all() for value in state(module).values())
+
+
+@each_method
+def test_non_finite_batches_in_a_row_stop_the_run(name: str) -> None:
+    class Poisoned(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            batch["image"][0] = float("nan")
+
+    with pytest.raises(RuntimeError, match="3 updates in a row had a gradient that is not finite"):
+        fit(CASES[name].make(max_non_finite=3), callbacks=[Poisoned()])
+
+
+def test_another_teacher_is_refused_on_resume(tmp_path: Path) -> None:
+    make = CASES["progressive_distillation"].make
+    fit(make(), callbacks=[SaveAt(tmp_path, (4,))])
+    other = make()
+    other._frozen["teacher"] = "0" * 64
+    with pytest.raises(InputError, match="trained with weights of digest"):
+        fit(other, ckpt_path=tmp_path / "4.ckpt")
+
+
+def test_the_configuration_wins_over_the_checkpoint(tmp_path: Path) -> None:
+    case = CASES["diffusion_training"]
+    fit(case.make(), callbacks=[SaveAt(tmp_path, (4,))])
+    module = case.make()
+    module._optimization["denoiser"].lr = 0.5
+    module._optimization["denoiser"].weight_decay = 0.25
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if pl_module.iteration == 5:
+                self.group = dict(trainer.optimizers[0].param_groups[0])
+
+    look = Look()
+    fit(module, callbacks=[look], ckpt_path=tmp_path / "4.ckpt")
+    assert look.group["weight_decay"] == 0.25
+    assert look.group["lr"] == pytest.approx(
+        module._optimization["denoiser"].lr_at(4, case.iterations)
+    )
