@@ -61,8 +61,8 @@ class DistillationModule(L.LightningModule):
         self._averages: dict[str, EMA[Any]] = {}
         self._stepped = True
         self._pending_gradients: dict[str, Tensor] = {}
-        self.register_state_dict_post_hook(_drop_frozen)
-        self.register_load_state_dict_post_hook(_forgive_frozen)
+        self.register_state_dict_post_hook(_drop_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forgive_frozen)  # type: ignore[no-untyped-call]
 
     # What a method defines ------------------------------------------------------------------
 
@@ -89,13 +89,31 @@ class DistillationModule(L.LightningModule):
         """
         return {}
 
+    def models(self) -> dict[str, tuple[str, nn.Module]]:
+        """What a checkpoint can be loaded as, by state-dict prefix: the generators' denoisers."""
+        return dict(self.generators())
+
     def teacher_generator(self) -> Generator | None:
         """The teacher as it samples at full quality, to compare with; None if there is none."""
         return None
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing by default: callbacks measure what is generated."""
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing by default: callbacks measure what is generated."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Samples of the first generator, for the labels of the batch."""
+        _, generator = next(iter(self.generators().values()))
+        noise = torch.randn_like(batch["image"])
+        condition = {"label": batch["label"]} if generator.num_classes else {}
+        samples: Tensor = generator(noise, condition)
+        return samples
+
     # Parts ----------------------------------------------------------------------------------
 
-    def freeze(self, name: str, module: nn.Module) -> None:
+    def add_frozen(self, name: str, module: nn.Module) -> None:
         """Register ``module`` as a teacher: no gradient, evaluation mode, not in checkpoints."""
         module.requires_grad_(False).eval()
         self.add_module(name, module)
@@ -202,7 +220,8 @@ class DistillationModule(L.LightningModule):
 
     def report(self, values: Mapping[str, Tensor | float]) -> None:
         """Log training values as ``train/<key>``, on the batches the loggers will record."""
-        if (self.iteration + 1) % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.iteration + 1) % every == 0:
             logged = {f"train/{name}": value for name, value in values.items()}
             logged["iteration"] = float(self.iteration + 1)
             logged["train/non_finite"] = float(self.non_finite_total)
@@ -224,9 +243,9 @@ class DistillationModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["teachers"] = dict(self._frozen)
-        checkpoint["generators"] = [
-            {"name": name, "prefix": prefix, "spec": spec_of(generator)}
-            for prefix, (name, generator) in self.generators().items()
+        checkpoint["models"] = [
+            {"name": name, "prefix": prefix, "spec": spec_of(model)}
+            for prefix, (name, model) in self.models().items()
         ]
 
         if self._accumulate > 1:
@@ -261,7 +280,7 @@ def digest(module: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in _tensors(module):
         total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

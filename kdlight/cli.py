@@ -56,8 +56,6 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("KDLIGHT_DEBUG"):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(
-            f"kdlight {verb}: failed: {reason} (KDLIGHT_DEBUG=1 shows where)", file=sys.stderr
-        )
+        print(f"kdlight {verb}: failed: {reason} (KDLIGHT_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     return 0

@@ -1,10 +1,10 @@
 """Exponential moving average of a network's weights, part of the method that uses it."""
 
 import copy
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlight.errors import InputError
 
@@ -44,7 +44,7 @@ class EMA(nn.Module, Generic[Module]):
 
     def train(self, mode: bool = True) -> "EMA[Module]":
         """Stay in evaluation mode whatever the method's module is told."""
-        return cast("EMA[Module]", super().train(False))
+        return super().train(False)
 
     def decay(self) -> float:
         """Decay of the next update."""
@@ -56,7 +56,7 @@ class EMA(nn.Module, Generic[Module]):
     @torch.no_grad()
     def update(self, module: Module) -> None:
         """Move the average towards ``module``; buffers are copied."""
-        averages = list(self.module.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
         weights = [weight.detach() for weight in module.parameters()]
         torch._foreach_lerp_(averages, weights, 1 - self.decay())
         for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):

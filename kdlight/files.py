@@ -83,10 +83,13 @@ def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = Non
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: expected a name that ends in .safetensors.")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in module.state_dict().items()
+    }
     description = {"format": FORMAT, "spec": spec_of(module), "notes": notes or {}}
     with atomic_path(path) as temporary:
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
+        save_file(tensors, temporary)
     write_json(path.with_suffix(".json"), description)
 
 
@@ -100,6 +103,8 @@ def load_model(path: Path) -> nn.Module:
     description = read_json(path.with_suffix(".json"))
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"{path.with_suffix('.json')}: expected format {FORMAT}.")
+    if not isinstance(description.get("spec"), dict) or "class_path" not in description["spec"]:
+        raise InputError(f"{path.with_suffix('.json')}: expected a spec with a class_path.")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError):

@@ -92,7 +92,12 @@ def build(spec: Any) -> Any:
             raise InputError(f"class_path {path!r}: kdlight has no such class.") from None
         if not (inspect.isclass(cls) and issubclass(cls, Recorded)):
             raise InputError(f"class_path {path!r}: not a part that can be built from a file.")
-        return cls(**{name: build(item) for name, item in spec.get("init_args", {}).items()})
+        arguments = {name: build(item) for name, item in spec.get("init_args", {}).items()}
+        try:
+            inspect.signature(cls).bind(**arguments)
+        except TypeError as error:
+            raise InputError(f"class_path {path!r}: {error}.") from None
+        return cls(**arguments)
     if isinstance(spec, dict):
         return {key: build(item) for key, item in spec.items()}
     if isinstance(spec, list):

@@ -7,6 +7,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from kdlight.base import DistillationModule
 from kdlight.files import atomic_path
 
 
@@ -40,7 +41,8 @@ class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if int(pl_module.iteration) % self.every == 0:
+        assert isinstance(pl_module, DistillationModule)
+        if pl_module.iteration % self.every == 0:
             trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,10 +10,9 @@ from typing import Any, NoReturn
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  (the guard against another package of that name)
 import modules  # noqa: F401
@@ -23,6 +22,7 @@ from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
 from kdlight.errors import InputError
 from kdlight.files import load_checkpoint
+from kdlight.report.page import write_report
 
 
 class OneSentenceParser(LightningArgumentParser):
@@ -33,21 +33,24 @@ class OneSentenceParser(LightningArgumentParser):
 
 
 def one_sentence(message: str) -> str:
-    """The innermost complaint of a nested parser message, on one line."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    telling = [
-        line
-        for line in lines
-        if not re.match(r"(Problem|Does not validate|Given value|Parser key|usage:)", line)
-    ]
-    chosen = telling[-1] if telling else lines[-1]
-    key = re.search(r'(?:Parser key|key) "([^"]+)"', message)
-    text = re.sub(r"\s+", " ", chosen)
-    if len(text) > 300:
-        text = text[:297] + "..."
-    if key and key.group(1) not in text:
-        text = f"{key.group(1)}: {text}"
-    return text if text.endswith(".") else f"{text}."
+    """The innermost complaint of a nested parser message, behind the keys that lead to it."""
+    keys: list[str] = []
+    complaint = ""
+    for line in message.splitlines():
+        found = re.match(r'[\s-]*Parser key "([^"]+)":\s*(.*)', line)
+        if found:
+            keys.append(found.group(1))
+            line = found.group(2)
+        text = line.strip(" -")
+        structure = (
+            r"(Problem|Does not validate|Subtypes|Errors:|Given value|Expected a <class 'None)"
+        )
+        if text and not re.match(structure, text):
+            complaint = text
+            break
+    text = re.sub(r"\s+", " ", complaint or message).removesuffix(".")
+    text = f"{'.'.join(keys)}: {text}" if keys else text
+    return f"{text[:400]}..." if len(text) > 400 else f"{text}."
 
 
 class KDLightCLI(LightningCLI):
@@ -88,6 +91,11 @@ class KDLightCLI(LightningCLI):
         if self.checkpoint is not None:
             self.model.on_load_checkpoint(self.checkpoint)
             self.checkpoint = None
+
+    def after_fit(self) -> None:
+        """End with the page to open."""
+        if self.trainer.is_global_zero:
+            print(write_report([self.run_folder], self.run_folder / "report.html"))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         folder = self.run_folder
@@ -178,5 +186,3 @@ def quiet() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
-    if rank_zero_only.rank != 0:
-        logging.disable(logging.INFO)

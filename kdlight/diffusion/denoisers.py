@@ -25,10 +25,14 @@ def expand(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 def _evaluate(network: nn.Module, x: Tensor, noise: Tensor, condition: Condition | None) -> Tensor:
-    """Call ``network`` in its own precision; the result comes back in the precision of ``x``."""
+    """Call ``network`` in its own precision; the result comes back in the precision of ``x``.
+
+    The noise number is never rounded below float32: bfloat16 has no timestep 999.
+    """
     parameter = next(network.parameters(), None)
     dtype = x.dtype if parameter is None else parameter.dtype
-    output: Tensor = network(x.to(dtype), noise.flatten().to(dtype), condition)
+    noise = noise.flatten().to(torch.promote_types(dtype, torch.float32))
+    output: Tensor = network(x.to(dtype), noise, condition)
     return output.to(x.dtype)
 
 
@@ -80,7 +84,7 @@ class Denoiser(Recorded, nn.Module):
 
 
 class EDMDenoiser(Denoiser):
-    """Raw network F with the preconditioning of EDM (Karras et al. 2022, arXiv:2206.00364, table 1).
+    """Raw network F preconditioned as in EDM (Karras et al. 2022, arXiv:2206.00364, table 1).
 
     Args:
         network: Called as ``network(c_in * x, c_noise, condition)``.
@@ -165,9 +169,11 @@ class VPDenoiser(Denoiser):
         prediction: What the network predicts.
 
     Between timesteps the network is given the fractional timestep interpolated in log sigma.
-    """
 
-    log_sigmas: Tensor
+    Attributes:
+        alphas_cumprod: alpha_bar of every timestep, float64. No buffer: a module that is cast to
+            a lower precision keeps its schedule exact.
+    """
 
     def __init__(
         self,
@@ -179,16 +185,18 @@ class VPDenoiser(Denoiser):
             raise InputError(
                 f"prediction: expected one of {', '.join(PREDICTIONS)}, found {prediction!r}."
             )
-        sigmas = sigma_from_alpha_bar(alphas_cumprod_of(schedule))
+        alphas_cumprod = alphas_cumprod_of(schedule)
+        sigmas = sigma_from_alpha_bar(alphas_cumprod)
         super().__init__(float(sigmas[0]), float(sigmas[-1]))
+        self.alphas_cumprod = alphas_cumprod
         self.network = network
         self.prediction = prediction
-        self.register_buffer("log_sigmas", sigmas.log(), persistent=False)
+        self._log_sigmas = sigmas.log()
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """Timestep of a noise level, an exact integer on the schedule, fractional between."""
         log_sigma = sigma.double().log()
-        table = self.log_sigmas.double()
+        table = self._log_sigmas.to(sigma.device)
         high = torch.searchsorted(table, log_sigma.contiguous()).clamp(1, len(table) - 1)
         low = high - 1
         fraction = (log_sigma - table[low]) / (table[high] - table[low])
@@ -295,7 +303,7 @@ class MixtureDenoiser(Denoiser):
         means: Component means, (K, d).
         variances: Component variances, (K,); one number is used for every component.
         weights: Component probabilities, (K,); equal if not given.
-        labelled: Whether ``condition["label"]`` selects a component.
+        labelled: Whether ``condition["label"]`` selects a component; the label K means "any".
         sigma_min: Smallest noise level to sample with.
         sigma_max: Largest noise level to sample with.
     """
@@ -336,9 +344,7 @@ class MixtureDenoiser(Denoiser):
     def draw(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Exact samples (count, d), float32, and the component (count,) each came from."""
         label = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        noise = torch.randn(
-            count, self.means.shape[1], generator=generator, dtype=torch.float64
-        )
+        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
         points = self.means[label] + self.variances[label].sqrt()[:, None] * noise
         return points.float(), label
 
@@ -349,15 +355,17 @@ class MixtureDenoiser(Denoiser):
         offset = point[:, None] - means
         total = variances + noise
         shrunk = means + (variances / total)[..., None] * offset
-        if self.labelled and condition and "label" in condition:
-            chosen = condition["label"].reshape(-1, 1, 1).expand(-1, 1, point.shape[1])
-            return shrunk.gather(1, chosen).squeeze(1).reshape(x.shape).to(x.dtype)
         dimension = point.shape[1]
         log_weight = (
             self.weights.double().log()
             - offset.square().sum(-1) / (2 * total)
             - dimension / 2 * total.log()
         )
+        if self.labelled and condition and "label" in condition:
+            label = condition["label"][:, None]
+            component = torch.arange(len(means), device=label.device)
+            asked = torch.where(label == component, 0.0, -torch.inf).to(log_weight)
+            log_weight = torch.where(label < len(means), asked, log_weight)
         responsibility = log_weight.softmax(dim=1)
         mean = (responsibility[..., None] * shrunk).sum(1)
         return mean.reshape(x.shape).to(x.dtype)

@@ -1,9 +1,10 @@
-"""Deterministic and stochastic samplers of the probability-flow ODE ``dx/dsigma = (x - D) / sigma``.
+"""Samplers of the probability-flow ODE ``dx/dsigma = (x - D) / sigma``, and a stochastic one.
 
 Free functions of a denoiser, a starting point and a grid. ``noise`` is the state at
 ``sigmas[0]`` (:meth:`Denoiser.prior` makes it); the result is the state at the last level.
 """
 
+import itertools
 from typing import Literal, Protocol
 
 import torch
@@ -55,7 +56,7 @@ def sample_euler(
 ) -> Tensor:
     """Euler, which is DDIM with eta 0. One network call a step."""
     x = noise
-    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
         x0 = denoiser(x, sigma, condition)
         x = euler_step(x, x0, sigma, sigma_next)
         if callback is not None:
@@ -73,7 +74,7 @@ def sample_heun(
 ) -> Tensor:
     """Heun's second-order method (EDM, algorithm 1 with no churn). 2n - 1 network calls."""
     x = noise
-    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
         x0 = denoiser(x, sigma, condition)
         x_next = euler_step(x, x0, sigma, sigma_next)
         if sigma_next > 0:
@@ -101,7 +102,7 @@ def sample_euler_ancestral(
     ``sigma_down^2 = sigma_next^2 - sigma_up^2``, so the marginal level is ``sigma_next``.
     """
     x = noise
-    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
         x0 = denoiser(x, sigma, condition)
         up = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()
         down = (sigma_next**2 - up**2).clamp(min=0).sqrt()
@@ -129,7 +130,7 @@ def sample_dpmpp_2m(
     """
     x = noise
     previous: Tensor | None = None
-    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
         x0 = denoiser(x, sigma, condition)
         estimate = x0
         if previous is not None and sigma_next > 0:

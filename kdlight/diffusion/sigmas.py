@@ -3,9 +3,9 @@
 Everything is float64. A grid of n steps has n + 1 levels, falls, and ends at exactly 0.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ from kdlight.errors import InputError
 from kdlight.spec import Recorded
 
 
-class Grid(Protocol):
-    """Anything that lays a grid of noise levels."""
+class Grid(Recorded):
+    """Base of everything that lays a grid of noise levels."""
 
     def sigmas(self, steps: int) -> Tensor:
         """Levels of a walk of ``steps`` steps, (steps + 1,), falling to exactly 0."""
-        ...
+        raise NotImplementedError
 
 
 def _check_range(sigma_min: float, sigma_max: float) -> None:
@@ -41,7 +41,7 @@ def _check_steps(steps: int) -> None:
         raise InputError(f"steps: expected at least 1, found {steps}.")
 
 
-class KarrasGrid(Recorded):
+class KarrasGrid(Grid):
     """The grid of EDM (arXiv:2206.00364, eq. 5), with the final 0 appended.
 
     Args:
@@ -50,9 +50,7 @@ class KarrasGrid(Recorded):
         rho: Curvature; 7 in the paper, larger puts more levels near ``sigma_min``.
     """
 
-    def __init__(
-        self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-    ) -> None:
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
         _check_range(sigma_min, sigma_max)
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
 
@@ -67,7 +65,7 @@ class KarrasGrid(Recorded):
         return torch.cat([levels, levels.new_zeros(1)])
 
 
-class CosineGrid(Recorded):
+class CosineGrid(Grid):
     """``sigma = tan(pi/2 * i/n)``, the grid of progressive distillation (arXiv:2202.00512).
 
     Grids of n and n/2 steps share their levels. The first level, infinite in the paper's
@@ -75,6 +73,8 @@ class CosineGrid(Recorded):
     """
 
     def __init__(self, sigma_max: float = 80.0) -> None:
+        if not sigma_max > 0:
+            raise InputError(f"sigma_max: expected a number above 0, found {sigma_max}.")
         self.sigma_max = sigma_max
 
     def sigmas(self, steps: int) -> Tensor:
@@ -90,7 +90,7 @@ class CosineGrid(Recorded):
         return levels
 
 
-class TrailingGrid(Recorded):
+class TrailingGrid(Grid):
     """The noise levels of diffusers' ``timestep_spacing="trailing"`` on a VP schedule.
 
     Starts at the last timestep, so one step starts from (almost) pure noise. Grids nest whenever
@@ -109,7 +109,7 @@ class TrailingGrid(Recorded):
         return torch.cat([self._table[timesteps[:steps]], self._table.new_zeros(1)])
 
 
-class NestedGrid(Recorded):
+class NestedGrid(Grid):
     """Every grid is a subset of one base grid: what a round of distillation needs.
 
     Args:
@@ -125,13 +125,11 @@ class NestedGrid(Recorded):
         while len(levels) - 1 > steps:
             levels = halve(levels)
         if len(levels) - 1 != steps:
-            raise InputError(
-                f"steps: halving {self.base_steps} steps never gives {steps} steps."
-            )
+            raise InputError(f"steps: halving {self.base_steps} steps never gives {steps} steps.")
         return levels
 
 
-class FixedGrid(Recorded):
+class FixedGrid(Grid):
     """Levels written down one by one.
 
     Args:
@@ -142,7 +140,7 @@ class FixedGrid(Recorded):
         values = [float(level) for level in levels]
         if values and values[-1] != 0.0:
             values.append(0.0)
-        if len(values) < 2 or any(a <= b for a, b in zip(values, values[1:], strict=False)):
+        if len(values) < 2 or any(a <= b for a, b in itertools.pairwise(values)):
             raise InputError(f"levels: expected falling noise levels above 0, found {levels}.")
         self._levels = torch.tensor(values, dtype=torch.float64)
 
@@ -159,15 +157,15 @@ def halve(sigmas: Tensor) -> Tensor:
     return torch.cat([sigmas[:-1][::2], sigmas[-1:]])
 
 
-class NoiseLaw(Protocol):
-    """A law of training noise levels, as its quantile function."""
+class NoiseLaw(Recorded):
+    """Base of the laws of training noise levels, each given by its quantile function."""
 
     def __call__(self, uniform: Tensor) -> Tensor:
         """Noise levels (B,), float64, for numbers (B,) uniform in [0, 1)."""
-        ...
+        raise NotImplementedError
 
 
-class LogNormalNoise(Recorded):
+class LogNormalNoise(NoiseLaw):
     """``log sigma ~ N(mean, std^2)`` (EDM, arXiv:2206.00364, table 1)."""
 
     def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
@@ -175,10 +173,11 @@ class LogNormalNoise(Recorded):
 
     def __call__(self, uniform: Tensor) -> Tensor:
         u = uniform.double().clamp(1e-12, 1 - 1e-12)
-        return (self.mean + self.std * torch.special.ndtri(u)).exp()
+        normal: Tensor = torch.special.ndtri(u)
+        return (self.mean + self.std * normal).exp()
 
 
-class LogUniformNoise(Recorded):
+class LogUniformNoise(NoiseLaw):
     """``log sigma`` uniform between two levels."""
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
@@ -190,7 +189,7 @@ class LogUniformNoise(Recorded):
         return (low + (high - low) * uniform.double()).exp()
 
 
-class TimestepNoise(Recorded):
+class TimestepNoise(NoiseLaw):
     """A timestep of a VP schedule drawn uniformly (DDPM, arXiv:2006.11239, algorithm 1)."""
 
     def __init__(self, schedule: Schedule | Sequence[float] = "linear") -> None:
@@ -202,7 +201,7 @@ class TimestepNoise(Recorded):
         return table[index]
 
 
-class FlowNoise(Recorded):
+class FlowNoise(NoiseLaw):
     """Flow time ``t = sigmoid(mean + std * n)`` or, with ``std`` None, uniform in (0, 1).
 
     The logit-normal law is that of Esser et al. 2024, arXiv:2403.03206, section 3.1.
@@ -215,4 +214,5 @@ class FlowNoise(Recorded):
         u = uniform.double().clamp(1e-6, 1 - 1e-6)
         if self.std is None:
             return sigma_from_flow_time(u)
-        return (self.mean + self.std * torch.special.ndtri(u)).exp()
+        normal: Tensor = torch.special.ndtri(u)
+        return (self.mean + self.std * normal).exp()

@@ -32,7 +32,7 @@ class FourierFeatures(nn.Module):
 
 
 class ScaleShiftBlock(nn.Module):
-    """Residual two-layer perceptron whose normalised input is scaled and shifted by an embedding."""
+    """Residual two-layer perceptron, its normalised input scaled and shifted by an embedding."""
 
     def __init__(self, width: int, embedding: int, dropout: float) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ScaleShiftMLP(Recorded, nn.Module):
             F of the same shape as ``x``.
         """
         condition = condition or {}
-        embedding = self.noise_embedding(self.noise_features(noise))
+        embedding = self.noise_embedding(self.noise_features(noise).to(x.dtype))
         if self.class_embedding is not None:
             label = condition.get("label")
             if label is None:

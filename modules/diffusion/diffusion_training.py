@@ -91,7 +91,7 @@ class DiffusionTraining(DistillationModule):
         if self.denoiser.num_classes:
             condition["label"] = self._drop(batch["label"])
         if self.augmentation is not None:
-            draws = self.noise.normal(x0.new_empty(len(x0), self.augmentation.dim))
+            draws = self.noise.normal(x0.new_empty(len(x0), self.augmentation.draws))
             x0, condition["augment"] = self.augmentation(x0, draws, self.noise.uniform(len(x0)))
         loss = self.loss(x0, condition)
         self.optimize("denoiser", loss)

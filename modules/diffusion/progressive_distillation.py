@@ -83,8 +83,8 @@ class ProgressiveDistillation(DistillationModule):
         self.weighting = weighting
         self.first_solver = first_solver
         self.next_teacher = next_teacher
-        self.freeze("teacher", teacher)
-        self.freeze("guided_teacher", GuidedDenoiser(teacher.denoiser, guidance_scale))
+        self.add_frozen("teacher", teacher)
+        self.add_frozen("guided_teacher", GuidedDenoiser(teacher.denoiser, guidance_scale))
         self.student = _student_of(teacher.denoiser, student, copy_weights)
         self.ema = EMA(self.student, ema_half_life)
         self.average("student", self.ema)
@@ -185,9 +185,7 @@ def _grids_of_rounds(levels: torch.Tensor, start: int, end: int) -> list[torch.T
         grids.append(halve(grids[-1]))
     if len(grids[-1]) - 1 != end:
         counts = ", ".join(str(len(grid) - 1) for grid in grids)
-        raise InputError(
-            f"student_steps: halving {start} steps gives {counts} steps, never {end}."
-        )
+        raise InputError(f"student_steps: halving {start} steps gives {counts} steps, never {end}.")
     return grids
 
 

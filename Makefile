@@ -1,0 +1,40 @@
+# `make quickstart` and `make test` do all of their own set-up, once.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: quickstart test slow lint bench assets
+
+quickstart: .venv/installed
+	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
+
+test: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Minutes of CPU: real trainings over seeds, kills, every configuration.
+slow: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/python -m tests.benchmarks
+
+# Train the bundled classifier and teacher again and put them into kdlight/assets.
+assets: .venv/installed
+	$(BIN)/python -m kdlight fit --config configs/digits/classifier.yaml
+	$(BIN)/python -m kdlight export --run runs/digits_classifier --output kdlight/assets/digits_classifier.safetensors
+	$(BIN)/python -m kdlight fit --config configs/digits/teacher.yaml
+	$(BIN)/python -m kdlight export --run runs/digits_teacher --output kdlight/assets/digits_teacher.safetensors
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Installing the packages of constraints.txt into .venv (once; some minutes)."
+	@start=$$(date +%s) && $(PYTHON) -m venv .venv && $(INSTALL) --editable . \
+	&& touch $@ && echo "Installed in $$(( $$(date +%s) - start )) s."
+
+.venv/installed-dev: .venv/installed
+	@start=$$(date +%s) && $(INSTALL) --editable '.[dev]' \
+	&& touch $@ && echo "Installed the test tools in $$(( $$(date +%s) - start )) s."

@@ -1,0 +1,202 @@
+"""What the data modules of images share: splits, loaders, and the position in the data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import LightningDataModule
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from datamodules.loader import Batch, Data, EndlessLoader, EvaluationLoader, StreamLoader
+from kdlight.errors import InputError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a data set.
+
+    Attributes:
+        training: What training draws from.
+        heldout: What no training sees.
+        reference: The training part without augmentation.
+    """
+
+    training: Data
+    heldout: Data
+    reference: Data
+
+
+class ImageDataModule(LightningDataModule):
+    """Base of the data modules: a subclass says what its data are and reads them.
+
+    Batches are ``{"image": (B, C, H, W) float32 in [-1, 1], "label": (B,) int64}``. The split is
+    fixed, whatever the seed, so that runs over seeds are comparable.
+
+    Args:
+        batch_size: Batch size of one rank.
+        steps_per_epoch: Batches between two validations; see
+            :class:`~datamodules.loader.EndlessLoader`.
+        seed: Seed of the order and of augmentation.
+        num_workers: Worker processes that read files.
+    """
+
+    flip = False
+
+    def __init__(
+        self, batch_size: int, steps_per_epoch: int, seed: int, num_workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.num_workers = num_workers
+        self._train_loader: EndlessLoader | None = None
+        self._resume_from: dict[str, Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample without the batch, (C, H, W)."""
+        raise NotImplementedError
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their labels; empty if there are none."""
+        raise NotImplementedError
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 if the data have no labels."""
+        return len(self.class_names)
+
+    def read(self) -> Splits:
+        """Read the data, or find their files."""
+        raise NotImplementedError
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, read once."""
+        return self.read()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data before training starts, so that bad data stop a run at once."""
+        _ = self.splits
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """This process's rank and the number of ranks; (0, 1) without a trainer."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def make_train_loader(self) -> EndlessLoader:
+        """A training loader that starts at the beginning."""
+        return StreamLoader(
+            self.splits.training,
+            self.batch_size,
+            self.steps_per_epoch,
+            self.seed,
+            *self.ranks,
+            num_workers=self.num_workers,
+            flip=self.flip,
+        )
+
+    def train_dataloader(self) -> EndlessLoader:
+        """Endless training batches."""
+        self._train_loader = self.make_train_loader()
+        if self._resume_from is not None:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return self._train_loader
+
+    def heldout_dataloader(self) -> Iterable[Batch]:
+        """The held-out part in order."""
+        return EvaluationLoader(
+            self.splits.heldout, self.batch_size, *self.ranks, num_workers=self.num_workers
+        )
+
+    def reference_dataloader(self) -> Iterable[Batch]:
+        """The training part in order, unaugmented: what Frechet distances compare with."""
+        return EvaluationLoader(
+            self.splits.reference, self.batch_size, *self.ranks, num_workers=self.num_workers
+        )
+
+    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+        """All images of a part, (N, C, H, W), the same on every rank."""
+        loader = EvaluationLoader(
+            getattr(self.splits, part), self.batch_size, num_workers=self.num_workers
+        )
+        return torch.cat([batch["image"] for batch in loader])
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """The held-out part in order."""
+        return self.heldout_dataloader()
+
+    def test_dataloader(self) -> Iterable[Batch]:
+        """The held-out part in order."""
+        return self.heldout_dataloader()
+
+    def predict_dataloader(self) -> Iterable[Batch]:
+        """The held-out part in order."""
+        return self.heldout_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the training loader.
+
+        Lightning restores the states of loaders only when a run was stopped inside an epoch; one
+        that continues behind a whole epoch would start the data over. The state of a data module
+        it always restores.
+        """
+        return {} if self._train_loader is None else self._train_loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next training loader start where the checkpoint was written."""
+        self._resume_from = state
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64], heldout: int | float, class_names: list[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of the training and of the held-out part, with every class in both in proportion.
+
+    Args:
+        labels: Label of every sample, (N,).
+        heldout: Number (integer) or fraction (below 1) of samples to hold out.
+        class_names: For messages.
+
+    Raises:
+        InputError: A class has fewer than two samples, or the parts would be empty.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    for name, count in zip(class_names, counts, strict=True):
+        if count < 2:
+            raise InputError(
+                f"class {name!r}: expected at least 2 images, one of them to hold out, "
+                f"found {count}."
+            )
+    try:
+        training, held = train_test_split(
+            np.arange(len(labels)), test_size=heldout, stratify=labels, random_state=0
+        )
+    except ValueError:
+        raise InputError(
+            f"heldout: {heldout} of {len(labels)} images does not leave every one of the "
+            f"{len(class_names)} classes in both parts."
+        ) from None
+    return training, held
+
+
+def split_tensors(
+    image: Tensor, label: Tensor, heldout: int | float, class_names: list[str]
+) -> Splits:
+    """Splits of images (N, C, H, W) and labels (N,) in memory."""
+    parts: list[Batch] = []
+    for part in stratified_split(label.numpy(), heldout, class_names):
+        index = torch.from_numpy(part)
+        parts.append({"image": image[index], "label": label[index]})
+    training, held = parts
+    return Splits(training, held, reference=training)

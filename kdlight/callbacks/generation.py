@@ -1,0 +1,206 @@
+"""Runs the metrics of generation at validation and, in full, when training ends."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kdlight.base import DistillationModule
+from kdlight.callbacks.pictures import save_grid
+from kdlight.diffusion.generator import Generator
+from kdlight.files import write_json
+from kdlight.metrics.extractors import (
+    ClassifierFeatures,
+    FeatureExtractor,
+    as_classifier,
+)
+from kdlight.metrics.generation import GenerationMetrics, Row, latencies, noise_for
+from kdlight.metrics.teacher_gap import TeacherGap
+from kdlight.report.table import summary_table
+
+Walk = tuple[str, Generator, int]
+
+
+HEADLINE = (
+    "model",
+    "steps",
+    "nfe",
+    "frechet_features",
+    "frechet_features_floor",
+    "frechet_pixels",
+    "frechet_pixels_floor",
+    "sliced_wasserstein",
+    "accuracy",
+    "nearest",
+    "memorisation",
+    "variance",
+    "ms_per_image",
+    "speed_up",
+)
+
+
+def print_rows(rows: list[Row]) -> None:
+    """The headline figures as a table; the file has them all."""
+    shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(summary_table(shown))
+
+
+class GenerationReport(L.Callback):
+    """Quality, fidelity to the teacher and speed of what a run trains.
+
+    At validation: the student's figures over ``preview`` samples as ``val/<metric>`` and a grid
+    of samples. At the end (and for ``test``): one row per model and number of steps over
+    ``num_samples`` samples, printed, and written to ``summary.json`` with a grid for each.
+
+    Args:
+        num_samples: Samples of the final rows.
+        preview: Samples at validation; 0 for none.
+        classifier: Judge and headline features: a file or the name of a bundled classifier.
+        features: Another feature extractor for the headline Frechet distance.
+        teacher_steps: Step counts at which the teacher is walked with its own sampler; its
+            default if null.
+        batch_size: Samples at once.
+        latency_batch: Samples at once when speed is measured; 0 leaves speed out.
+        seed: Seed of the evaluation noise, the same for every run that is to be compared.
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 2000,
+        preview: int = 500,
+        classifier: str | None = None,
+        features: FeatureExtractor | None = None,
+        teacher_steps: list[int] | None = None,
+        batch_size: int = 500,
+        latency_batch: int = 100,
+        seed: int = 1234,
+    ) -> None:
+        self.num_samples = num_samples
+        self.preview = preview
+        self.classifier = None if classifier is None else as_classifier(classifier)
+        self.features = features
+        if self.features is None and self.classifier is not None:
+            self.features = ClassifierFeatures(self.classifier)
+        self.teacher_steps = teacher_steps
+        self.batch_size = batch_size
+        self.latency_batch = latency_batch
+        self.seed = seed
+        self._metrics: GenerationMetrics | None = None
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        if trainer.sanity_checking or self.preview < 2:
+            return
+        name, generator = next(iter(pl_module.generators().values()))
+        walk = (name, generator, generator.steps[0])
+        row, images = self._measure(trainer, pl_module, walk, self.preview)
+        figures = {f"val/{key}": float(value) for key, value in row.items()}
+        pl_module.log_dict(figures | {"iteration": float(pl_module.iteration)}, rank_zero_only=True)
+        if trainer.log_dir and trainer.is_global_zero:
+            path = Path(trainer.log_dir) / "samples" / f"progress_{pl_module.iteration:07d}.png"
+            save_grid(images[:100], path)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        folder = Path(trainer.log_dir) if trainer.log_dir else None
+        walks = self._walks(pl_module)
+        times = self._times(walks, pl_module.device)
+        teacher = pl_module.teacher_generator()
+        rows = []
+        for index, walk in enumerate(walks):
+            name, generator, steps = walk
+            row: Row = {
+                "model": name,
+                "steps": steps,
+                "nfe": generator.evaluations(steps),
+                "algorithm": generator.algorithm,
+            }
+            gap_to = teacher if teacher is not None and name != "teacher" else None
+            figures, images = self._measure(trainer, pl_module, walk, self.num_samples, gap_to)
+            row |= figures
+            if times:
+                row |= {"ms_per_image": times[index], "speed_up": times[0] / times[index]}
+            rows.append(row)
+            if folder is not None and trainer.is_global_zero:
+                save_grid(images[:100], folder / "samples" / f"final_{name}_{steps}.png")
+        if folder is not None and trainer.is_global_zero:
+            write_json(folder / "summary.json", rows)
+            print_rows(rows)
+
+    def _walks(self, module: DistillationModule) -> list[Walk]:
+        """The teacher in full, the teacher at the students' steps, the students."""
+        students = sorted(
+            (
+                (name, generator, generator.steps[0])
+                for name, generator in module.generators().values()
+            ),
+            key=lambda walk: -walk[2],
+        )
+        teacher = module.teacher_generator()
+        if teacher is None:
+            return students
+        walks: list[Walk] = [
+            ("teacher", teacher, steps) for steps in self.teacher_steps or [teacher.steps[0]]
+        ]
+        for _, student, steps in students:
+            forced = Generator(
+                teacher.denoiser, student.grid, teacher.shape, student.algorithm, (steps,), False
+            )
+            walks.append(("teacher", forced.to(module.device), steps))
+        return walks + students
+
+    def _times(self, walks: list[Walk], device: torch.device) -> list[float]:
+        if self.latency_batch == 0:
+            return []
+        return latencies([(g, steps) for _, g, steps in walks], self.latency_batch, device)
+
+    def _measure(
+        self,
+        trainer: L.Trainer,
+        module: DistillationModule,
+        walk: Walk,
+        count: int,
+        teacher: Generator | None = None,
+    ) -> tuple[Row, Tensor]:
+        """The row of one walk, every rank taking its share of the batches, and its samples."""
+        if self._metrics is None:
+            self._metrics = self._make_metrics(trainer, module.device)
+        _, generator, steps = walk
+        gap = None if teacher is None else TeacherGap(self._metrics.pixels).to(module.device)
+        drawn = []
+        batches = noise_for(generator, count, self.batch_size, self.seed, module.device)
+        for index, (noise, condition) in enumerate(batches):
+            if index % trainer.world_size != trainer.global_rank:
+                continue
+            images = generator(noise, condition, steps)
+            self._metrics.update(images, condition.get("label"))
+            if gap is not None and teacher is not None:
+                gap.update(images, teacher(noise, condition))
+            drawn.append(images)
+        row = self._metrics.row()
+        if gap is not None:
+            row["teacher_gap"] = float(gap.compute()["squared"])
+        return row, torch.cat(drawn) if drawn else torch.empty(0)
+
+    def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return GenerationMetrics(
+            data.whole("reference"),
+            data.whole("heldout"),
+            self.features,
+            self.classifier,
+            trainer.global_rank,
+            trainer.world_size,
+        ).to(device)

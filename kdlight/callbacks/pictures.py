@@ -1,0 +1,60 @@
+"""Grids of samples as PNG, walks as GIF."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from kdlight.files import atomic_path
+
+
+def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image.Image:
+    """Samples as one picture, tiny images enlarged without smoothing.
+
+    Args:
+        samples: Images (B, 1 or 3, H, W), [-1, 1] is black to white; or points (B, 2), drawn as
+            a scatter plot.
+        columns: Images a row.
+        smallest: The picture is at least about that wide, in pixels.
+    """
+    samples = samples.detach().float().cpu()
+    if samples.ndim == 2:
+        samples, columns = _scatter(samples), 1
+    pixels = make_grid(samples.clamp(-1, 1).add(1).div(2), nrow=columns, padding=1, pad_value=0.5)
+    image = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
+    factor = max(1, math.ceil(smallest / image.width))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _scatter(points: Tensor, size: int = 320) -> Tensor:
+    """Points of the plane (B, 2) as a picture (1, 1, size, size), density as darkness."""
+    extent = float(points.abs().nan_to_num().quantile(0.995)) * 1.2 + 1e-6
+    cell = ((points / extent + 1) / 2 * (size - 1)).round().long()
+    inside = ((cell >= 0) & (cell < size)).all(dim=1)
+    counts = torch.zeros(size * size)
+    flat = (size - 1 - cell[inside, 1]) * size + cell[inside, 0]
+    counts.index_add_(0, flat, torch.ones(len(flat)))
+    return (1 - 2 * (counts / 2).clamp(max=1)).reshape(1, 1, size, size)
+
+
+def save_grid(samples: Tensor, path: Path, columns: int = 10) -> None:
+    """Write :func:`grid_image` as a PNG."""
+    with atomic_path(path) as temporary:
+        grid_image(samples, columns).save(temporary)
+
+
+def save_walk(states: Sequence[Tensor], path: Path, columns: int = 10) -> None:
+    """Write the states of a walk as a GIF that rests on the last one."""
+    frames = [grid_image(state, columns) for state in states]
+    with atomic_path(path) as temporary:
+        frames[0].save(
+            temporary,
+            save_all=True,
+            append_images=frames[1:],
+            duration=[150] * (len(frames) - 1) + [2000],
+            loop=0,
+        )

@@ -1,0 +1,84 @@
+"""``export``: a trained model as safetensors, or as a pipeline of diffusers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdlight.commands.arguments import Parser, positive
+from kdlight.errors import InputError
+from kdlight.files import read_json, save_model
+from kdlight.teachers.checkpoint import load_models, pick_generator
+
+
+def parser() -> Parser:
+    """The options of ``export``."""
+    made = Parser(
+        "export",
+        "Write a model of a run. A name that ends in .safetensors gets weights and, beside them, "
+        "a JSON with all it takes to rebuild the model; any other name becomes a folder that "
+        "diffusers' DiffusionPipeline.from_pretrained loads.",
+        "export --run runs/quickstart --steps 1 --output student.safetensors",
+    )
+    source = made.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint, or .safetensors model")
+    source.add_argument("--run", type=Path, help="run folder, or a run's name: its newest version")
+    made.add_argument("--output", type=Path, required=True, help=".safetensors file or folder")
+    made.add_argument("--steps", type=positive, default=None, help="the student of that many steps")
+    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    made.add_argument("--summary", default="", help="one sentence for the model card")
+    return made
+
+
+def run(verb: str, argv: Sequence[str]) -> None:
+    """Run ``export``."""
+    options = parser().parse_args(argv)
+    checkpoint = options.checkpoint or checkpoint_of(options.run)
+    if options.output.suffix == ".safetensors":
+        if options.output.is_dir():
+            raise InputError(f"--output {options.output}: expected a file, found a folder.")
+        models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
+        if options.model in models and options.steps is None:
+            model = models[options.model]
+        elif len(models) == 1 and options.steps is None and options.model is None:
+            model = next(iter(models.values()))
+        else:
+            model = pick_generator(checkpoint, options.steps, options.model)
+        save_model(model, options.output, notes_of(checkpoint, options.summary))
+    elif options.output.suffix:
+        raise InputError(
+            f"--output {options.output}: expected a name that ends in .safetensors, or a folder."
+        )
+    else:
+        # diffusers takes seconds to import.
+        from kdlight.export.diffusers import export_diffusers
+
+        generator = pick_generator(checkpoint, options.steps, options.model)
+        export_diffusers(generator, options.output, options.steps or generator.steps[0])
+    print(options.output)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The last checkpoint of a run folder, or of the newest version below a run's name.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("version_*/checkpoints/last.ckpt")]
+    if not found:
+        raise InputError(f"--run {folder}: expected a run folder, found no checkpoints/last.ckpt.")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def notes_of(checkpoint: Path, summary: str) -> dict[str, Any]:
+    """The model card: what the run's folder knows of how the model came to be."""
+    folder = checkpoint.parent.parent
+    notes: dict[str, Any] = {"summary": summary}
+    if (folder / "run.json").is_file():
+        known = read_json(folder / "run.json")
+        kept = ("command", "seed", "method", "iterations", "versions", "cpu_seconds", "teacher")
+        notes |= {key: known[key] for key in kept if known.get(key) is not None}
+    if (folder / "summary.json").is_file():
+        notes["metrics"] = read_json(folder / "summary.json")
+    if (folder / "config.yaml").is_file():
+        notes["config"] = (folder / "config.yaml").read_text(encoding="utf-8")
+    return notes

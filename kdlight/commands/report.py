@@ -1,0 +1,39 @@
+"""``report``: one HTML page over one run or many, and the verdicts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdlight.commands.arguments import Parser, check_output, positive
+from kdlight.files import write_json
+from kdlight.report.page import write_report
+from kdlight.report.verdict import compare, verdict_lines
+
+
+def run(verb: str, argv: Sequence[str]) -> None:
+    """Run ``report``."""
+    parser = Parser(
+        "report",
+        "Write one self-contained HTML page. Runs of the same name are seeds of one arm; with "
+        "--baseline every other arm is judged against that one.",
+        "report runs/quickstart/version_* --output report.html",
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument("--output", type=Path, default=None, help="default: beside the first run")
+    parser.add_argument("--baseline", default=None, help="name of the arm to compare with")
+    parser.add_argument("--metric", default="frechet_features", help="figure of the verdicts")
+    parser.add_argument("--model", default="student", help="model of the verdicts")
+    parser.add_argument("--steps", type=positive, default=None, help="steps of the verdicts")
+    parser.add_argument("--json", type=Path, default=None, help="write rows and verdicts as JSON")
+    options = parser.parse_args(argv)
+    output = options.output or options.runs[0] / "report.html"
+    check_output(output, (".html",))
+    if options.json is not None:
+        check_output(options.json, (".json",))
+    question = (options.baseline, options.metric, options.model, options.steps)
+    comparison = compare(options.runs, *question)
+    path = write_report(options.runs, output, *question)
+    for line in verdict_lines(comparison):
+        print(line)
+    if options.json is not None:
+        write_json(options.json, comparison)
+    print(path)

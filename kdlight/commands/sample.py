@@ -1,0 +1,119 @@
+"""``sample``: draw samples from any generator into a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from kdlight.callbacks.pictures import save_grid, save_walk
+from kdlight.commands.arguments import Parser, check_output, positive
+from kdlight.diffusion.generator import Generator
+from kdlight.errors import InputError
+from kdlight.files import atomic_path
+from kdlight.metrics.generation import noise_for
+from kdlight.teachers.checkpoint import pick_generator
+
+SUFFIXES = (".png", ".gif", ".pt", ".npz")
+
+
+def parser() -> Parser:
+    """The options of ``sample``."""
+    made = Parser(
+        "sample",
+        "Draw samples. The same seed gives the same noise for every model and batch size.",
+        "sample --checkpoint runs/quickstart/version_0/checkpoints/last.ckpt "
+        "--steps 1 --num-samples 100 --output samples.png",
+    )
+    made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
+    made.add_argument(
+        "--output",
+        type=Path,
+        default=Path("samples.png"),
+        help="grid (.png), walk (.gif), or samples and labels (.pt, .npz)",
+    )
+    made.add_argument("--num-samples", type=positive, default=100, help="how many")
+    made.add_argument("--steps", type=positive, default=None, help="sampling steps")
+    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    made.add_argument("--label", type=int, default=None, help="one class instead of all in turn")
+    made.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
+    made.add_argument("--device", default="cpu", help="cpu or cuda")
+    return made
+
+
+def run(verb: str, argv: Sequence[str]) -> None:
+    """Run ``sample``."""
+    options = parser().parse_args(argv)
+    check_output(options.output, SUFFIXES)
+    generator = pick_generator(options.checkpoint, options.steps, options.model)
+    if options.label is not None and not 0 <= options.label < generator.num_classes:
+        raise InputError(
+            f"--label: the model knows {generator.num_classes} classes, found {options.label}."
+        )
+    device = torch.device(options.device)
+    generator = generator.to(device)
+    images, labels, states = draw(
+        generator,
+        options.num_samples,
+        options.steps,
+        options.seed,
+        options.batch_size,
+        device,
+        options.label,
+        record=options.output.suffix == ".gif",
+    )
+    write(options.output, images, labels, states)
+    print(options.output)
+
+
+def draw(
+    generator: Generator,
+    count: int,
+    steps: int | None,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    label: int | None = None,
+    record: bool = False,
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Samples (count, ...), their labels if there are classes, the recorded states of the walk."""
+    walks: list[list[Tensor]] = []
+    images, labels = [], []
+    batches = list(noise_for(generator, count, batch_size, seed, device))
+    for noise, condition in track(batches, description="sampling", transient=True):
+        if label is not None:
+            condition = {"label": torch.full_like(condition["label"], label)}
+        walk = [noise.cpu()]
+
+        def remember(
+            step: int, sigma: float, x: Tensor, x0: Tensor, walk: list[Tensor] = walk
+        ) -> None:
+            walk.append(x0.cpu())
+
+        images.append(generator(noise, condition, steps, remember if record else None).cpu())
+        walks.append(walk)
+        if "label" in condition:
+            labels.append(condition["label"].cpu())
+    states = [torch.cat(parts) for parts in zip(*walks, strict=True)] if record else []
+    return torch.cat(images), torch.cat(labels) if labels else None, states
+
+
+def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor]) -> None:
+    """Write samples in the format that the suffix names."""
+    if path.suffix == ".png":
+        save_grid(images[:400], path)
+        return
+    if path.suffix == ".gif":
+        save_walk([state[:100] for state in [*states, images]], path)
+        return
+    contents = {"image": images} | ({} if labels is None else {"label": labels})
+    with atomic_path(path) as temporary:
+        if path.suffix == ".pt":
+            torch.save(contents, temporary)
+        else:
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in contents.items()}
+            np.savez(temporary, **arrays)

@@ -1,0 +1,1 @@
+"""Generators written in the formats of other libraries."""

@@ -1,0 +1,1 @@
+"""Metrics of generated samples: torchmetrics classes, state and arithmetic only."""

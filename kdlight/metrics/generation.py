@@ -1,0 +1,174 @@
+"""One row of figures about a generator: every metric of the table, over the same samples."""
+
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.generator import Generator, draw_labels
+from kdlight.errors import InputError
+from kdlight.metrics.base import FeatureMetric
+from kdlight.metrics.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.frechet import FrechetDistance
+from kdlight.metrics.kernel import KernelDistance
+from kdlight.metrics.labels import LabelAccuracy
+from kdlight.metrics.neighbours import NearestNeighbour
+from kdlight.metrics.precision_recall import PrecisionRecall
+from kdlight.metrics.sliced import SlicedWasserstein
+from kdlight.metrics.variance import VarianceRatio
+from kdlight.networks.classifier import SmallClassifier
+from kdlight.noise import mix
+
+Row = dict[str, str | int | float]
+
+
+class GenerationMetrics(nn.Module):
+    """Measures samples against a reference set and a held-out set, held in memory once.
+
+    The row holds Frechet distances in percent with their floors, kernel distance (features),
+    precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
+    memorisation ratio, variance ratio; for points the sliced Wasserstein distance.
+
+    Args:
+        reference: The training split, unaugmented, (N, ...) in [-1, 1].
+        held_out: Images the generator has never seen, (M, ...).
+        features: Feature extractor of the headline Frechet distance; None for points.
+        classifier: Judge of the asked class; None leaves accuracy out.
+        rank: Which rank this is: it takes its share of the reference, and of the samples.
+        world_size: Number of ranks, whose figures are summed.
+    """
+
+    def __init__(
+        self,
+        reference: Tensor,
+        held_out: Tensor,
+        features: FeatureExtractor | None = None,
+        classifier: SmallClassifier | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(reference.shape[1:])
+        self.pixels = pixels = PixelFeatures(self.shape)
+        compared: list[FeatureMetric] = [
+            FrechetDistance(pixels, keep_reference=True),
+            VarianceRatio(pixels, keep_reference=True),
+        ]
+        if features is not None:
+            compared += [
+                FrechetDistance(features, keep_reference=True),
+                KernelDistance(features, keep_reference=True),
+                PrecisionRecall(features, keep_reference=True),
+            ]
+        if len(self.shape) == 1:
+            compared.append(SlicedWasserstein(self.shape[0], keep_reference=True))
+        self._compared = compared
+        self.compared = nn.ModuleList(compared)  # so that they move with this module
+        self.neighbours = NearestNeighbour(reference, held_out)
+        self.accuracy = None if classifier is None else LabelAccuracy(classifier)
+        self._labelled = False
+        for images in torch.split(reference[rank::world_size], 1000):
+            for metric in self._compared:
+                metric.update(images, real=True)
+
+    def update(self, images: Tensor, label: Tensor | None = None) -> None:
+        """Add samples (B, ...) and the classes that were asked for, (B,).
+
+        Raises:
+            InputError: The samples have another shape than the data.
+        """
+        if tuple(images.shape[1:]) != self.shape:
+            raise InputError(
+                f"samples: expected the data's shape {self.shape}, found {tuple(images.shape[1:])}."
+            )
+        for metric in self._compared:
+            metric.update(images, real=False)
+        self.neighbours.update(images)
+        if self.accuracy is not None and label is not None:
+            self._labelled = True
+            self.accuracy.update(images, label)
+
+    def row(self) -> Row:
+        """The figures, summed over all ranks; then the samples are forgotten."""
+        row: Row = {}
+        for metric in self._compared:
+            row |= _named(metric)
+        row |= {key: float(value) for key, value in self.neighbours.compute().items()}
+        if self.accuracy is not None:
+            # Computed on every rank alike; NaN if nothing was asked for by class.
+            accuracy = float(self.accuracy.compute()["accuracy"])
+            if self._labelled:
+                row["accuracy"] = accuracy
+        for measured in (*self._compared, self.neighbours, self.accuracy):
+            if measured is not None:
+                measured.reset()
+        self._labelled = False
+        return row
+
+
+def _named(metric: FeatureMetric) -> Row:
+    """The figures of a metric under the names of the table."""
+    figures = {key: float(value) for key, value in metric.compute().items()}
+    features = metric.features.name
+    if isinstance(metric, FrechetDistance):
+        row: Row = {
+            f"frechet_{features}": figures["percent"],
+            f"frechet_{features}_floor": figures["floor"],
+        }
+        return row | ({"fid": figures["distance"]} if features == "inception" else {})
+    if isinstance(metric, KernelDistance):
+        return {f"kernel_{features}": figures["distance"]}
+    if isinstance(metric, SlicedWasserstein):
+        return {"sliced_wasserstein": figures["distance"]}
+    return {key: value for key, value in figures.items() if key != "non_finite"}
+
+
+def noise_for(
+    generator: Generator, count: int, batch_size: int, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Condition]]:
+    """Noise and labels of samples 0 to count, in batches; sample i is the same in any batching.
+
+    Args:
+        generator: For the shape and the classes.
+        count: How many samples.
+        batch_size: Most samples of one batch.
+        seed: Seed of the noise.
+        device: Where the batches go. The noise is drawn on the CPU, the same everywhere.
+    """
+    source = torch.Generator().manual_seed(mix(seed, 0))
+    noise = torch.randn(count, *generator.shape, generator=source)
+    labels = draw_labels(count, generator.num_classes)
+    for start in range(0, count, batch_size):
+        part = slice(start, start + batch_size)
+        yield noise[part].to(device), {k: v[part].to(device) for k, v in labels.items()}
+
+
+def latencies(
+    walks: list[tuple[Generator, int]], batch_size: int, device: torch.device, repeats: int = 7
+) -> list[float]:
+    """Milliseconds per sample of each walk, medians of repeats that take turns.
+
+    Args:
+        walks: Generators and step counts.
+        batch_size: Samples at once.
+        device: Where to run.
+        repeats: Repeats after one warm-up.
+    """
+    batches = [
+        next(noise_for(generator, batch_size, batch_size, 0, device)) for generator, _ in walks
+    ]
+    times: list[list[float]] = [[] for _ in walks]
+    for repeat in range(repeats + 1):
+        for index, (generator, steps) in enumerate(walks):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            generator(*batches[index], steps=steps)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if repeat > 0:
+                times[index].append(1000 * (time.perf_counter() - start) / batch_size)
+    return [statistics.median(values) for values in times]

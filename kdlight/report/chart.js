@@ -1,0 +1,204 @@
+
+"use strict";
+
+/** An HTML element; children that are text are escaped by the DOM. */
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value === true) node.setAttribute(key, "");
+    else if (value !== false && value != null) node.setAttribute(key, value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return node;
+}
+
+function svg(tag, attributes = {}, text) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) if (value != null) node.setAttribute(key, value);
+  if (text != null) node.textContent = text;
+  return node;
+}
+
+/** A number with three significant digits, thousands separated. */
+function short(value) {
+  if (value === 0) return "0";
+  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  if (magnitude < -4) return value.toExponential(2);
+  const digits = Math.max(0, 2 - magnitude);
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** A tick's label: as few digits as tell it apart. */
+function tickText(value) {
+  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(0).replace("e+", "e");
+  return Number(value.toPrecision(6)).toLocaleString("en", { maximumFractionDigits: 6 });
+}
+
+function linearTicks(low, high, wanted) {
+  const raw = (high - low) / Math.max(1, wanted);
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
+  const ticks = [];
+  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index++) ticks.push(index * step);
+  return ticks;
+}
+
+function logTicks(low, high, wanted) {
+  const decades = Math.log10(high / low);
+  const factors = decades > 3 ? [1] : decades > 2 ? [1, 3] : [1, 2, 5];
+  let ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
+    for (const factor of factors) {
+      const value = factor * 10 ** power;
+      if (value >= low * 0.999 && value <= high * 1.001) ticks.push(value);
+    }
+  if (ticks.length < 3) return linearTicks(low, high, Math.min(wanted, 4));
+  const stride = Math.ceil(ticks.length / Math.max(2, wanted));
+  return ticks.filter((_, index) => index % stride === 0);
+}
+
+/** An axis: where a value falls between two pixels, and where its ticks are. */
+function axis(values, from, to, log, wanted, pad) {
+  let low = Math.min(...values), high = Math.max(...values);
+  if (log) {
+    const room = Math.max((high / low) ** pad, low === high ? 1.5 : 1);
+    low /= room; high *= room;
+    const place = (value) => from + (Math.log(value / low) / Math.log(high / low)) * (to - from);
+    return { place, ticks: logTicks(low, high, wanted) };
+  }
+  const room = high > low ? (high - low) * pad : Math.abs(high) * 0.1 || 1;
+  low = low >= 0 ? Math.max(0, low - room) : low - room;
+  high += room;
+  return { place: (value) => from + ((value - low) / (high - low)) * (to - from), ticks: linearTicks(low, high, wanted) };
+}
+
+/**
+ * A chart that redraws with its width, with a readout under pointer, touch and arrow keys.
+ *
+ * options: {label, height, xLog, yLog, xLabel, yLabel, xTicks, floor: {value, text},
+ *   series: [{name, colour, faded, points: [{x, y, low, high, text, tag}], line, marks, hollow}],
+ *   snap: "x" reads all series at one x; "point" reads the nearest point}
+ * Returns {node, update(options)}.
+ */
+function chart(options) {
+  const box = el("div", { class: "chart", tabindex: "0", role: "img" });
+  const readout = el("output", { class: "readout" });
+  let current = options, stops = [], position = -1, plot = null, cursor = null;
+
+  function draw() {
+    const { xLog, yLog } = current;
+    const usable = (point) => (!xLog || point.x > 0) && (!yLog || point.y > 0);
+    const series = current.series.map((item) => ({ ...item, points: item.points.filter(usable) })).filter((item) => item.points.length);
+    box.replaceChildren();
+    box.setAttribute("aria-label", current.label);
+    stops = []; position = -1; readout.textContent = "";
+    if (!series.length) {
+      box.append(el("p", { class: "note" }, yLog ? "Nothing above zero to show on a log axis." : "Nothing was logged yet."));
+      return;
+    }
+    const width = Math.max(260, box.clientWidth), height = current.height;
+    const edge = { left: 50, right: 14, top: 32, bottom: 40 };
+    const all = series.flatMap((item) => item.points);
+    const ys = all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((value) => !yLog || value > 0);
+    if (current.floor && (!yLog || current.floor.value > 0)) ys.push(current.floor.value);
+    const x = axis(all.map((point) => point.x), edge.left, width - edge.right, xLog, width / 90, current.snap === "x" ? 0 : 0.09);
+    const y = axis(ys, height - edge.bottom, edge.top, yLog, 6, 0.07);
+    const bottom = height - edge.bottom;
+    plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
+    for (const tick of y.ticks) {
+      plot.append(svg("line", { class: "grid", x1: edge.left, x2: width - edge.right, y1: y.place(tick), y2: y.place(tick) }));
+      plot.append(svg("text", { x: edge.left - 8, y: y.place(tick) + 4, "text-anchor": "end" }, tickText(tick)));
+    }
+    let taken = -Infinity;
+    for (const tick of current.xTicks ?? x.ticks) {
+      const here = x.place(tick), room = 5 + tickText(tick).length * 4;
+      plot.append(svg("line", { class: "axis", x1: here, x2: here, y1: bottom, y2: bottom + 4 }));
+      if (here - room < taken) continue;
+      plot.append(svg("text", { x: Math.min(here, width - room + 4), y: bottom + 18, "text-anchor": "middle" }, tickText(tick)));
+      taken = here + room;
+    }
+    plot.append(svg("line", { class: "axis", x1: edge.left, x2: width - edge.right, y1: bottom, y2: bottom }));
+    plot.append(svg("text", { x: width - edge.right, y: height - 4, "text-anchor": "end" }, current.xLabel));
+    plot.append(svg("text", { x: 0, y: 11 }, current.yLabel));
+    if (current.floor && (!yLog || current.floor.value > 0)) {
+      const level = y.place(current.floor.value);
+      plot.append(svg("line", { class: "floor", x1: edge.left, x2: width - edge.right, y1: level, y2: level }));
+      plot.append(svg("text", { x: edge.left + 4, y: level - 5 }, current.floor.text));
+    }
+    for (const item of series) {
+      const group = svg("g", { class: `${item.colour}${item.faded ? " faded" : ""}` });
+      const at = (value) => y.place(yLog ? Math.max(value, Math.min(...ys)) : value).toFixed(1);
+      if (item.points.some((point) => point.high > point.low)) {
+        const upper = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.high)}`);
+        const lower = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.low)}`).reverse();
+        group.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
+      }
+      const path = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.y)}`).join(" ");
+      if (item.points.length > 1) group.append(svg("polyline", { class: `line${item.marks ? " thin" : ""}`, points: path }));
+      for (const point of item.points) {
+        const stop = { px: x.place(point.x), py: y.place(point.y), point, item };
+        stops.push(stop);
+        if (!item.marks && item.points.length > 1) continue;
+        group.append(svg("circle", { class: `mark${item.hollow ? " hollow" : ""}`, cx: stop.px, cy: stop.py, r: 5.5 }));
+        if (point.tag) group.append(svg("text", { class: "name", x: stop.px, y: stop.py + (item.hollow ? -11 : 20), "text-anchor": "middle" }, point.tag));
+      }
+      plot.append(group);
+    }
+    cursor = svg("g");
+    plot.append(cursor);
+    box.append(plot);
+    stops.sort((a, b) => a.px - b.px || a.py - b.py);
+    if (current.snap === "x") stops = stops.filter((stop, index) => index === 0 || stop.px - stops[index - 1].px > 0.01 || stop.item !== stops[index - 1].item);
+  }
+
+  function show(index) {
+    position = Math.max(0, Math.min(stops.length - 1, index));
+    const here = stops[position];
+    cursor.replaceChildren();
+    if (current.snap !== "x") {
+      cursor.append(svg("circle", { cx: here.px, cy: here.py, r: 10, fill: "none", class: "cursor" }));
+      readout.textContent = here.point.text;
+      return;
+    }
+    cursor.append(svg("line", { class: "cursor", x1: here.px, x2: here.px, y1: 32, y2: current.height - 40 }));
+    const parts = [];
+    for (const item of new Set(stops.map((stop) => stop.item))) {
+      const nearest = stops.filter((stop) => stop.item === item).reduce((a, b) => (Math.abs(a.px - here.px) <= Math.abs(b.px - here.px) ? a : b));
+      const dot = svg("circle", { class: "mark", cx: nearest.px, cy: nearest.py, r: 4.5 });
+      const group = svg("g", { class: item.colour });
+      group.append(dot);
+      cursor.append(group);
+      parts.push(nearest.point.text);
+    }
+    const shown = parts.slice(0, 6).join("   ·   ") + (parts.length > 6 ? "   ·   …" : "");
+    readout.textContent = `${current.xLabel} ${Math.round(here.point.x).toLocaleString("en")}:   ${shown}`;
+  }
+
+  function hide() {
+    position = -1;
+    cursor?.replaceChildren();
+    readout.textContent = "";
+  }
+
+  box.addEventListener("pointermove", (event) => {
+    if (!stops.length) return;
+    const bounds = plot.getBoundingClientRect();
+    const px = event.clientX - bounds.left, py = event.clientY - bounds.top;
+    const far = (stop) => (current.snap === "x" ? Math.abs(stop.px - px) : Math.hypot(stop.px - px, stop.py - py));
+    show(stops.reduce((best, stop, index) => (far(stop) < far(stops[best]) ? index : best), 0));
+  });
+  box.addEventListener("pointerleave", hide);
+  box.addEventListener("blur", hide);
+  box.addEventListener("keydown", (event) => {
+    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!move || !stops.length) return;
+    event.preventDefault();
+    show(position + move);
+  });
+  let seen = 0;
+  new ResizeObserver(() => {
+    if (box.clientWidth !== seen) { seen = box.clientWidth; draw(); }
+  }).observe(box);
+  return { node: el("div", {}, box, readout), update(next) { current = next; draw(); } };
+}

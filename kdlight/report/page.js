@@ -1,0 +1,190 @@
+
+/** Verdicts: a table with the interval of each ratio drawn around 1. */
+function verdicts() {
+  const list = COMPARISON.verdicts;
+  if (!list.length) return null;
+  const column = columnOf(COMPARISON.metric);
+  const ends = list.flatMap((item) => [item.low, item.high, item.ratio]).filter((value) => value > 0);
+  const reach = Math.max(1.15, ...ends.flatMap((value) => [value, 1 / value])) ** 1.08;
+  const place = (ratio) => (0.5 + Math.log(Math.min(reach, Math.max(1 / reach, ratio))) / Math.log(reach) / 2) * 300;
+  const better = column.better === "lower" ? "◂ better" : "better ▸";
+  const forest = (item) => {
+    const plot = svg("svg", { viewBox: "0 0 300 40", width: "100%", height: 40, role: "img", "aria-label": item.low == null ? "no interval" : `interval ${short(item.low)} to ${short(item.high)}` });
+    plot.append(svg("line", { class: "axis", x1: 150, x2: 150, y1: 0, y2: 40 }));
+    const group = svg("g", { class: armColour(item.arm) });
+    if (item.low != null) group.append(svg("line", { class: "line", x1: place(item.low), x2: place(item.high), y1: 20, y2: 20 }));
+    if (item.ratio != null) group.append(svg("circle", { class: "mark", cx: place(item.ratio), cy: 20, r: 5.5 }));
+    plot.append(group);
+    return plot;
+  };
+  const scale = () => {
+    const plot = svg("svg", { viewBox: "0 0 300 40", width: "100%", height: 40, "aria-hidden": "true" });
+    for (const ratio of [1 / reach ** 0.8, 1, reach ** 0.8]) {
+      plot.append(svg("line", { class: "axis", x1: place(ratio), x2: place(ratio), y1: 0, y2: ratio === 1 ? 18 : 5 }));
+      plot.append(svg("text", { x: place(ratio), y: ratio === 1 ? 34 : 20, "text-anchor": "middle" }, ratio === 1 ? "1" : ratio.toFixed(2)));
+    }
+    return plot;
+  };
+  const kind = { BEATS: "beats", "NO BEATS": "worse", INCONCLUSIVE: "open" };
+  const median = (name) => COMPARISON.arms.find((arm) => arm.name === name)?.median;
+  const base = list[0];
+  const row = (name, seeds, word, reason, ratio, interval, plot) =>
+    el("tr", {}, el("td", {}, swatch(armColour(name), name)),
+      el("td", { class: "left" }, el("span", { class: `verdict ${kind[word] ?? "open"}` }, word), reason && el("small", {}, reason)),
+      el("td", {}, ratio, interval && el("small", {}, interval)), el("td", { class: "forest" }, plot), el("td", {}, shown(median(name), column)), el("td", {}, seeds));
+  const rows = list.map((item) =>
+    row(item.arm, item.seeds, item.verdict, item.reason, item.ratio == null ? "–" : short(item.ratio),
+      item.low != null && `${short(item.low)} to ${short(item.high)}`, forest(item)));
+  rows.push(row(base.baseline, base.baseline_seeds, "baseline", "", "1", "", scale()));
+  const head = [["Arm"], ["Verdict", "left"], ["Ratio, 95 %"], column.better === "lower" ? ["◂ better", "left"] : ["better ▸"], [`Median${ARROW[column.better]}`], ["Seeds"]]
+    .map(([text, side]) => el("th", { scope: "col", class: side }, text));
+  return section("Verdicts", null,
+    el("p", { class: "note" }, `${column.label} of the ${COMPARISON.model}${COMPARISON.steps == null ? "" : ` at ${plural(COMPARISON.steps, "step")}`}, against ${COMPARISON.baseline}; ${COMPARISON.better} is better.`),
+    scroller("Verdicts", el("table", { id: "verdicts" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows))),
+    el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides and the whole interval on one side of 1; all else is INCONCLUSIVE."));
+}
+
+/** Runs side by side for one model and number of steps, sortable; a row picks the run shown below. */
+function sideBySide(choose) {
+  const settings = [...new Map(RUNS.flatMap((run) => run.rows).map((row) => [`${row.model}|${row.steps}`, row])).entries()]
+    .sort(([, a], [, b]) => a.model.localeCompare(b.model) || (a.steps ?? 0) - (b.steps ?? 0));
+  const wanted = `${COMPARISON.model}|${COMPARISON.steps}`;
+  const start = settings.find(([key]) => key === wanted) ?? settings.find(([, row]) => row.model === COMPARISON.model) ?? settings[0];
+  let setting = start?.[0], order = { key: "run", up: true }, chosen = 0;
+  const table = el("table", { id: "runs" });
+  const rowOf = (run) => run.rows.find((row) => `${row.model}|${row.steps}` === setting);
+
+  function draw() {
+    const columns = COLUMNS.filter((column) => column.better && RUNS.some((run) => column.key in (rowOf(run)?.values ?? {})));
+    const value = (run) => (order.key === "run" ? run.label : order.key === "seed" ? run.seed : rowOf(run)?.values[order.key]);
+    const indices = RUNS.map((_, index) => index).sort((a, b) => {
+      const [left, right] = [value(RUNS[a]), value(RUNS[b])];
+      if (left == null || right == null) return (left == null) - (right == null);
+      const sign = typeof left === "string" ? left.localeCompare(right, "en", { numeric: true }) : left - right;
+      return order.up ? sign : -sign;
+    });
+    const header = (key, text) =>
+      el("th", { scope: "col", "aria-sort": order.key === key ? (order.up ? "ascending" : "descending") : null }, el("button", {
+        type: "button", "data-key": key,
+        onclick: () => {
+          order = { key, up: order.key === key ? !order.up : columnOf(key)?.better !== "higher" };
+          draw();
+          table.querySelector(`button[data-key="${CSS.escape(key)}"]`)?.focus();
+        },
+      }, text));
+    const pick = (index) => { chosen = index; choose(index); draw(); };
+    table.replaceChildren(
+      el("thead", {}, el("tr", {}, header("run", "Run"), header("seed", "Seed"),
+        columns.map((column) => header(column.key, `${column.label}${column.unit === "%" ? " %" : ""}${ARROW[column.better] ?? ""}`)))),
+      el("tbody", {}, indices.map((index) =>
+        el("tr", { class: "pick", "aria-current": index === chosen ? "true" : null, onclick: () => pick(index) },
+          el("td", {}, el("button", { type: "button", "aria-label": `Show ${RUNS[index].label} below` }, swatch(armColour(RUNS[index].name), RUNS[index].label))),
+          el("td", {}, RUNS[index].seed ?? "–"), columns.map((column) => cell(rowOf(RUNS[index]), column))))));
+  }
+
+  draw();
+  const choices = settings.map(([key, row]) => [key, `${capital(row.model)}${row.steps == null ? "" : `, ${plural(row.steps, "step")}`}`]);
+  const control = choices.length ? picker("Model and steps", choices, setting, (key) => { setting = key; draw(); }) : null;
+  return section("Side by side", control, scroller("Runs side by side", table), el("p", { class: "note" }, "A heading sorts; a row chooses the run that is shown below."));
+}
+
+/** Training curves of all runs, the chosen one in full strength. */
+function curves(run) {
+  const keys = [...new Set(RUNS.flatMap((item) => Object.keys(item.curves)))].sort();
+  if (!keys.length) return null;
+  const own = Object.keys(run.curves);
+  const groups = [...new Set(keys.map((key) => key.split("/")[0]))];
+  const choices = groups.map((group) => {
+    const inside = keys.filter((key) => key.split("/")[0] === group);
+    return [capital(group), inside.map((key) => [key, key.includes("/") ? key.slice(group.length + 1) : key])];
+  });
+  const state = { key: keys.find((key) => key === curves.key) ?? own.find((key) => key.startsWith("train/loss")) ?? own.find((key) => key.startsWith("train/")) ?? keys[0], log: curves.log ?? false };
+  const drawn = RUNS.length > 1 ? [...RUNS.filter((item) => item !== run), run] : [run];
+  const options = () => ({
+    label: `${state.key} over training iterations`, height: 360, yLog: state.log, snap: "x", xLabel: "iteration", yLabel: state.key,
+    series: drawn.filter((item) => state.key in item.curves).map((item) => {
+      const curve = item.curves[state.key];
+      return {
+        name: item.label, colour: armColour(item.name), faded: item !== run,
+        points: curve.x.map((x, index) => ({
+          x, y: curve.mean[index],
+          // Ranges of many runs would hide one another: only the chosen run has its own.
+          low: item === run ? curve.low[index] : null, high: item === run ? curve.high[index] : null,
+          text: (RUNS.length > 1 ? `${item.label} ` : "") + short(curve.mean[index]) + (curve.high[index] > curve.low[index] ? ` (${short(curve.low[index])} to ${short(curve.high[index])})` : ""),
+        })),
+      };
+    }),
+  });
+  const plot = chart(options());
+  const change = () => { Object.assign(curves, state); plot.update(options()); };
+  const controls = [
+    picker("Logged value", choices, state.key, (key) => { state.key = key; change(); }),
+    segments("Vertical axis", [[false, "Linear"], [true, "Log"]], state.log, (log) => { state.log = log; change(); }),
+  ];
+  const legend = RUNS.length > 1 && el("div", { class: "legend" }, ARMS.map((name) => swatch(armColour(name), name)));
+  const many = RUNS.some((item) => Object.values(item.curves).some((curve) => curve.high.some((high, index) => high > curve.low[index])));
+  return section("Training", controls, el("figure", { id: "curves" }, plot.node), legend,
+    many && el("p", { class: "note" }, "Where more was logged than fits, the line is a mean over neighbouring points and the shade their range."));
+}
+
+function details(run) {
+  const blocks = [];
+  const block = (title, content) => blocks.push(el("details", {}, el("summary", {}, title), el("pre", { tabindex: "0" }, content)));
+  if (run.config) block("Configuration", run.config);
+  if (run.command) block("Command", run.command);
+  const versions = Object.entries(run.versions);
+  if (versions.length) block("Versions", versions.map(([name, version]) => `${name} ${version}`).join("\n"));
+  if (!blocks.length && !run.notes.length) return null;
+  return section("How it was made", null, blocks, run.notes.map((note) => el("p", { class: "note" }, note)));
+}
+
+/** One sentence: what the student at its fewest steps gives and costs beside the teacher. */
+function lede(run) {
+  const column = columnOf("frechet_features") ?? COLUMNS.find((item) => item.better === "lower");
+  if (!column) return null;
+  const having = (model) => run.rows.filter((row) => row.model === model && row.steps != null && column.key in row.values).sort((a, b) => a.steps - b.steps);
+  const [student] = having("student"), teachers = having("teacher"), full = teachers.at(-1);
+  if (!student || !full) return null;
+  const bold = (text) => el("b", {}, text);
+  const same = teachers.find((row) => row.steps === student.steps && row !== full);
+  const speed = student.values.speed_up;
+  return el("p", { class: "lede" }, "With ", bold(plural(student.steps, "step")), ` the student has a ${column.label.replace("Fréchet", "Fréchet distance on").toLowerCase().replace("fréchet", "Fréchet")} of `, bold(shown(student.values[column.key], column)),
+    "; the teacher has ", bold(shown(full.values[column.key], column)), ` with ${plural(full.steps, "step")}`,
+    same ? [" and ", bold(shown(same.values[column.key], column)), ` with ${same.steps === 1 ? "one" : same.steps}`] : "",
+    speed == null ? "." : [". It is ", bold(`${short(speed)} times`), ` faster than the teacher with ${plural(full.steps, "step")}.`]);
+}
+
+function facts(run) {
+  const list = el("dl", { class: "facts" });
+  const add = (term, value, code = false, title = null) => value != null && value !== "" && list.append(el("div", {}, el("dt", {}, term), el("dd", { class: code ? "mono" : null, title }, value)));
+  add("Seed", run.seed);
+  // A trailing plus says that the tree had changes on top of the commit.
+  add("Commit", run.commit.slice(0, 10) + (run.commit.length > 10 && run.commit.endsWith("+") ? "+" : ""), true, run.commit);
+  add("Teacher", run.teacher);
+  add("Teacher’s hash", run.teacher_sha256.slice(0, 12), true, run.teacher_sha256);
+  add("Iterations", run.iterations?.toLocaleString("en"));
+  add("Wall time", run.wall_seconds == null ? null : duration(run.wall_seconds));
+  add("CPU time", run.cpu_seconds == null ? null : duration(run.cpu_seconds));
+  return list;
+}
+
+function start() {
+  const several = RUNS.length > 1;
+  const header = document.getElementById("top"), main = document.getElementById("main");
+  const shownRun = el("div", { id: "run", "aria-live": "polite" });
+  function choose(index) {
+    const run = RUNS[index];
+    const title = several && el("section", {}, el("h2", { id: "run-name" }, run.label), lede(run), facts(run));
+    shownRun.replaceChildren(...[title, headline(run), samples(run), quality(run), curves(run), details(run)].filter(Boolean));
+  }
+  header.append(el("p", { class: "eyebrow" }, several ? "kdlight, comparison" : `kdlight, ${RUNS[0].version}`),
+    el("h1", {}, several ? ARMS.join(", ") : RUNS[0].name));
+  if (several) header.append(el("p", { class: "lede" }, `${plural(RUNS.length, "run")} of ${plural(ARMS.length, "arm")}.`));
+  else header.append(...[lede(RUNS[0]), facts(RUNS[0])].filter(Boolean));
+  if (several) main.append(...[verdicts(), sideBySide(choose)].filter(Boolean));
+  main.append(shownRun);
+  choose(0);
+  document.getElementById("foot").append(el("p", {}, "Written by kdlight. This file holds all its data and fetches nothing."));
+}
+
+start();

@@ -1,0 +1,209 @@
+"""Folders of diffusers, checked part by part, so that a wrong one is named in one sentence."""
+
+import hashlib
+import inspect
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import UNet2DModel
+from diffusers.utils import logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+
+from kdlight.diffusion.denoisers import PREDICTIONS
+from kdlight.errors import InputError
+from kdlight.files import load_weights, read_json, sha256_of
+from kdlight.networks.unet import UNet2D
+
+EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+VP_SCHEDULERS = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "LMSDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
+
+# What diffusers raises for files that are missing, cut short or do not fit together.
+_DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the two parts of a model are.
+
+    Attributes:
+        unet: Folder of the network: ``config.json`` and safetensors weights.
+        scheduler: The scheduler's configuration file.
+    """
+
+    unet: Path
+    scheduler: Path
+
+
+def open_folder(path_or_id: str) -> Folder:
+    """Find network and scheduler in a pipeline folder, a model folder or a hub repository.
+
+    Raises:
+        InputError: There is no such folder or repository, or it holds something else.
+    """
+    root = Path(path_or_id)
+    if not root.is_dir():
+        root = _download(path_or_id)
+    index = root / "model_index.json"
+    if index.is_file():
+        _check_pipeline(root, _read_object(index))
+    # Older repositories keep all files of a pipeline at the root.
+    unet = next((part for part in (root / "unet", root) if (part / "config.json").is_file()), None)
+    if unet is None:
+        raise InputError(f"{path_or_id}: expected a folder of diffusers, found no config.json.")
+    places = (root / "scheduler", unet, unet.parent / "scheduler")
+    files = [place / "scheduler_config.json" for place in places]
+    scheduler = next((file for file in files if file.is_file()), None)
+    if scheduler is None:
+        raise InputError(f"{path_or_id}: found no scheduler_config.json in or beside the model.")
+    return Folder(unet, scheduler)
+
+
+def _download(repository: str) -> Path:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
+        raise InputError(f"{repository}: no such folder.")
+    try:
+        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError, HfHubHTTPError):
+        raise InputError(
+            f"{repository}: no such folder, and no repository of that name could be fetched "
+            "from the Hugging Face hub."
+        ) from None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object.")
+    return value
+
+
+def _check_pipeline(root: Path, index: dict[str, Any]) -> None:
+    parts = {
+        name: value[1]
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[1] is not None
+    }
+    others = sorted(set(parts) - {"unet", "scheduler"})
+    if others:
+        raise InputError(
+            f"{root}: {index.get('_class_name')} also needs {', '.join(others)}; expected a "
+            "pixel-space pipeline of a UNet2DModel and a scheduler alone."
+        )
+    if parts.get("unet") != "UNet2DModel":
+        raise InputError(f"{root}: expected a UNet2DModel, found {parts.get('unet')}.")
+
+
+def read_scheduler(folder: Folder) -> Any:
+    """The scheduler, of a kind that has an exact counterpart here.
+
+    Raises:
+        InputError: Another kind of scheduler or prediction, or a damaged file.
+    """
+    path = folder.scheduler
+    config = _read_object(path)
+    kind = config.get("_class_name")
+    if kind not in VP_SCHEDULERS + EDM_SCHEDULERS:
+        raise InputError(f"{path}: expected a DDPM, DDIM or EDM scheduler, found {kind}.")
+    try:
+        scheduler = getattr(diffusers, kind).from_config(config)
+    except _DAMAGE:
+        raise InputError(f"{path}: diffusers cannot build a {kind} from this.") from None
+    allowed = ("epsilon",) if kind in EDM_SCHEDULERS else PREDICTIONS
+    prediction = scheduler.config["prediction_type"]
+    if prediction not in allowed:
+        raise InputError(
+            f"{path}: prediction_type: expected {' or '.join(allowed)}, found {prediction}."
+        )
+    if kind in VP_SCHEDULERS and not scheduler.alphas_cumprod[-1] > 0:
+        raise InputError(
+            f"{path}: rescale_betas_zero_snr: expected false; "
+            "a schedule that ends in pure noise has no finite noise level."
+        )
+    # from_config drops the name; callers tell the two families apart by it.
+    scheduler.register_to_config(_class_name=kind)
+    return scheduler
+
+
+def read_unet(folder: Folder, null_class: bool) -> tuple[UNet2D, str]:
+    """The network behind kdlight's adapter, and the SHA-256 of its weights.
+
+    Args:
+        folder: Where it is.
+        null_class: Whether its last class stands for "no class".
+
+    Raises:
+        InputError: Damaged files, pickled weights, or a network of another kind.
+    """
+    path = folder.unet
+    config = _read_object(path / "config.json")
+    if config.get("_class_name") != "UNet2DModel":
+        raise InputError(f"{path}: expected a UNet2DModel, found {config.get('_class_name')}.")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{path}: no safetensors weights; pickled weights are not read.")
+    verbosity = logging.get_verbosity()
+    # What diffusers would only warn of, at length, is an error in one sentence here.
+    logging.set_verbosity_error()
+    try:
+        # diffusers' own loader, because it renames the weights of older checkpoints.
+        model, report = UNet2DModel.from_pretrained(
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except _DAMAGE:
+        raise InputError(f"{path}: the weights are damaged or do not fit config.json.") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    if report["missing_keys"] or report["unexpected_keys"]:
+        raise InputError(
+            f"{path}: weights do not fit config.json: {len(report['missing_keys'])} missing, "
+            f"{len(report['unexpected_keys'])} unexpected."
+        )
+    network = _adapter(dict(model.config), null_class, path)
+    load_weights(network.model, model.state_dict(), str(path))
+    digests = [sha256_of(file) for file in files]
+    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return network.eval(), digests[0] if len(digests) == 1 else joined
+
+
+def _adapter(config: dict[str, Any], null_class: bool, path: Path) -> UNet2D:
+    if config["sample_size"] is None:
+        raise InputError(f"{path}: config.json: expected a sample_size.")
+    if config["out_channels"] != config["in_channels"]:
+        raise InputError(
+            f"{path}: out_channels: expected {config['in_channels']} as in_channels, "
+            f"found {config['out_channels']}; a learned variance is not supported."
+        )
+    if config["class_embed_type"] is not None:
+        raise InputError(
+            f"{path}: class_embed_type: expected a table of classes, "
+            f"found {config['class_embed_type']}."
+        )
+    classes = config["num_class_embeds"] or 0
+    named = ("block_out_channels", "layers_per_block", "dropout")
+    own = {*named, "sample_size", "in_channels", "out_channels", "num_class_embeds"}
+    known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"} - own
+    return UNet2D(
+        size=config["sample_size"],
+        channels=config["in_channels"],
+        num_classes=classes - null_class if classes else 0,
+        null_class=null_class,
+        options={name: value for name, value in config.items() if name in known},
+        **{name: config[name] for name in named},
+    )

@@ -1,0 +1,204 @@
+"""The page in a real browser: what a reader clicks changes what a reader sees."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdlight.report.page import write_report
+
+pytestmark = pytest.mark.browser
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium or its driver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield session
+    session.quit()
+
+
+@pytest.fixture
+def opened(browser, make_run, tmp_path: Path):
+    """Opens a report; afterwards nothing may have been fetched or logged as an error."""
+
+    def open_report(*runs: Path, **arguments):
+        page = write_report(runs or [make_run()], tmp_path / "report.html", **arguments)
+        browser.get(page.as_uri())
+        return browser
+
+    yield open_report
+    entries = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    names = browser.execute_script(entries)
+    assert [name for name in names if not name.startswith("data:")] == []
+    assert browser.get_log("browser") == []
+
+
+def find(browser, selector: str):
+    return browser.find_element("css selector", selector)
+
+
+def slide(browser, selector: str, value: int) -> None:
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    browser.execute_script(script, find(browser, selector), value)
+
+
+def choose(browser, label: str, value: str) -> None:
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    browser.execute_script(script, find(browser, f"select[aria-label='{label}']"), value)
+
+
+def column_of_runs(browser, index: int) -> list[str]:
+    cells = browser.find_elements("css selector", f"#runs tbody td:nth-child({index})")
+    return [cell.text.splitlines()[0].split("/")[0] for cell in cells]
+
+
+def test_single_run_renders(opened):
+    browser = opened()
+    assert find(browser, "h1").text == "quickstart"
+    assert "1 step" in find(browser, ".lede").text
+    rows = browser.find_elements("css selector", "#headline tbody tr")
+    assert len(rows) == 6
+    assert "0.630\nfloor 0.210" in rows[-1].text
+    assert len(browser.find_elements("css selector", "figure img")) == 4
+    loaded = "return [...document.images].every((image) => image.naturalWidth > 0)"
+    assert browser.execute_script(loaded)
+    assert len(browser.find_elements("css selector", ".chart svg")) == 3
+    pre = browser.find_element("css selector", "details pre")
+    assert not pre.is_displayed()
+    find(browser, "details summary").click()
+    assert "truncated_snr" in pre.text
+
+
+@pytest.mark.parametrize(
+    ("slider", "caption"),
+    [
+        ("progress", "iteration 0"),
+        ("final-teacher", "1 step, Fréchet 6.85 %"),
+        ("final-student", "1 step, Fréchet 0.630 %"),
+    ],
+)
+def test_slider_changes_the_picture(opened, slider, caption):
+    browser = opened()
+    picture = "return arguments[0].closest('figure').querySelector('img').src"
+    slide(browser, f"#{slider}", 1)
+    before = browser.execute_script(picture, find(browser, f"#{slider}"))
+    slide(browser, f"#{slider}", 0)
+    assert browser.execute_script(picture, find(browser, f"#{slider}")) != before
+    assert find(browser, f"output[for='{slider}']").text == caption
+
+
+def test_selector_and_scale_change_the_curve(opened):
+    browser = opened()
+    line = "return document.querySelector('#curves polyline').getAttribute('points')"
+    loss = browser.execute_script(line)
+    find(browser, ".segments button:nth-child(2)").click()
+    loss_on_log = browser.execute_script(line)
+    choose(browser, "Logged value", "val/frechet_features")
+    distance = browser.execute_script(line)
+    assert len({loss, loss_on_log, distance}) == 3
+    assert find(browser, "#curves .chart").get_attribute("aria-label").startswith("val/frechet")
+
+
+def test_curve_reads_out_under_pointer_and_keys(opened):
+    browser = opened()
+    plot = find(browser, "#curves .chart")
+    webdriver.ActionChains(browser).move_to_element(plot).perform()
+    readout = find(browser, "#curves .readout")
+    first = readout.text
+    assert first.startswith("iteration 2,8")
+    plot.send_keys("\ue014")  # arrow right
+    assert readout.text.startswith("iteration 2,8")
+    assert readout.text != first
+
+
+def test_quality_plot_follows_its_metric(opened):
+    browser = opened()
+    label = "return [...document.querySelectorAll('.pair .chart')].map((node) => node.ariaLabel)"
+    choose(browser, "Metric", "frechet_pixels")
+    assert browser.execute_script(label) == [
+        "Fréchet pixels over network evaluations (NFE)",
+        "Fréchet pixels over ms per image",
+    ]
+
+
+def test_runs_sort_and_choose_and_verdicts_show(opened, make_run):
+    arms = {"ours": (1.0, 1.02, 0.98), "off": (1.5, 1.6, 1.55)}
+    runs = [make_run(name, seed, q) for name, qs in arms.items() for seed, q in enumerate(qs)]
+    browser = opened(*runs, baseline="off")
+    assert "BEATS" in find(browser, "#verdicts tbody tr").text
+    key = "#runs button[data-key='frechet_features']"
+    find(browser, key).click()
+    ascending = [float(text) for text in column_of_runs(browser, 3)]
+    assert ascending == sorted(ascending)
+    assert column_of_runs(browser, 1) == ["ours"] * 3 + ["off"] * 3
+    find(browser, key).click()
+    assert [float(text) for text in column_of_runs(browser, 3)] == ascending[::-1]
+    assert find(browser, "#runs th[aria-sort]").get_attribute("aria-sort") == "descending"
+    choose(browser, "Model and steps", "student|4")
+    assert max(float(text) for text in column_of_runs(browser, 3)) == 0.816
+    find(browser, "#runs tbody tr:first-child td:first-child button").click()
+    assert find(browser, "#run-name").text == "off/version_1"
+
+
+def test_hostile_values_stay_text(opened, make_run):
+    folder = make_run()
+    (folder / "config.yaml").write_text("</script><img src=x onerror=document.title='owned'>")
+    browser = opened(folder)
+    find(browser, "details summary").click()
+    assert "onerror" in find(browser, "details pre").text
+    assert browser.title == "quickstart - kdlight"
+
+
+def test_no_sideways_scrolling_on_a_phone(opened, make_run):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser = opened(make_run("ours"), make_run("off"))
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_run_that_just_began(opened, tmp_path: Path):
+    folder = tmp_path / "young" / "version_0"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed_everything: 0\n")
+    browser = opened(folder)
+    assert find(browser, "h1").text == "young"
+    assert "no summary yet" in find(browser, "main").text
+
+
+def test_teacher_alone_with_one_grid(opened, make_run):
+    folder = make_run()
+    rows = [{"model": "teacher", "steps": 18, "frechet_features": 0.4, "kernel_features": -0.02}]
+    (folder / "summary.json").write_text(json.dumps(rows))
+    for path in (folder / "samples").glob("*"):
+        if path.name != "final_teacher_18.png":
+            path.unlink()
+    browser = opened(folder)
+    assert len(browser.find_elements("css selector", "#headline tbody tr")) == 1
+    assert "-0.0200" in find(browser, "#headline").text
+    assert len(browser.find_elements("css selector", "figure img")) == 1
+    assert browser.find_elements("css selector", "input[type=range]") == []
