@@ -32,6 +32,7 @@ class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
     def __init__(self, folder: Path, every: int = 500) -> None:
         self.path = folder / "last.ckpt"
         self.every = every
+        self._saved = -1
 
     def on_train_batch_end(
         self,
@@ -42,8 +43,16 @@ class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, DistillationModule)
-        if pl_module.iteration % self.every == 0:
-            trainer.save_checkpoint(self.path)
+        # The last one too, before the figures of the end, which may take minutes.
+        done = pl_module.iteration >= pl_module.iterations
+        if done or pl_module.iteration % self.every == 0:
+            self._save(trainer, pl_module.iteration)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        if pl_module.iteration != self._saved:
+            self._save(trainer, pl_module.iteration)
+
+    def _save(self, trainer: L.Trainer, iteration: int) -> None:
         trainer.save_checkpoint(self.path)
+        self._saved = iteration

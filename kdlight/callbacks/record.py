@@ -20,11 +20,11 @@ class RunRecord(L.Callback):
         folder: The run's folder.
         config: The configuration as YAML that runs again.
         command: The command line.
-        resumed_from: The checkpoint the run continued from.
+        checkpoint: The checkpoint the run continues from, or measures.
     """
 
     def __init__(
-        self, folder: Path, config: str, command: str, resumed_from: str | None = None
+        self, folder: Path, config: str, command: str, checkpoint: str | None = None
     ) -> None:
         self.folder = folder
         self._config = config
@@ -32,8 +32,15 @@ class RunRecord(L.Callback):
             "name": folder.parent.name,
             "version": folder.name,
             "command": command,
-            "resumed_from": resumed_from,
+            "resumed_from": checkpoint,
         }
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # At once: a run that is killed early is still a run that a report can be asked for.
+        if trainer.is_global_zero:
+            with atomic_path(self.folder / "config.yaml") as temporary:
+                temporary.write_text(self._config, encoding="utf-8")
+            write_json(self.folder / "run.json", self._facts)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
@@ -54,8 +61,6 @@ class RunRecord(L.Callback):
             "threads": torch.get_num_threads(),
             "teacher": teacher.denoiser.provenance if teacher is not None else None,
         }
-        with atomic_path(self.folder / "config.yaml") as temporary:
-            temporary.write_text(self._config, encoding="utf-8")
         write_json(self.folder / "run.json", self._facts)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,8 +1,7 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our run folders and errors."""
 
+import argparse
 import logging
-import re
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,48 +12,99 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules  # noqa: F401  (the guard against another package of that name)
 import modules  # noqa: F401
 from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from kdlight.callbacks.generation import print_rows
+from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
+from kdlight.commands.complaints import explain, one_sentence
+from kdlight.commands.fitting import check_checkpoint, check_parts, check_trainer
+from kdlight.commands.folders import (
+    check_name,
+    checkpoints,
+    give_back,
+    newest_checkpoint,
+    next_folder,
+    take_folder,
+)
 from kdlight.errors import InputError
-from kdlight.files import load_checkpoint
+from kdlight.files import load_checkpoint, write_json
 from kdlight.report.page import write_report
+
+CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
+EXAMPLES = {
+    "fit": "--config configs/quickstart.yaml\n"
+    "  python -m kdlight fit --config configs/quickstart.yaml --ckpt_path last   (continue)",
+    "validate": f"--config configs/quickstart.yaml {CHECKPOINT}",
+    "test": f"--config configs/quickstart.yaml {CHECKPOINT}",
+    "predict": f"--config configs/quickstart.yaml {CHECKPOINT}",
+}
 
 
 class OneSentenceParser(LightningArgumentParser):
-    """A parser that raises :class:`InputError` with the one line that names the key."""
+    """A parser that raises :class:`InputError` with one line that names the key."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_sentence(message))
 
-
-def one_sentence(message: str) -> str:
-    """The innermost complaint of a nested parser message, behind the keys that lead to it."""
-    keys: list[str] = []
-    complaint = ""
-    for line in message.splitlines():
-        found = re.match(r'[\s-]*Parser key "([^"]+)":\s*(.*)', line)
-        if found:
-            keys.append(found.group(1))
-            line = found.group(2)
-        text = line.strip(" -")
-        structure = (
-            r"(Problem|Does not validate|Subtypes|Errors:|Given value|Expected a <class 'None)"
-        )
-        if text and not re.match(structure, text):
-            complaint = text
-            break
-    text = re.sub(r"\s+", " ", complaint or message).removesuffix(".")
-    text = f"{'.'.join(keys)}: {text}" if keys else text
-    return f"{text[:400]}..." if len(text) > 400 else f"{text}."
+    def add_function_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        # jsonargparse 4.53 hands a function (a teacher's) the links of the model around it, which
+        # only classes accept, and so refuses every override of a configuration with a teacher.
+        kwargs.pop("linked_targets", None)
+        return super().add_function_arguments(*args, **kwargs)
 
 
 class KDLightCLI(LightningCLI):
-    """LightningCLI that lays out ``runs/<name>/version_N`` and lets the configuration win."""
+    """LightningCLI that lays out ``runs/<name>/version_N`` and lets the configuration win.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: What follows it.
+
+    Raises:
+        InputError: Anything is wrong with the input. No folder is left behind.
+    """
+
+    def __init__(self, verb: str, argv: Sequence[str]) -> None:
+        self.verb, self.argv = verb, list(argv)
+        self.run_folder: Path | None = None
+        try:
+            super().__init__(
+                DistillationModule,
+                L.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_class=OneSentenceParser,
+                parser_kwargs={
+                    name: {
+                        "epilog": f"example:\n  python -m kdlight {name} {example}",
+                        "formatter_class": _Formatter,
+                        "prog": f"python -m kdlight {name}",
+                    }
+                    for name, example in EXAMPLES.items()
+                },
+                args=[verb, *argv],
+            )
+        except InputError:
+            self._give_back()
+            raise
+        except MisconfigurationException as error:
+            self._give_back()
+            raise InputError(" ".join(str(error).split())) from None
+
+    def _give_back(self) -> None:
+        folder = self.run_folder
+        if folder is not None and rank_zero_only.rank == 0 and not any(checkpoints(folder)):
+            give_back(folder)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run's folder.")
@@ -63,96 +113,167 @@ class KDLightCLI(LightningCLI):
             "--threads", type=int | None, default=None, help="CPU threads; all cores if null."
         )
         parser.add_argument(
-            "--checkpoint_every", type=int, default=500, help="Updates between checkpoints."
+            "--checkpoint_every", type=int, default=500, help="Iterations between checkpoints."
         )
         parser.link_arguments("seed_everything", "model.init_args.seed", apply_on="parse")
         parser.link_arguments("seed_everything", "data.init_args.seed", apply_on="parse")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; where that fails, say why in terms of the user's files and keys."""
+        try:
+            super().parse_arguments(parser, args)
+        except InputError:
+            known = [action.dest for action in self._parser(self.verb)._actions]
+            reason = explain(self.verb, self.argv, known)
+            if reason is None:
+                raise
+            raise InputError(reason) from None
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let hyperparameters of the checkpoint replace the configuration.
         return
 
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise InputError(f"seed_everything: expected a number from 0 to 2^32 - 1, found {seed}.")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
-        threads = self._get(self.config, "threads")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.run_folder = next_version(
-            Path(self._get(self.config, "runs_dir")) / self._get(self.config, "name")
-        )
-        section = self.config[self.config.subcommand]
-        if section.get("ckpt_path") == "last":
-            section["ckpt_path"] = str(newest_checkpoint(self.run_folder.parent))
-        if section.get("ckpt_path"):
-            self.checkpoint: dict[str, Any] | None = load_checkpoint(Path(section["ckpt_path"]))
-        else:
-            self.checkpoint = None
+        section = self.config[self.verb]
+        for name in ("threads", "checkpoint_every"):
+            if section[name] is not None and section[name] < 1:
+                raise InputError(f"{name}: expected a number above 0, found {section[name]}.")
+        if section.threads is not None:
+            torch.set_num_threads(section.threads)
+        self.parent = Path(section.runs_dir) / check_name(section.name)
+        check_trainer(section.trainer)
+        if section.ckpt_path == "last":
+            section.ckpt_path = str(newest_checkpoint(self.parent, "ckpt_path last"))
+        if section.ckpt_path is None and self.verb != "fit":
+            raise InputError(
+                f"ckpt_path: expected a checkpoint to {self.verb}, found none; name its file, "
+                "or `last` for the newest of this name."
+            )
+        # Our own tables and files take their place.
+        for name in ("verbose", "return_predictions"):
+            if name in section:
+                section[name] = False
 
-    def after_instantiate_classes(self) -> None:
-        if self.checkpoint is not None:
-            self.model.on_load_checkpoint(self.checkpoint)
-            self.checkpoint = None
-
-    def after_fit(self) -> None:
-        """End with the page to open."""
-        if self.trainer.is_global_zero:
-            print(write_report([self.run_folder], self.run_folder / "report.html"))
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except InputError:
+            raise
+        except ValueError as error:
+            # jsonargparse wraps what the constructor of a part complains of.
+            raise InputError(_reason(error)) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        folder = self.run_folder
+        section = self.config[self.verb]
+        given = self._get(self.config_init, "trainer", default={})
+        callbacks = _as_list(given.get("callbacks"))
+        check_parts(self.model, self.datamodule, callbacks)
+        if section.ckpt_path:
+            checkpoint = load_checkpoint(Path(section.ckpt_path))
+            check_checkpoint(self.model, checkpoint, section.ckpt_path)
+        kind = "version" if self.verb == "fit" else self.verb
+        # Only the first rank writes, so only its folder counts.
+        take = take_folder if rank_zero_only.rank == 0 else next_folder
+        self.run_folder = folder = take(self.parent, kind)
         name, version, root = folder.parent.name, folder.name, folder.parent.parent
-        section = self.config[str(self.subcommand)]
-        trainer_config = self._get(self.config_init, "trainer", default={})
-        if trainer_config.get("logger") in (None, True):
+        if given.get("logger") is not False:
+            others = [] if given.get("logger") is True else _as_list(given.get("logger"))
             kwargs["logger"] = [
                 CSVLogger(root, name, version, flush_logs_every_n_steps=1000),
                 TensorBoardLogger(root, name, version),
+                *others,
             ]
-        kwargs["plugins"] = [*_as_list(trainer_config.get("plugins")), AtomicCheckpointIO()]
-        parser = self._parser(self.subcommand)
-        kwargs["callbacks"] = [
-            *_as_list(trainer_config.get("callbacks")),
-            *([StageProgress()] if trainer_config.get("enable_progress_bar") is not False else []),
-            *(
-                [LastCheckpoint(folder / "checkpoints", section["checkpoint_every"])]
-                if trainer_config.get("enable_checkpointing") is not False
-                else []
-            ),
-            RunRecord(
-                folder,
-                parser.dump(section, skip_link_targets=True, skip_none=False),
-                f"python -m kdlight {' '.join(sys.argv[1:])}",
-                section.get("ckpt_path"),
-            ),
-        ]
+        if given.get("default_root_dir") is None:
+            kwargs["default_root_dir"] = folder
+        kwargs["plugins"] = [*_as_list(given.get("plugins")), AtomicCheckpointIO()]
+        kwargs["callbacks"] = [*callbacks, self._record(), *self._own_callbacks(given)]
         kwargs["enable_progress_bar"] = False
         kwargs["enable_model_summary"] = False
-        if trainer_config.get("max_epochs") is None:
+        if given.get("max_epochs") is None:
             kwargs["max_epochs"] = -1  # the module stops after its iterations
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            asked = f"accelerator {section.trainer.accelerator}, devices {section.trainer.devices}"
+            raise InputError(f"trainer ({asked}): {' '.join(str(error).split())}") from None
+
+    def _own_callbacks(self, trainer: Any) -> list[L.Callback]:
+        section, folder = self.config[self.verb], self.run_folder
+        assert folder is not None
+        if self.verb != "fit":
+            return [PredictionFile(folder / "predictions.pt")] if self.verb == "predict" else []
+        found: list[L.Callback] = []
+        if trainer.get("enable_progress_bar") is not False:
+            found.append(StageProgress())
+        if trainer.get("enable_checkpointing") is not False:
+            found.append(LastCheckpoint(folder / "checkpoints", section.checkpoint_every))
+        return found
+
+    def _record(self) -> RunRecord:
+        section = self.config[self.verb].clone()
+        checkpoint = section.ckpt_path
+        if self.verb == "fit":
+            # Run again, it starts from the beginning; run.json knows what it continued from.
+            section.ckpt_path = None
+        config = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
+        command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
+        assert self.run_folder is not None
+        return RunRecord(self.run_folder, config, command, checkpoint)
+
+    # What each verb ends with ---------------------------------------------------------------
+
+    def after_fit(self) -> None:
+        """End with the page to open."""
+        if self.trainer.is_global_zero and self.run_folder is not None:
+            print(write_report([self.run_folder], self.run_folder / "report.html"))
+
+    def after_validate(self) -> None:
+        """Print what was measured."""
+        self._print_measured()
+
+    def after_test(self) -> None:
+        """The report on generation prints and writes by itself; other methods only log."""
+        self._print_measured()
+
+    def after_predict(self) -> None:
+        """End with the file."""
+        if self.trainer.is_global_zero and self.run_folder is not None:
+            print(next(self.run_folder.glob("predictions*.pt")))
+
+    def _print_measured(self) -> None:
+        if not self.trainer.is_global_zero or self.run_folder is None:
+            return
+        summary = self.run_folder / "summary.json"
+        if not summary.is_file():
+            row: dict[str, Any] = {"model": next(iter(self.model.models().values()))[0]}
+            for _, generator in list(self.model.generators().values())[:1]:
+                row["steps"] = generator.steps[0]
+            for key, value in self.trainer.callback_metrics.items():
+                row[key.partition("/")[2] or key] = float(value)
+            row.pop("iteration", None)
+            print_rows([row])
+            write_json(summary, [row])
+        print(summary)
 
 
-def next_version(folder: Path) -> Path:
-    """The first unused ``version_N`` of a run; nothing is created."""
-    taken = [
-        int(child.name.removeprefix("version_"))
-        for child in folder.glob("version_*")
-        if child.name.removeprefix("version_").isdigit()
-    ]
-    return folder / f"version_{max(taken, default=-1) + 1}"
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the example's lines."""
 
 
-def newest_checkpoint(folder: Path) -> Path:
-    """The newest ``last.ckpt`` below a run's folder.
-
-    Raises:
-        InputError: There is none.
-    """
-    found = sorted(
-        folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime
-    )
-    if not found:
-        raise InputError(f"ckpt_path last: no checkpoint below {folder}.")
-    return found[-1]
+def _reason(error: BaseException) -> str:
+    """The sentence of the InputError that a chain of exceptions began with, if it did."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return one_sentence(str(error))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -164,20 +285,7 @@ def _as_list(value: Any) -> list[Any]:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run one of Lightning's verbs."""
     quiet()
-    try:
-        KDLightCLI(
-            DistillationModule,
-            L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=OneSentenceParser,
-            args=[verb, *argv],
-        )
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from None
+    KDLightCLI(verb, argv)
 
 
 def quiet() -> None:

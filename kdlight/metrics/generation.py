@@ -96,7 +96,10 @@ class GenerationMetrics(nn.Module):
         row: Row = {}
         for metric in self._compared:
             row |= _named(metric)
-        row |= {key: float(value) for key, value in self.neighbours.compute().items()}
+        neighbours = {key: float(value) for key, value in self.neighbours.compute().items()}
+        if neighbours["non_finite"] == 0:
+            del neighbours["non_finite"]
+        row |= neighbours
         if self.accuracy is not None:
             # Computed on every rank alike; NaN if nothing was asked for by class.
             accuracy = float(self.accuracy.compute()["accuracy"])

@@ -45,6 +45,8 @@ COLUMNS = (
     Column("nearest", "Nearest", "", "lower", narrow="Near-\nest"),
     Column("memorisation", "Memorisation", "", "one", decimals=3, narrow="Memori-\nsation"),
     Column("variance", "Variance", "", "one", decimals=3, narrow="Vari-\nance"),
+    Column("sliced_wasserstein", "Sliced Wasserstein", "", "lower"),
+    Column("kernel_features", "Kernel features", "", "lower"),
     Column("teacher_gap", "Teacher gap", "", "lower", narrow="Teacher\ngap"),
     Column("ms_per_image", "ms / image", "", "lower", narrow="ms per\nimage"),
     Column("speed_up", "Speed-up", "x", "higher", narrow="Speed-\nup"),

@@ -30,7 +30,10 @@ def bundled_teacher(name: str) -> Generator:
         raise InputError(
             f"name: expected a bundled teacher ({', '.join(known) or 'none here'}), found {name!r}."
         )
-    return pick_generator(ASSETS / f"{name}.safetensors")
+    generator = pick_generator(ASSETS / f"{name}.safetensors")
+    # Where kdlight is installed says nothing about the teacher.
+    generator.denoiser.provenance["source"] = f"bundled: {name}"
+    return generator
 
 
 def run_teacher(checkpoint: str, model: str | None = None, steps: int | None = None) -> Generator:

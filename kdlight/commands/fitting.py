@@ -1,0 +1,88 @@
+"""Whether model, data and trainer fit together, found out before anything is written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kdlight.base import DistillationModule
+from kdlight.errors import InputError
+from kdlight.files import load_weights
+from kdlight.spec import Recorded
+
+INSTEAD = {
+    "gradient_clip_val": "the optimizer's clip (model.init_args.optimizer.clip)",
+    "gradient_clip_algorithm": "the optimizer's clip (model.init_args.optimizer.clip)",
+    "accumulate_grad_batches": "model.init_args.accumulate",
+}
+"""Settings of the trainer that would bypass :meth:`DistillationModule.optimize`."""
+
+
+def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> None:
+    """Compare every part that knows its shape or number of classes with the data.
+
+    Args:
+        module: The method with its parts.
+        data: The data module; one without ``shape`` or ``num_classes`` is not compared.
+        callbacks: Those with a ``classifier`` are compared too.
+
+    Raises:
+        InputError: A part is made for other data.
+    """
+    parts = {f"model.{name}": part for name, part in module.named_modules()}
+    parts |= {
+        f"trainer.callbacks: {type(each).__name__}.classifier": each.classifier
+        for each in callbacks
+        if getattr(each, "classifier", None) is not None
+    }
+    source = type(data).__name__
+    shape, classes = getattr(data, "shape", None), getattr(data, "num_classes", None)
+    for name, part in parts.items():
+        if not isinstance(part, Recorded):
+            continue
+        made_for = getattr(part, "shape", None)
+        if None not in (shape, made_for) and tuple(made_for) != tuple(shape):
+            raise InputError(
+                f"{name}: expected shape {tuple(shape)} as {source} has, "
+                f"found a {type(part).__name__} of shape {tuple(made_for)}."
+            )
+        known = getattr(part, "num_classes", None)
+        if None not in (classes, known) and known not in (0, classes):
+            raise InputError(
+                f"{name}: expected the {classes} classes of {source}, "
+                f"found a {type(part).__name__} of {known} classes."
+            )
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of the trainer that the methods have arguments of their own for.
+
+    Raises:
+        InputError: One of them is set, or the device it asks for is not there.
+    """
+    for name, instead in INSTEAD.items():
+        value = settings.get(name)
+        if value not in (None, 1):
+            raise InputError(f"trainer.{name}: expected null, found {value}; use {instead}.")
+    wanted = settings.get("accelerator")
+    if wanted in ("gpu", "cuda", "mps") and not device_there(wanted):
+        raise InputError(
+            f"trainer.accelerator: expected a device of this machine, found {wanted!r}; "
+            "this torch sees none."
+        )
+
+
+def device_there(kind: str) -> bool:
+    """Whether torch can compute on ``cuda``, ``mps``, or either (``gpu``)."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"cuda": cuda, "mps": mps}.get(kind, cuda or mps)
+
+
+def check_checkpoint(module: DistillationModule, checkpoint: dict[str, Any], path: str) -> None:
+    """Load the weights once, so that a checkpoint of another method or size is refused.
+
+    Raises:
+        InputError: The weights do not fit, or were trained with another teacher.
+    """
+    load_weights(module, checkpoint["state_dict"], path)
+    module.on_load_checkpoint(checkpoint)
