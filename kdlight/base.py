@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdlight.diffusion.generator import Generator
 from kdlight.ema import EMA
 from kdlight.errors import InputError
-from kdlight.noise import NoiseStream, mix
+from kdlight.noise import NoiseStream, mix, seed_global
 from kdlight.optim import Optimization
 from kdlight.spec import spec_of
 
@@ -146,7 +146,7 @@ class DistillationModule(L.LightningModule):
         """Seed, run :meth:`step`, count. Not for methods to override."""
         self.noise.start(self.iteration, self.device, self.global_rank, self.trainer.world_size)
         # Dropout and anything else that draws from the global generators.
-        torch.manual_seed(mix(self._seed, self.iteration, self.global_rank))
+        seed_global(mix(self._seed, self.iteration, self.global_rank), self.device)
         self.step(batch)
         self.iteration += 1
         self.after_iteration()
@@ -265,6 +265,8 @@ class DistillationModule(L.LightningModule):
                 )
 
     def on_train_start(self) -> None:
+        if self.iteration >= self.iterations:
+            self.trainer.should_stop = True  # continued behind its end: nothing left to train
         # The configuration wins over the checkpoint on resume; the moments are kept.
         for name, settings in self._optimization.items():
             for group in self._optimizer(name).param_groups:

@@ -1,5 +1,6 @@
 """``python -m kdlight VERB``: picks the verb, turns bad input into one sentence and exit code 2."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -39,9 +40,12 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE.format(verbs="\n".join(lines)))
         return 0 if argv else 2
     verb, *rest = argv
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        print(f"kdlight: {verb}: expected one of {', '.join(VERBS)}{hint}", file=sys.stderr)
+        return 2
     try:
-        if verb not in VERBS:
-            raise InputError(f"{verb}: expected one of {', '.join(VERBS)}.")
         command = importlib.import_module(VERBS[verb][0])
         command.run(verb, rest)
     except InputError as error:

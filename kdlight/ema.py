@@ -57,7 +57,7 @@ class EMA(nn.Module, Generic[Module]):
     def update(self, module: Module) -> None:
         """Move the average towards ``module``; buffers are copied."""
         averages: list[Tensor] = list(self.module.parameters())
-        weights = [weight.detach() for weight in module.parameters()]
+        weights: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(averages, weights, 1 - self.decay())
         for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             kept.copy_(buffer)

@@ -63,6 +63,8 @@ def read_json(path: Path) -> Any:
 
 def require_file(path: Path) -> None:
     """Raise :class:`InputError` unless ``path`` is a file."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file, found a folder.")
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
 
@@ -132,7 +134,11 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
                 f"{len(missing)} missing ({', '.join(missing[:2]) or 'none'}), "
                 f"{len(foreign)} unexpected ({', '.join(foreign[:2]) or 'none'})."
             ) from None
-        name = next(key for key in expected if expected[key].shape != tensors[key].shape)
+        name = next(
+            key
+            for key in expected
+            if isinstance(expected[key], Tensor) and expected[key].shape != tensors[key].shape
+        )
         raise InputError(
             f"{source}: weight {name}: expected shape {tuple(expected[name].shape)}, "
             f"found {tuple(tensors[name].shape)}."

@@ -12,6 +12,17 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the global generators that work on ``device`` may draw from: its own and the CPU's.
+
+    ``torch.manual_seed`` seeds those of every kind of accelerator; for each that is not in use it
+    writes the call stack down, which takes longer than all noise of a small step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 class NoiseStream:
     """Draws for the whole joint batch and hands a rank its rows.
 

@@ -33,6 +33,7 @@ HEADLINE = (
     "frechet_pixels",
     "frechet_pixels_floor",
     "sliced_wasserstein",
+    "sliced_wasserstein_floor",
     "accuracy",
     "nearest",
     "memorisation",
@@ -49,6 +50,11 @@ def print_rows(rows: list[Row]) -> None:
     if not console.is_terminal:
         console = Console(width=140)
     console.print(summary_table(shown))
+
+
+def shown(samples: Tensor) -> Tensor:
+    """As many as make a picture: a hundred images, every point of a scatter plot."""
+    return samples if samples.ndim == 2 else samples[:100]
 
 
 class GenerationReport(L.Callback):
@@ -102,9 +108,10 @@ class GenerationReport(L.Callback):
         row, images = self._measure(trainer, pl_module, walk, self.preview)
         figures = {f"val/{key}": float(value) for key, value in row.items()}
         pl_module.log_dict(figures | {"iteration": float(pl_module.iteration)}, rank_zero_only=True)
-        if trainer.log_dir and trainer.is_global_zero:
-            path = Path(trainer.log_dir) / "samples" / f"progress_{pl_module.iteration:07d}.png"
-            save_grid(images[:100], path)
+        folder = trainer.log_dir  # a collective: every rank asks, and once
+        if folder and trainer.is_global_zero:
+            path = Path(folder) / "samples" / f"progress_{pl_module.iteration:07d}.png"
+            save_grid(shown(images), path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._summarise(trainer, pl_module)
@@ -114,7 +121,8 @@ class GenerationReport(L.Callback):
 
     def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
-        folder = Path(trainer.log_dir) if trainer.log_dir else None
+        log_dir = trainer.log_dir  # a collective: every rank asks, and once
+        folder = Path(log_dir) if log_dir else None
         walks = self._walks(pl_module)
         times = self._times(walks, pl_module.device)
         teacher = pl_module.teacher_generator()
@@ -134,7 +142,7 @@ class GenerationReport(L.Callback):
                 row |= {"ms_per_image": times[index], "speed_up": times[0] / times[index]}
             rows.append(row)
             if folder is not None and trainer.is_global_zero:
-                save_grid(images[:100], folder / "samples" / f"final_{name}_{steps}.png")
+                save_grid(shown(images), folder / "samples" / f"final_{name}_{steps}.png")
         if folder is not None and trainer.is_global_zero:
             write_json(folder / "summary.json", rows)
             print_rows(rows)

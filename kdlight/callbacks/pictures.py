@@ -31,8 +31,11 @@ def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image
 
 
 def _scatter(points: Tensor, size: int = 320) -> Tensor:
-    """Points of the plane (B, 2) as a picture (1, 1, size, size), density as darkness."""
-    extent = float(points.abs().nan_to_num().quantile(0.995)) * 1.2 + 1e-6
+    """Points of the plane (B, 2) as a picture (1, 1, size, size), density as darkness.
+
+    Data lie in [-1, 1], which all pictures show alike; noise that reaches further widens them.
+    """
+    extent = max(1.0, float(points.abs().nan_to_num().quantile(0.995)) * 1.2)
     cell = ((points / extent + 1) / 2 * (size - 1)).round().long()
     inside = ((cell >= 0) & (cell < size)).all(dim=1)
     counts = torch.zeros(size * size)

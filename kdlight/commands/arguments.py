@@ -1,8 +1,12 @@
 """What the verbs of our own share: a parser whose complaints are one sentence."""
 
 import argparse
+import difflib
+import os
 from pathlib import Path
 from typing import NoReturn
+
+import torch
 
 from kdlight.errors import InputError
 
@@ -19,24 +23,68 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help.")
+        if message.startswith("unrecognized arguments: --"):
+            word = message.split()[2].partition("=")[0]
+            near = difflib.get_close_matches(word, self._option_string_actions, 1)
+            message = f"{word}: no such option" + (f"; did you mean {near[0]}" if near else "")
+        raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help.")
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
 
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    value = int(text)
+    value = whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
     return value
 
 
+def device(text: str) -> torch.device:
+    """A device of this machine."""
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    kind, _, index = text.partition(":")
+    if kind not in there or (index and not index.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or mps, found {text!r}")
+    if not there[kind] or int(index or 0) >= max(1, torch.cuda.device_count()):
+        known = ", ".join(name for name, is_there in there.items() if is_there)
+        raise argparse.ArgumentTypeError(
+            f"expected a device of this machine ({known}), found {text!r}"
+        )
+    return torch.device(text)
+
+
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output that cannot be written, before the work is done.
+    """Refuse an output file that cannot be written, before the work is done.
 
     Raises:
-        InputError: An unknown suffix, or a folder of that name.
+        InputError: An unknown suffix, a folder of that name, or a place that takes no files.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--output {path}: expected a name ending in {', '.join(suffixes)}.")
     if path.is_dir():
         raise InputError(f"--output {path}: expected a file, found a folder.")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place below a file, or in a folder that cannot be written to.
+
+    Raises:
+        InputError: It is one of these.
+    """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"--output {path}: expected {above} to be a folder, found a file.")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"--output {path}: no permission to write in {above}.")

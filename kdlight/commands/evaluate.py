@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
 from kdlight.callbacks.generation import print_rows
-from kdlight.commands.arguments import Parser, check_output, positive
+from kdlight.commands.arguments import Parser, check_output, positive, whole
+from kdlight.commands.arguments import device as a_device
+from kdlight.commands.fitting import check_part
 from kdlight.errors import InputError
 from kdlight.files import require_file, write_json
 from kdlight.metrics.extractors import (
@@ -75,9 +77,9 @@ def parser() -> Parser:
         default=None,
         help="inception[:FILE], transformers:PATH or timm:NAME; default: the classifier's",
     )
-    made.add_argument("--seed", type=int, default=1234, help="seed of the noise")
+    made.add_argument("--seed", type=whole, default=1234, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
-    made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
     return made
 
@@ -89,7 +91,9 @@ def run(verb: str, argv: Sequence[str]) -> None:
     options = parser().parse_args(argv[1:] if argv[0] == "images" else argv)
     if options.output is not None:
         check_output(options.output, (".json",))
-    device = torch.device(options.device)
+    if options.num_samples < 2:
+        raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
+    device = options.device
     # What can be wrong with the input is found before the data are read.
     models = (
         [pick_generator(options.checkpoint, steps, options.model) for steps in options.steps]
@@ -101,7 +105,17 @@ def run(verb: str, argv: Sequence[str]) -> None:
     features = extractor(options.features)
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
-    data = data_of(options.data, models[0].shape if models else tuple(given[0].shape[1:]))  # type: ignore[index]
+    shape = models[0].shape if given is None else tuple(given[0].shape[1:])
+    data = data_of(options.data, shape)
+    for generator in models:
+        check_part(f"--checkpoint {options.checkpoint}", generator, data)
+    if classifier is not None:
+        check_part(f"--classifier {options.classifier}", classifier, data)
+    if shape != tuple(data.shape):
+        raise InputError(
+            f"--samples {options.samples}: expected the data's shape {tuple(data.shape)}, "
+            f"found {shape}."
+        )
     reference, held_out = data.whole("reference"), data.whole("heldout")
     metrics = GenerationMetrics(reference, held_out, features, classifier).to(device)
     rows: list[Row] = []
@@ -113,7 +127,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
                 images[part].to(device), None if labels is None else labels[part].to(device)
             )
         rows.append({"model": options.samples.stem, **metrics.row()})
-    for generator, steps in zip(models, options.steps, strict=True):
+    for generator, steps in zip(models, options.steps, strict=False):  # no models: no rows
         chosen = steps or generator.steps[0]
         generator.to(device)
         batches = list(
@@ -141,6 +155,8 @@ def data_of(name: str, shape: tuple[int, ...]) -> Any:
         return DATA[name]()
     if not Path(name).is_dir():
         raise InputError(f"--data {name}: expected one of {', '.join(DATA)}, or a folder.")
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise InputError(f"--data {name}: expected samples that are square images, found {shape}.")
     from datamodules.image_folder import ImageFolderDataModule
 
     return ImageFolderDataModule(name, size=shape[-1], channels=3 if shape[0] == 3 else 1)
@@ -168,25 +184,57 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
     Raises:
         InputError: There is nothing there, or something else.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg"))
-        if not files:
-            raise InputError(f"--samples {path}: expected PNG or JPEG images, found none.")
-        return torch.stack([read_picture(file) for file in files]), None
+    contents = {"image": read_folder(path)} if path.is_dir() else read_tensors(path)
+    image, label = contents["image"], contents.get("label")
+    if not image.is_floating_point() or image.ndim < 2 or len(image) < 2:
+        raise InputError(
+            f"--samples {path}: expected at least 2 images of floating-point pixels in [-1, 1], "
+            f"found {image.dtype} of shape {tuple(image.shape)}."
+        )
+    if not image.isfinite().any():
+        raise InputError(f"--samples {path}: expected finite pixels, found none.")
+    if label is not None and (label.is_floating_point() or label.shape != image.shape[:1]):
+        raise InputError(
+            f"--samples {path}: expected a whole number as the label of each of {len(image)} "
+            f"images, found {label.dtype} of shape {tuple(label.shape)}."
+        )
+    return image.float(), label
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """What ``sample`` writes: ``image``, and ``label`` if there are classes."""
     require_file(path)
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 contents = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            contents = torch.load(path, weights_only=True)
-        image = contents["image"]
-        return image.float(), contents.get("label")
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(contents, dict) or not isinstance(contents["image"], Tensor):
+            raise TypeError
     except Exception:  # every way a file can be damaged raises a different type
         raise InputError(
             f"--samples {path}: expected a .pt or .npz with an 'image' tensor, "
             f"found something else, or a truncated file."
         ) from None
+    return {name: value for name, value in contents.items() if isinstance(value, Tensor)}
+
+
+def read_folder(path: Path) -> Tensor:
+    """All PNG and JPEG files below a folder, which must be of one size and mode."""
+    files = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")
+    )
+    if not files:
+        raise InputError(f"--samples {path}: expected PNG or JPEG images, found none.")
+    pictures = [read_picture(file) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise InputError(
+                f"{file}: expected a picture of shape {tuple(pictures[0].shape)} like "
+                f"{files[0].name}, found {tuple(picture.shape)}."
+            )
+    return torch.stack(pictures)
 
 
 def read_picture(path: Path) -> Tensor:
@@ -194,6 +242,6 @@ def read_picture(path: Path) -> Tensor:
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
-    except (UnidentifiedImageError, OSError):
+    except (OSError, SyntaxError, ValueError):  # by what is wrong with the file
         raise InputError(f"{path}: expected a picture, found something else.") from None
     return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).float() / 127.5 - 1

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlight.commands.arguments import Parser, positive
+from kdlight.commands.arguments import Parser, check_output, check_place, positive
+from kdlight.commands.folders import newest_checkpoint
 from kdlight.errors import InputError
 from kdlight.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models, pick_generator
@@ -32,10 +33,9 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``export``."""
     options = parser().parse_args(argv)
-    checkpoint = options.checkpoint or checkpoint_of(options.run)
+    checkpoint = options.checkpoint or newest_checkpoint(options.run, f"--run {options.run}")
     if options.output.suffix == ".safetensors":
-        if options.output.is_dir():
-            raise InputError(f"--output {options.output}: expected a file, found a folder.")
+        check_output(options.output, (".safetensors",))
         models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
         if options.model in models and options.steps is None:
             model = models[options.model]
@@ -49,24 +49,15 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--output {options.output}: expected a name that ends in .safetensors, or a folder."
         )
     else:
+        if options.output.is_file():
+            raise InputError(f"--output {options.output}: expected a folder, found a file.")
+        check_place(options.output)
         # diffusers takes seconds to import.
         from kdlight.export.diffusers import export_diffusers
 
         generator = pick_generator(checkpoint, options.steps, options.model)
         export_diffusers(generator, options.output, options.steps or generator.steps[0])
     print(options.output)
-
-
-def checkpoint_of(folder: Path) -> Path:
-    """The last checkpoint of a run folder, or of the newest version below a run's name.
-
-    Raises:
-        InputError: There is none.
-    """
-    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("version_*/checkpoints/last.ckpt")]
-    if not found:
-        raise InputError(f"--run {folder}: expected a run folder, found no checkpoints/last.ckpt.")
-    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def notes_of(checkpoint: Path, summary: str) -> dict[str, Any]:

@@ -35,23 +35,35 @@ def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> 
         for each in callbacks
         if getattr(each, "classifier", None) is not None
     }
-    source = type(data).__name__
-    shape, classes = getattr(data, "shape", None), getattr(data, "num_classes", None)
     for name, part in parts.items():
-        if not isinstance(part, Recorded):
-            continue
-        made_for = getattr(part, "shape", None)
-        if None not in (shape, made_for) and tuple(made_for) != tuple(shape):
-            raise InputError(
-                f"{name}: expected shape {tuple(shape)} as {source} has, "
-                f"found a {type(part).__name__} of shape {tuple(made_for)}."
-            )
-        known = getattr(part, "num_classes", None)
-        if None not in (classes, known) and known not in (0, classes):
-            raise InputError(
-                f"{name}: expected the {classes} classes of {source}, "
-                f"found a {type(part).__name__} of {known} classes."
-            )
+        if isinstance(part, Recorded):
+            check_part(name, part, data)
+
+
+def check_part(name: str, part: Any, data: Any) -> None:
+    """Compare the shape and the number of classes of a part with the data's, where both know.
+
+    Args:
+        name: What to call the part.
+        part: A network, denoiser, generator or classifier; 0 classes are as many as any.
+        data: A data module.
+
+    Raises:
+        InputError: They differ.
+    """
+    source, kind = type(data).__name__, type(part).__name__
+    shape, made_for = getattr(data, "shape", None), getattr(part, "shape", None)
+    if None not in (shape, made_for) and tuple(made_for or ()) != tuple(shape or ()):
+        raise InputError(
+            f"{name}: expected shape {tuple(shape or ())} as {source} has, "
+            f"found a {kind} of shape {tuple(made_for or ())}."
+        )
+    classes, known = getattr(data, "num_classes", None), getattr(part, "num_classes", None)
+    if None not in (classes, known) and known not in (0, classes):
+        raise InputError(
+            f"{name}: expected the {classes} classes of {source}, "
+            f"found a {kind} of {known} classes."
+        )
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
@@ -62,7 +74,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     """
     for name, instead in INSTEAD.items():
         value = settings.get(name)
-        if value not in (None, 1):
+        if value is not None and (name, value) != ("accumulate_grad_batches", 1):
             raise InputError(f"trainer.{name}: expected null, found {value}; use {instead}.")
     wanted = settings.get("accelerator")
     if wanted in ("gpu", "cuda", "mps") and not device_there(wanted):

@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid, save_walk
-from kdlight.commands.arguments import Parser, check_output, positive
+from kdlight.commands.arguments import Parser, check_output, device, positive, whole
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.files import atomic_path
@@ -38,10 +38,10 @@ def parser() -> Parser:
     made.add_argument("--num-samples", type=positive, default=100, help="how many")
     made.add_argument("--steps", type=positive, default=None, help="sampling steps")
     made.add_argument("--model", default=None, help="which model of the checkpoint")
-    made.add_argument("--label", type=int, default=None, help="one class instead of all in turn")
-    made.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
+    made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
-    made.add_argument("--device", default="cpu", help="cpu or cuda")
+    made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
     return made
 
 
@@ -51,20 +51,19 @@ def run(verb: str, argv: Sequence[str]) -> None:
     check_output(options.output, SUFFIXES)
     generator = pick_generator(options.checkpoint, options.steps, options.model)
     if options.label is not None and not 0 <= options.label < generator.num_classes:
-        raise InputError(
-            f"--label: the model knows {generator.num_classes} classes, found {options.label}."
-        )
-    device = torch.device(options.device)
-    generator = generator.to(device)
+        classes = generator.num_classes
+        known = f"a class from 0 to {classes - 1}" if classes else "none, the model has no classes"
+        raise InputError(f"--label: expected {known}, found {options.label}.")
+    generator = generator.to(options.device)
     images, labels, states = draw(
         generator,
         options.num_samples,
         options.steps,
         options.seed,
         options.batch_size,
-        device,
+        options.device,
         options.label,
-        record=options.output.suffix == ".gif",
+        record=options.output.suffix.lower() == ".gif",
     )
     write(options.output, images, labels, states)
     print(options.output)
@@ -104,16 +103,18 @@ def draw(
 
 def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor]) -> None:
     """Write samples in the format that the suffix names."""
-    if path.suffix == ".png":
+    kind = path.suffix.lower()
+    if kind == ".png":
         save_grid(images[:400], path)
         return
-    if path.suffix == ".gif":
+    if kind == ".gif":
         save_walk([state[:100] for state in [*states, images]], path)
         return
     contents = {"image": images} | ({} if labels is None else {"label": labels})
-    with atomic_path(path) as temporary:
-        if path.suffix == ".pt":
-            torch.save(contents, temporary)
+    # An open file, because numpy would add a suffix of its own to a name.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        if kind == ".pt":
+            torch.save(contents, stream)
         else:
             arrays: dict[str, Any] = {name: value.numpy() for name, value in contents.items()}
-            np.savez(temporary, **arrays)
+            np.savez(stream, **arrays)

@@ -1,11 +1,8 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our run folders and errors."""
 
-import argparse
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import torch
@@ -32,31 +29,23 @@ from kdlight.commands.folders import (
     next_folder,
     take_folder,
 )
+from kdlight.commands.parser import ExampleFormatter, OneSentenceParser, quiet
 from kdlight.errors import InputError
 from kdlight.files import load_checkpoint, write_json
 from kdlight.report.page import write_report
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
-EXAMPLES = {
-    "fit": "--config configs/quickstart.yaml\n"
-    "  python -m kdlight fit --config configs/quickstart.yaml --ckpt_path last   (continue)",
-    "validate": f"--config configs/quickstart.yaml {CHECKPOINT}",
-    "test": f"--config configs/quickstart.yaml {CHECKPOINT}",
-    "predict": f"--config configs/quickstart.yaml {CHECKPOINT}",
+MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
+VERBS = {
+    "fit": (
+        "--config configs/quickstart.yaml\n"
+        "  python -m kdlight fit --config configs/quickstart.yaml --ckpt_path last   (continue)",
+        "Train. Prints the path of the report last.",
+    ),
+    "validate": (MEASURE, "Run a configuration's validation on a checkpoint and print the row."),
+    "test": (MEASURE, "Measure a checkpoint in full; summary.json goes into a folder test_N."),
+    "predict": (MEASURE, "Sample for the labels of the held-out data into predictions.pt."),
 }
-
-
-class OneSentenceParser(LightningArgumentParser):
-    """A parser that raises :class:`InputError` with one line that names the key."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InputError(one_sentence(message))
-
-    def add_function_arguments(self, *args: Any, **kwargs: Any) -> Any:
-        # jsonargparse 4.53 hands a function (a teacher's) the links of the model around it, which
-        # only classes accept, and so refuses every override of a configuration with a teacher.
-        kwargs.pop("linked_targets", None)
-        return super().add_function_arguments(*args, **kwargs)
 
 
 class KDLightCLI(LightningCLI):
@@ -86,12 +75,13 @@ class KDLightCLI(LightningCLI):
                 parser_class=OneSentenceParser,
                 parser_kwargs={
                     name: {
+                        "description": description,
                         "epilog": f"example:\n  python -m kdlight {name} {example}",
-                        "formatter_class": _Formatter,
-                        "prog": f"python -m kdlight {name}",
                     }
-                    for name, example in EXAMPLES.items()
-                },
+                    for name, (example, description) in VERBS.items()
+                }
+                # A verb's parser takes the formatter of the parser above it.
+                | {"prog": "python -m kdlight", "formatter_class": ExampleFormatter},
                 args=[verb, *argv],
             )
         except InputError:
@@ -103,7 +93,7 @@ class KDLightCLI(LightningCLI):
 
     def _give_back(self) -> None:
         folder = self.run_folder
-        if folder is not None and rank_zero_only.rank == 0 and not any(checkpoints(folder)):
+        if folder is not None and is_first_rank() and not any(checkpoints(folder)):
             give_back(folder)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -124,7 +114,7 @@ class KDLightCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except InputError:
             known = [action.dest for action in self._parser(self.verb)._actions]
-            reason = explain(self.verb, self.argv, known)
+            reason = explain(self.argv, known)
             if reason is None:
                 raise
             raise InputError(reason) from None
@@ -136,7 +126,9 @@ class KDLightCLI(LightningCLI):
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
-            raise InputError(f"seed_everything: expected a number from 0 to 2^32 - 1, found {seed}.")
+            raise InputError(
+                f"seed_everything: expected a number from 0 to 2^32 - 1, found {seed}."
+            )
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
@@ -179,7 +171,7 @@ class KDLightCLI(LightningCLI):
             check_checkpoint(self.model, checkpoint, section.ckpt_path)
         kind = "version" if self.verb == "fit" else self.verb
         # Only the first rank writes, so only its folder counts.
-        take = take_folder if rank_zero_only.rank == 0 else next_folder
+        take = take_folder if is_first_rank() else next_folder
         self.run_folder = folder = take(self.parent, kind)
         name, version, root = folder.parent.name, folder.name, folder.parent.parent
         if given.get("logger") is not False:
@@ -199,7 +191,7 @@ class KDLightCLI(LightningCLI):
             kwargs["max_epochs"] = -1  # the module stops after its iterations
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
             asked = f"accelerator {section.trainer.accelerator}, devices {section.trainer.devices}"
             raise InputError(f"trainer ({asked}): {' '.join(str(error).split())}") from None
 
@@ -262,10 +254,6 @@ class KDLightCLI(LightningCLI):
         print(summary)
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the example's lines."""
-
-
 def _reason(error: BaseException) -> str:
     """The sentence of the InputError that a chain of exceptions began with, if it did."""
     cause: BaseException | None = error
@@ -274,6 +262,11 @@ def _reason(error: BaseException) -> str:
             return str(cause)
         cause = cause.__cause__ or cause.__context__
     return one_sentence(str(error))
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes; known from the environment before Lightning connects ranks."""
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -286,11 +279,3 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run one of Lightning's verbs."""
     quiet()
     KDLightCLI(verb, argv)
-
-
-def quiet() -> None:
-    """Silence what tells our users nothing: notices for authors of Lightning code."""
-    for noisy in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")

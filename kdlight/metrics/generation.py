@@ -30,7 +30,7 @@ class GenerationMetrics(nn.Module):
 
     The row holds Frechet distances in percent with their floors, kernel distance (features),
     precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
-    memorisation ratio, variance ratio; for points the sliced Wasserstein distance.
+    memorisation ratio, variance ratio; for points the sliced Wasserstein distance and its floor.
 
     Args:
         reference: The training split, unaugmented, (N, ...) in [-1, 1].
@@ -125,7 +125,10 @@ def _named(metric: FeatureMetric) -> Row:
     if isinstance(metric, KernelDistance):
         return {f"kernel_{features}": figures["distance"]}
     if isinstance(metric, SlicedWasserstein):
-        return {"sliced_wasserstein": figures["distance"]}
+        return {
+            "sliced_wasserstein": figures["distance"],
+            "sliced_wasserstein_floor": figures["floor"],
+        }
     return {key: value for key, value in figures.items() if key != "non_finite"}
 
 

@@ -104,12 +104,43 @@ def sliced_floor(
     return torch.stack(distances).mean()
 
 
+def resampled_floor(
+    points: Tensor, count: int, p: int = 2, projections: int = 128, repeats: int = 8, seed: int = 0
+) -> Tensor:
+    """:func:`sliced_floor` where the law is known by one set alone.
+
+    Both sets of a pair, one of ``count`` points and one as large as ``points``, are drawn from
+    ``points`` with replacement, so that the floor holds the scatter of samples and of reference.
+    Does not depend on the order of the points.
+
+    Args:
+        points: Real points, (N, d).
+        count: As many as were generated.
+        p: 1 or 2.
+        projections: Number of directions.
+        repeats: Number of pairs.
+        seed: Seed of the draws and of the directions.
+
+    Returns:
+        The floor, (), float64, in data units.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # Ranks deliver points in an order of their own: any fixed key of the points undoes that.
+    key = torch.rand(points.shape[1], generator=generator, dtype=torch.float64).to(points.device)
+    points = points[torch.argsort(points.double() @ key)]
+
+    def draw(number: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(points), (number,), generator=generator)
+        return points[chosen.to(points.device)]
+
+    return sliced_floor(draw, count, len(points), p, projections, repeats, seed)
+
+
 class SlicedWasserstein(RowsMetric):
     """Sliced Wasserstein distance of generated to real points (B, d). torchmetrics has none.
 
-    Beside it belongs :func:`sliced_floor`, or the same figure for the teacher.
-
-    ``compute()`` returns ``distance`` in data units and ``non_finite``.
+    ``compute()`` returns ``distance`` in data units, ``floor`` (:func:`resampled_floor` for as
+    many points as were generated) and ``non_finite``.
 
     Args:
         dimension: Number of coordinates d.
@@ -120,7 +151,7 @@ class SlicedWasserstein(RowsMetric):
     """
 
     higher_is_better = False
-    names = ("distance",)
+    names = ("distance", "floor")
 
     def __init__(
         self,
@@ -134,9 +165,23 @@ class SlicedWasserstein(RowsMetric):
         if p not in (1, 2):
             raise InputError(f"p: expected 1 or 2, found {p}.")
         self.p, self.projections, self.seed = p, projections, seed
+        # By the sizes of both sets: with a kept reference it is the same for every row of a table.
+        self._floors: dict[tuple[int, int], Tensor] = {}
 
     def figures(self) -> dict[str, Tensor]:
         real, generated = self.rows("real_rows"), self.rows("generated_rows")
+        sizes = (len(generated), len(real))
+        if sizes not in self._floors:
+            self._floors[sizes] = resampled_floor(
+                real, len(generated), self.p, self.projections, seed=self.seed
+            )
         return {
-            "distance": sliced_wasserstein(generated, real, self.p, self.projections, self.seed)
+            "distance": sliced_wasserstein(generated, real, self.p, self.projections, self.seed),
+            "floor": self._floors[sizes].to(real.device),
         }
+
+    def reset(self) -> None:
+        """Forget the generated points and, unless ``keep_reference``, the real ones."""
+        if not self.keep_reference:
+            self._floors.clear()
+        super().reset()

@@ -25,6 +25,7 @@ class SmallClassifier(Recorded, nn.Module):
         features: int = 64,
     ) -> None:
         super().__init__()
+        self.shape = (channels, size, size)
         self.num_classes = num_classes
         self.trunk = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),

@@ -66,6 +66,9 @@ class ScaleShiftMLP(Recorded, nn.Module):
         augment_dim: Width of the augmentation vector (EDM, arXiv:2206.00364, appendix F.2);
             a missing vector means "not augmented".
         dropout: Dropout probability inside each block.
+        noise_scale: Factor on the noise number before its embedding, whose frequencies suit
+            numbers within 5 or so of 0: 1 for ``EDMDenoiser`` and ``FlowDenoiser``, 0.004 for the
+            timesteps of ``VPDenoiser``.
     """
 
     def __init__(
@@ -77,11 +80,14 @@ class ScaleShiftMLP(Recorded, nn.Module):
         embedding: int = 128,
         augment_dim: int = 0,
         dropout: float = 0.0,
+        noise_scale: float = 1.0,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
+        self.shape = tuple(shape)
         self.num_classes = num_classes
         self.augment_dim = augment_dim
+        self.noise_scale = noise_scale
         self.noise_features = FourierFeatures(64)
         self.noise_embedding = nn.Linear(64, embedding)
         self.class_embedding = nn.Embedding(num_classes + 1, embedding) if num_classes else None
@@ -110,7 +116,7 @@ class ScaleShiftMLP(Recorded, nn.Module):
             F of the same shape as ``x``.
         """
         condition = condition or {}
-        embedding = self.noise_embedding(self.noise_features(noise).to(x.dtype))
+        embedding = self.noise_embedding(self.noise_features(noise * self.noise_scale).to(x.dtype))
         if self.class_embedding is not None:
             label = condition.get("label")
             if label is None:

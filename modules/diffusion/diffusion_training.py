@@ -71,6 +71,12 @@ class DiffusionTraining(DistillationModule):
         super().__init__(iterations, {"denoiser": optimizer}, accumulate, seed, max_non_finite)
         if not 0 <= class_dropout < 1:
             raise InputError(f"class_dropout: expected a number in [0, 1), found {class_dropout}.")
+        told = getattr(getattr(denoiser, "network", None), "augment_dim", 0)
+        if augmentation is not None and told != augmentation.dim:
+            raise InputError(
+                f"augmentation: expected a network with augment_dim {augmentation.dim}, which is "
+                f"told what was done, found {told}: it would draw augmented samples."
+            )
         self.denoiser = denoiser
         self.ema = EMA(denoiser, ema_half_life, ema_ramp)
         self.average("denoiser", self.ema)

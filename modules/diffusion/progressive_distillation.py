@@ -75,10 +75,10 @@ class ProgressiveDistillation(DistillationModule):
         base_grid = grid or KarrasGrid(
             max(teacher.denoiser.sigma_min, 0.002), teacher.denoiser.sigma_max
         )
-        self_grids = _grids_of_rounds(base_grid.sigmas(teacher_steps), teacher_steps, student_steps)
-        lengths = _lengths_of_rounds(round_iterations, len(self_grids) - 1)
+        grids = _grids_of_rounds(base_grid.sigmas(teacher_steps), teacher_steps, student_steps)
+        lengths = _lengths_of_rounds(round_iterations, len(grids) - 1)
         super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
-        self.grids = self_grids
+        self.grids = grids
         self.lengths = lengths
         self.weighting = weighting
         self.first_solver = first_solver

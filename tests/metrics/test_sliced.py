@@ -7,6 +7,7 @@ from kdlight.errors import InputError
 from kdlight.metrics.sliced import (
     SlicedWasserstein,
     directions,
+    resampled_floor,
     sliced_floor,
     sliced_wasserstein,
     wasserstein_1d,
@@ -72,6 +73,27 @@ def test_floor_falls_as_one_over_the_root_of_the_count_and_bounds_a_perfect_samp
     # The variances of the two sets add up: 1/250 + 1/1000 against 2/250.
     expected = (5 / 8) ** 0.5
     assert against_many / sliced_floor(draw, 250, **options) == pytest.approx(expected, rel=0.2)
+
+
+def test_resampled_floor_is_that_of_fresh_sets_and_blind_to_order():
+    points = torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
+    found = resampled_floor(points, 500, projections=16, repeats=64)
+    expected = sliced_floor(
+        lambda count, generator: torch.randn(count, 2, generator=generator),
+        500, reference_count=2000, projections=16, repeats=64,
+    )  # fmt: skip
+    assert found / expected == pytest.approx(1, rel=0.2)
+    assert torch.equal(found, resampled_floor(points.flip(0), 500, projections=16, repeats=64))
+
+
+def test_metric_has_the_floor_of_its_sizes_and_forgets_it_with_the_reference():
+    metric = SlicedWasserstein(2, projections=8)
+    for scale in (1.0, 5.0):
+        points = scale * torch.randn(300, 2, generator=torch.Generator().manual_seed(2))
+        metric.update(points, real=True)
+        metric.update(points[:100], real=False)
+        assert torch.equal(metric.compute()["floor"], resampled_floor(points, 100, projections=8))
+        metric.reset()
 
 
 def test_order_must_be_one_or_two():

@@ -1,0 +1,37 @@
+"""The parser behind LightningCLI: jsonargparse's, with our errors and without its notices."""
+
+import argparse
+import logging
+import warnings
+from typing import Any, NoReturn
+
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch.cli import LightningArgumentParser
+
+from kdlight.commands.complaints import one_sentence
+from kdlight.errors import InputError
+
+
+class OneSentenceParser(LightningArgumentParser):
+    """A parser that raises :class:`InputError` with one line that names the key."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InputError(one_sentence(message))
+
+    def add_function_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        # jsonargparse 4.53 hands a function (a teacher's) the links of the model around it, which
+        # only classes accept, and so refuses every override of a configuration with a teacher.
+        kwargs.pop("linked_targets", None)
+        return super().add_function_arguments(*args, **kwargs)
+
+
+class ExampleFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's, which keeps the lines of the example."""
+
+
+def quiet() -> None:
+    """Silence what tells our users nothing: notices for authors of Lightning code."""
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")

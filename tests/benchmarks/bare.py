@@ -1,0 +1,134 @@
+"""The training loops one writes without kdlight: plain float32 PyTorch, nothing wasted.
+
+They take the same networks, losses, optimizer (AdamW, foreach), average and learning-rate
+schedule as kdlight's modules, and hold the same data in memory.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.optim import Optimization
+
+
+def batches(image: Tensor, label: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches without end; a batch may span two passes, as kdlight's do."""
+    order = torch.randperm(len(image))
+    position = 0
+    while True:
+        if position + size > len(order):
+            order = torch.cat([order[position:], torch.randperm(len(image))])
+            position = 0
+        index = order[position : position + size]
+        position += size
+        yield image[index], label[index]
+
+
+class Trained:
+    """A network, its optimizer, its average and its schedule."""
+
+    def __init__(self, network: nn.Module, settings: Optimization, half_life: float, steps: int):
+        self.network = network
+        self.settings = settings
+        self.half_life = half_life
+        self.steps = steps
+        self.done = 0
+        self.parameters = list(network.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+            foreach=True,
+        )
+        self.average = list(copy.deepcopy(network).requires_grad_(False).parameters())
+
+    def update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        done, warmup = self.done, self.settings.warmup
+        if done < warmup:
+            lr = self.settings.lr * (done + 1) / warmup
+        else:
+            share = (done - warmup) / (self.steps - warmup)
+            lr = self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * share))
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        half_life = min(self.half_life, 0.05 * done)
+        decay = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        self.done += 1
+
+
+def edm(network: nn.Module, sigma_data: float, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+    """EDM's denoiser (arXiv:2206.00364, table 1); ``sigma`` is (B, 1, 1, 1)."""
+    total = sigma**2 + sigma_data**2
+    raw = network(x * total.rsqrt(), sigma.flatten().log() / 4, {"label": label})
+    return sigma_data**2 / total * x + sigma * sigma_data * total.rsqrt() * raw
+
+
+class BareDiffusion:
+    """Training of an EDM denoiser (eq. 2)."""
+
+    def __init__(
+        self,
+        denoiser: EDMDenoiser,
+        settings: Optimization,
+        half_life: float,
+        steps: int,
+        mean: float,
+        std: float,
+        class_dropout: float,
+    ) -> None:
+        self.network = copy.deepcopy(denoiser.network)
+        self.sigma_data = denoiser.sigma_data
+        self.num_classes = denoiser.num_classes
+        self.mean, self.std, self.class_dropout = mean, std, class_dropout
+        self.trained = Trained(self.network, settings, half_life, steps)
+
+    def step(self, x0: Tensor, label: Tensor) -> None:
+        dropped = torch.rand(len(label)) < self.class_dropout
+        label = torch.where(dropped, self.num_classes, label)
+        sigma = (self.mean + self.std * torch.randn(len(x0), 1, 1, 1)).exp()
+        x = x0 + sigma * torch.randn_like(x0)
+        estimate = edm(self.network, self.sigma_data, x, sigma, label)
+        weight = sigma**-2 + self.sigma_data**-2
+        self.trained.update((weight * (estimate - x0) ** 2).mean())
+
+
+class BareProgressive:
+    """A round of progressive distillation (arXiv:2202.00512, algorithm 2), two DDIM steps in one."""
+
+    def __init__(
+        self,
+        teacher: EDMDenoiser,
+        settings: Optimization,
+        half_life: float,
+        steps: int,
+        levels: Tensor,
+    ) -> None:
+        self.teacher = copy.deepcopy(teacher.network).requires_grad_(False).eval()
+        self.student = copy.deepcopy(teacher.network).requires_grad_(True).train()
+        self.sigma_data = teacher.sigma_data
+        self.levels = levels.float().reshape(-1, 1, 1, 1)
+        self.trained = Trained(self.student, settings, half_life, steps)
+
+    def step(self, x0: Tensor, label: Tensor) -> None:
+        start = 2 * torch.randint((len(self.levels) - 1) // 2, (len(x0),))
+        high, middle, low = (self.levels[start + offset] for offset in range(3))
+        x = x0 + high * torch.randn_like(x0)
+        with torch.no_grad():
+            estimate = edm(self.teacher, self.sigma_data, x, high, label)
+            x_middle = estimate + middle / high * (x - estimate)
+            estimate = edm(self.teacher, self.sigma_data, x_middle, middle, label)
+            x_low = estimate + low / middle * (x_middle - estimate)
+            ratio = low / high
+            target = (x_low - ratio * x) / (1 - ratio)
+        weight = (high**-2).clamp(min=1)
+        estimate = edm(self.student, self.sigma_data, x, high, label)
+        self.trained.update((weight * (estimate - target) ** 2).mean())

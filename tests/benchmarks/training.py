@@ -1,0 +1,161 @@
+"""A training step of kdlight against a bare PyTorch loop, and what of it is Lightning's."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+
+from datamodules.digits import DigitsDataModule
+from kdlight.base import DistillationModule
+from kdlight.callbacks.progress import StageProgress
+from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.diffusion.sigmas import LogNormalNoise
+from kdlight.optim import Optimization
+from kdlight.spec import build
+from kdlight.teachers.diffusion import bundled_teacher
+from modules.diffusion.diffusion_training import DiffusionTraining
+from modules.diffusion.progressive_distillation import ProgressiveDistillation
+from tests.benchmarks.bare import BareDiffusion, BareProgressive, batches
+from tests.benchmarks.interleave import Pairs
+
+CONFIG = Path(__file__).parents[2] / "configs" / "digits" / "teacher.yaml"
+BATCH = 128
+CHUNK = 100
+
+
+class Bare(Protocol):
+    """A bare loop's step."""
+
+    def step(self, x0: Tensor, label: Tensor) -> None: ...
+
+
+class BareInLightning(L.LightningModule):
+    """The bare step inside the loop of Lightning, which sees no optimizer: the loop's own cost."""
+
+    def __init__(self, bare: Bare, iterations: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.bare, self.left = bare, iterations
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.bare.step(batch["image"], batch["label"])
+        self.left -= 1
+        if self.left == 0:
+            self.trainer.should_stop = True
+
+
+class Turns(L.Callback):
+    """After every chunk of the trainer's batches, as many steps of the bare loop.
+
+    Both are timed; the trainer's clock stands while the other runs. The first turn of each warms
+    up and is dropped.
+    """
+
+    def __init__(self, pairs: Pairs, bare: Callable[[], None]) -> None:
+        self.pairs, self.bare = pairs, bare
+        self.batches = 0
+        self.start = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.batches += 1
+        if self.batches % CHUNK:
+            return
+        stop = time.perf_counter()
+        for _step in range(CHUNK):
+            self.bare()
+        end = time.perf_counter()
+        if self.batches > CHUNK:
+            self.pairs.ours.append((stop - self.start) / CHUNK)
+            self.pairs.theirs.append((end - stop) / CHUNK)
+        self.start = time.perf_counter()
+
+
+def race(name: str, module: L.LightningModule, bare: Bare) -> Pairs:
+    """Train ``module`` the way ``kdlight fit`` does, in turns with ``bare``."""
+    data = DigitsDataModule(BATCH)
+    stream = batches(data.splits.training["image"], data.splits.training["label"], BATCH)
+    pairs = Pairs(name, "step")
+    ours = isinstance(module, DistillationModule)
+    with TemporaryDirectory() as folder:
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=[
+                CSVLogger(folder, flush_logs_every_n_steps=1000),
+                TensorBoardLogger(folder),
+            ],
+            callbacks=[*([StageProgress()] if ours else []), Turns(pairs, lambda: bare.step(*next(stream)))],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, datamodule=data)
+    return pairs
+
+
+def teacher_settings() -> tuple[EDMDenoiser, Optimization, dict[str, Any]]:
+    """Denoiser and optimizer of the bundled teacher's config, without augmentation."""
+    settings = yaml.safe_load(CONFIG.read_text())["model"]["init_args"]
+    settings["denoiser"]["init_args"]["network"]["init_args"]["augment_dim"] = 0
+    return build(settings["denoiser"]), Optimization(**settings["optimizer"]), settings
+
+
+def diffusion_training(turns: int) -> list[Pairs]:
+    """The teacher's training."""
+    steps = (turns + 1) * CHUNK
+    denoiser, optimizer, settings = teacher_settings()
+    law = build(settings["noise_law"])
+    assert isinstance(law, LogNormalNoise)
+
+    def bare() -> BareDiffusion:
+        half_life, dropout = settings["ema_half_life"], settings["class_dropout"]
+        return BareDiffusion(denoiser, optimizer, half_life, steps, law.mean, law.std, dropout)
+
+    module = DiffusionTraining(
+        denoiser,
+        [1, 8, 8],
+        optimizer,
+        steps,
+        noise_law=law,
+        weighting=settings["weighting"],
+        class_dropout=settings["class_dropout"],
+        ema_half_life=settings["ema_half_life"],
+    )
+    return [
+        race("training a teacher, batch 128", module, bare()),
+        race("  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()),
+    ]
+
+
+def progressive_distillation(turns: int) -> list[Pairs]:
+    """One round of 16 steps to 8."""
+    steps = (turns + 1) * CHUNK
+    teacher = bundled_teacher("digits_teacher")
+    optimizer = Optimization(lr=1e-3, beta2=0.99, decay="cosine")
+    module = ProgressiveDistillation(
+        teacher, optimizer, teacher_steps=16, student_steps=8, round_iterations=steps
+    )
+    assert isinstance(teacher.denoiser, EDMDenoiser)
+
+    def bare() -> BareProgressive:
+        return BareProgressive(teacher.denoiser, optimizer, 200.0, steps, module.grids[0])
+
+    return [
+        race("progressive distillation, batch 128", module, bare()),
+        race("  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()),
+    ]

@@ -1,0 +1,193 @@
+"""Every verb as it is meant to be used, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from kdlight.files import load_checkpoint
+from tests.commands.conftest import TINY, Run, tree
+
+LIGHTNING = ["fit", "validate", "test", "predict"]
+OURS = ["sample", "evaluate", "export", "report", "list"]
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(checkpoint)["state_dict"]
+    return {key: value for key, value in state.items() if torch.is_tensor(value)}
+
+
+def last_line(text: str) -> Path:
+    return Path(text.strip().splitlines()[-1].strip())
+
+
+@pytest.mark.parametrize("verb", LIGHTNING + OURS)
+def test_help_shows_an_example(verb: str, kdlight: Run) -> None:
+    code, out, _ = kdlight(verb, "--help")
+    assert code == 0
+    example = out.partition("example:\n")[2].split()
+    assert example[:3] == ["python", "-m", "kdlight"]
+    assert example[3] == verb
+
+
+def test_usage_without_a_verb(kdlight: Run) -> None:
+    assert kdlight().code == 2
+    code, out, _ = kdlight("--help")
+    assert code == 0
+    assert all(f"\n  {verb} " in out for verb in LIGHTNING + OURS)
+
+
+def test_a_run_leaves_its_record(run_folder: Path) -> None:
+    names = {path.name for path in run_folder.iterdir()}
+    expected = {"config.yaml", "metrics.csv", "run.json", "summary.json", "report.html"}
+    assert expected | {"checkpoints", "samples"} <= names
+    facts = json.loads((run_folder / "run.json").read_text())
+    assert facts["iterations"] == 20
+    assert facts["name"] == "tiny"
+    assert facts["teacher"]["source"] == "bundled: digits_teacher"
+    rows = json.loads((run_folder / "summary.json").read_text())
+    assert [(row["model"], row["steps"]) for row in rows][-2:] == [("student", 2), ("student", 1)]
+
+
+def test_the_configuration_of_a_run_runs_again(
+    run_folder: Path, checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    code, out, _ = kdlight("fit", "--config", run_folder / "config.yaml", "--runs_dir", tmp_path)
+    assert code == 0
+    again = tmp_path / "tiny" / "version_0"
+    assert last_line(out) == again / "report.html"
+    assert (again / "report.html").is_file()
+    first, second = weights(checkpoint), weights(again / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    old, new = ((folder / "config.yaml").read_text() for folder in (run_folder, again))
+    assert yaml.safe_load(old) | {"runs_dir": str(tmp_path)} == yaml.safe_load(new)
+
+
+def test_continuing_a_finished_run_trains_no_further(
+    run_folder: Path, checkpoint: Path, kdlight: Run
+) -> None:
+    before = tree(run_folder)
+    code, out, _ = kdlight("fit", "--config", run_folder / "config.yaml", "--ckpt_path", "last")
+    assert code == 0
+    assert tree(run_folder) == before, "the run that is continued keeps its folder"
+    again = last_line(out).parent
+    assert again.parent == run_folder.parent
+    facts = json.loads((again / "run.json").read_text())
+    assert (facts["iterations"], facts["resumed_from"]) == (20, str(checkpoint))
+    assert yaml.safe_load((again / "config.yaml").read_text())["ckpt_path"] is None
+    first, second = weights(checkpoint), weights(again / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_measuring_verbs_print_rows_and_a_path(
+    run_folder: Path, checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    before = tree(run_folder)
+    words = ["--config", run_folder / "config.yaml", "--runs_dir", tmp_path]
+    code, out, _ = kdlight("test", *words, "--ckpt_path", checkpoint)
+    assert code == 0
+    assert "student" in out
+    summary = tmp_path / "tiny" / "test_0" / "summary.json"
+    assert last_line(out) == summary
+    rows, trained = (json.loads(path.read_text()) for path in (summary, run_folder / summary.name))
+    assert rows == trained, "test measures what fit measured at its end"
+
+    code, out, _ = kdlight("validate", *words, "--ckpt_path", checkpoint)
+    assert code == 0
+    assert "student" in out
+    (row,) = json.loads(last_line(out).read_text())
+    assert row["model"] == "student"
+    assert row["steps"] == 1
+    assert row["variance"] > 0
+    assert tree(run_folder) == before
+
+
+def test_predictions_can_be_evaluated(
+    run_folder: Path, checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    words = ["--config", run_folder / "config.yaml", "--runs_dir", tmp_path]
+    code, out, _ = kdlight("predict", *words, "--ckpt_path", checkpoint)
+    assert code == 0
+    path = last_line(out)
+    made = torch.load(path, weights_only=True)
+    assert made["image"].shape == (360, 1, 8, 8)
+    assert made["label"].shape == (360,)
+    figures = tmp_path / "figures.json"
+    judge = ["--data", "digits", "--classifier", "digits_classifier", "--output", figures]
+    code, out, _ = kdlight("evaluate", "images", "--samples", path, *judge)
+    assert (code, last_line(out)) == (0, figures)
+    (row,) = json.loads(figures.read_text())
+    assert row["model"] == "predictions"
+    assert 0 <= row["accuracy"] <= 1
+    assert row["frechet_features"] > 0
+
+
+@pytest.mark.parametrize("name", ["grid.png", "walk.GIF", "tensor.pt", "ARRAY.NPZ"])
+def test_samples_in_every_format(name: str, checkpoint: Path, kdlight: Run, tmp_path: Path) -> None:
+    path = tmp_path / "new" / name
+    words = ["--checkpoint", checkpoint, "--num-samples", 12, "--label", 3, "--steps", 2]
+    code, out, _ = kdlight("sample", *words, "--output", path)
+    assert (code, last_line(out)) == (0, path)
+    assert [file.name for file in path.parent.iterdir()] == [name]
+    if path.suffix in (".png", ".GIF"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert getattr(picture, "n_frames", 1) == (4 if path.suffix == ".GIF" else 1)
+        return
+    code, _, _ = kdlight("evaluate", "images", "--samples", path, "--data", "digits")
+    assert code == 0
+
+
+def test_evaluate_a_checkpoint_at_several_steps(
+    checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    words = ["--checkpoint", checkpoint, "--data", "digits", "--steps", 1, 2, "--num-samples", 40]
+    code, out, _ = kdlight("evaluate", "images", *words, "--output", figures)
+    assert (code, last_line(out)) == (0, figures)
+    assert [row["steps"] for row in json.loads(figures.read_text())] == [1, 2]
+
+
+def test_export_and_report_print_their_path_last(
+    run_folder: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "student.safetensors"
+    code, out, _ = kdlight("export", "--run", run_folder, "--steps", 1, "--output", path)
+    assert (code, last_line(out)) == (0, path)
+    code, out, _ = kdlight("sample", "--checkpoint", path, "--output", tmp_path / "grid.png")
+    assert code == 0
+    page = tmp_path / "page.html"
+    code, out, _ = kdlight("report", run_folder, "--output", page)
+    assert (code, last_line(out)) == (0, page)
+    assert page.is_file()
+
+
+def test_print_config_writes_nothing(kdlight: Run, tmp_path: Path) -> None:
+    code, out, _ = kdlight("fit", "--config", TINY, "--runs_dir", tmp_path, "--print_config")
+    assert code == 0
+    assert yaml.safe_load(out)["model"]["init_args"]["teacher_steps"] == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_names_methods_configurations_and_models(kdlight: Run) -> None:
+    code, out, _ = kdlight("list")
+    assert code == 0
+    for name in ("progressive_distillation.ProgressiveDistillation", "quickstart.yaml"):
+        assert name in out
+    assert "digits_teacher" in kdlight("list", "models").out
+
+
+def test_a_run_of_a_taken_name_gets_the_next_version(tmp_path: Path) -> None:
+    from kdlight.commands.folders import give_back, next_folder, take_folder
+
+    parent = tmp_path / "runs" / "name"
+    (parent / "version_7").mkdir(parents=True)
+    (parent / "version_x").mkdir()
+    assert take_folder(parent, "version").name == "version_8"
+    assert next_folder(parent, "version").name == "version_9"
+    assert take_folder(parent, "test").name == "test_0"
+    give_back(parent / "version_8")
+    assert next_folder(parent, "version").name == "version_8"
