@@ -9,6 +9,7 @@ from typing import Any, Literal
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.images import ImageDataModule, Splits, stratified_split
 from datamodules.loader import Batch, EndlessLoader
@@ -177,9 +178,7 @@ class HFImagesDataModule(ImageDataModule):
                 "HFImagesDataModule needs the datasets library: pip install 'kdlight[hub-data]'."
             ) from None
         try:
-            if any(
-                Path(self.dataset, mark).is_file() for mark in ("dataset_dict.json", "state.json")
-            ):
+            if any(Path(self.dataset, mark).is_file() for mark in SAVED):
                 found = datasets.load_from_disk(self.dataset)
                 if not isinstance(found, datasets.DatasetDict):  # one split, without a name
                     found = {self.split: found}
@@ -243,6 +242,13 @@ class HFImagesDataModule(ImageDataModule):
             *self.ranks,
             buffer=self.buffer,
         )
+
+    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+        if not self.streaming:
+            return super().whole(part)
+        rows = self._training if part == "reference" else self._heldout
+        passed = StreamPass(rows, self.decode, self.batch_size)
+        return torch.cat([batch["image"] for batch in passed])
 
     def heldout_dataloader(self) -> Iterable[Batch]:
         if not self.streaming:

@@ -96,11 +96,13 @@ def shares(size: int, batch_size: int, rank: int, world_size: int) -> list[Tenso
 
     Every rank gets the same number of batches, of nearly equal sizes, because a forward pass
     through DistributedDataParallel is a collective call also in validation. (Only with fewer
-    samples left than ranks, batch size 1 at the extreme, does a rank get one batch less.)
+    samples than ranks does a rank get none.)
 
     Returns:
-        Index tensors of at most ``batch_size`` each.
+        Index tensors of at most ``batch_size`` each; with batch size 1, one may hold two.
     """
     mine = torch.arange(size)[rank::world_size]
     batches = math.ceil(math.ceil(size / world_size) / positive("batch_size", batch_size))
+    # At batch size 1 the ranks with one sample more would otherwise have one batch more.
+    batches = min(batches, size // world_size)
     return [share for share in mine.tensor_split(max(batches, 1)) if len(share)]

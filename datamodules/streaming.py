@@ -106,10 +106,13 @@ class ShuffledStream(EndlessLoader):
 class StreamPass:
     """One pass over a stream in order, unaugmented; rank r gets examples r, r + world_size, ...
 
+    Every rank gets the same number of batches, as in :func:`~datamodules.order.shares`: a joint
+    batch with fewer examples than ranks joins the one before it.
+
     Args:
         dataset: The source; its images not decoded.
         decode: Decodes an example.
-        batch_size: Batch size of one rank.
+        batch_size: Batch size of one rank; its last batch may hold one more.
         rank: Which rank this is.
         world_size: Number of ranks.
     """
@@ -129,6 +132,13 @@ class StreamPass:
         self.world_size = world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        mine = islice(copy.deepcopy(self.dataset), self.rank, None, self.world_size)
-        while block := list(islice(mine, self.batch_size)):
-            yield default_collate([self.decode(example, None) for example in block])
+        examples = iter(copy.deepcopy(self.dataset))
+        joint = self.batch_size * self.world_size
+        block = list(islice(examples, joint))
+        while block:
+            following = list(islice(examples, joint))
+            if len(following) < self.world_size:
+                block, following = block + following, []
+            if mine := block[self.rank :: self.world_size]:
+                yield default_collate([self.decode(example, None) for example in mine])
+            block = following

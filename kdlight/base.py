@@ -1,6 +1,7 @@
 """The LightningModule every method derives from: counting, teachers, optimizers, exactness."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -106,7 +107,9 @@ class DistillationModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Samples of the first generator, for the labels of the batch."""
         _, generator = next(iter(self.generators().values()))
-        noise = torch.randn_like(batch["image"])
+        # Not from the global generator, of which every rank has the same.
+        self.noise.start(batch_idx, self.device, self.global_rank, self.trainer.world_size)
+        noise = self.noise.normal(batch["image"])
         condition = {"label": batch["label"]} if generator.num_classes else {}
         samples: Tensor = generator(noise, condition)
         return samples
@@ -189,8 +192,9 @@ class DistillationModule(L.LightningModule):
         name = self._name_of(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self._stepped = bool(torch.isfinite(norm))
+        # As nn.utils.get_total_norm, which takes twice as long to find what is on which device.
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self._stepped = math.isfinite(norm.item())
         if not self._stepped:
             # Without a gradient the optimizer leaves a parameter and its state untouched.
             for parameter in parameters:
@@ -221,7 +225,7 @@ class DistillationModule(L.LightningModule):
     def report(self, values: Mapping[str, Tensor | float]) -> None:
         """Log training values as ``train/<key>``, on the batches the loggers will record."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.iteration + 1) % every == 0:
+        if every > 0 and (self.iteration + 1) % every == 0:
             logged = {f"train/{name}": value for name, value in values.items()}
             logged["iteration"] = float(self.iteration + 1)
             logged["train/non_finite"] = float(self.non_finite_total)

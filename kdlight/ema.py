@@ -1,6 +1,7 @@
 """Exponential moving average of a network's weights, part of the method that uses it."""
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -41,6 +42,9 @@ class EMA(nn.Module, Generic[Module]):
         self.ramp = ramp
         self.updates = 0
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        # Submodules of the average and of the network it follows: walking two trees of modules
+        # anew for every update of a small network takes as long as moving the average.
+        self._walked: tuple[list[nn.Module], list[nn.Module]] = ([], [])
 
     def train(self, mode: bool = True) -> "EMA[Module]":
         """Stay in evaluation mode whatever the method's module is told."""
@@ -56,11 +60,13 @@ class EMA(nn.Module, Generic[Module]):
     @torch.no_grad()
     def update(self, module: Module) -> None:
         """Move the average towards ``module``; buffers are copied."""
-        averages: list[Tensor] = list(self.module.parameters())
-        weights: list[Tensor] = list(module.parameters())
+        if not self._walked[1] or self._walked[1][0] is not module:
+            self._walked = (list(self.module.modules()), list(module.modules()))
+        averages, weights = (_distinct(m._parameters for m in tree) for tree in self._walked)
         torch._foreach_lerp_(averages, weights, 1 - self.decay())
-        for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
-            kept.copy_(buffer)
+        kept, buffers = (_distinct(m._buffers for m in tree) for tree in self._walked)
+        if buffers:
+            torch._foreach_copy_(kept, buffers)
         self.updates += 1
 
     @torch.no_grad()
@@ -74,3 +80,9 @@ class EMA(nn.Module, Generic[Module]):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.updates = int(state["updates"])
+
+
+def _distinct(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
+    """The tensors of modules' tables, as they are now, each once."""
+    found = (tensor for table in tables for tensor in table.values() if tensor is not None)
+    return list(dict.fromkeys(found))

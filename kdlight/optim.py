@@ -40,10 +40,18 @@ class Optimization:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise InputError(f"lr: expected a number above 0, found {self.lr}.")
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"clip: expected a number above 0 or null, found {self.clip}.")
+        for name in ("lr", "eps", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected a number above 0, found {value}.")
+        for name in ("weight_decay", "warmup", "final_lr"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise InputError(f"{name}: expected a number of at least 0, found {value}.")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"{name}: expected a number in [0, 1), found {value}.")
 
     def hyperparameters(self) -> dict[str, Any]:
         """What the configuration, not the checkpoint, decides when a run is resumed."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.loader import StreamLoader
-from kdlight.diffusion.denoisers import Denoiser, MixtureDenoiser, VPDenoiser
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, MixtureDenoiser, VPDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import euler_step, sample_euler, sample_heun
 from kdlight.diffusion.sigmas import CosineGrid, FixedGrid, KarrasGrid
@@ -224,8 +224,32 @@ def test_guidance_is_distilled_by_the_first_round_only() -> None:
     assert module.round_teacher is module.previous
 
 
+def test_a_guided_teacher_gives_the_student_its_network_alone() -> None:
+    teacher = tiny_teacher()
+    guided = Generator(GuidedDenoiser(teacher.denoiser, 2.0), teacher.grid, teacher.shape)
+    module = ProgressiveDistillation(guided, Optimization(), round_iterations=5)
+    assert type(module.student) is type(teacher.denoiser)
+    assert isinstance(module.round_teacher, GuidedDenoiser)
+
+
+def test_a_few_step_student_is_walked_on_its_own_levels() -> None:
+    levels = KarrasGrid(0.02, 20.0).sigmas(16)[[0, 4, 8, 12, 16]]
+    student = Generator(
+        tiny_denoiser(), FixedGrid(levels.tolist()), (1, 4, 4), "euler", (4,), any_steps=False
+    )
+    module = ProgressiveDistillation(student, Optimization(), teacher_steps=4, round_iterations=5)
+    assert torch.equal(module.grids[0], levels)
+    with pytest.raises(InputError, match="this model samples in 4 steps, found 16"):
+        ProgressiveDistillation(student, Optimization(), teacher_steps=16)
+
+
 def test_bad_settings_are_one_sentence() -> None:
     teacher, settings = tiny_teacher(), Optimization()
+    with pytest.raises(InputError, match="guidance_scale: expected 1 for a teacher without"):
+        oracle = Generator(gaussian(1.0), KarrasGrid(), (3,))
+        ProgressiveDistillation(oracle, settings, guidance_scale=2.0)
+    with pytest.raises(InputError, match=r"beta2: expected a number in \[0, 1\), found 1.5"):
+        Optimization(beta2=1.5)
     with pytest.raises(InputError, match="student_steps: expected 1 <= student_steps"):
         ProgressiveDistillation(teacher, settings, teacher_steps=4, student_steps=4)
     with pytest.raises(InputError, match="gives 16, 8, 4, 2 steps, never 3"):

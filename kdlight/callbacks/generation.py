@@ -45,11 +45,11 @@ HEADLINE = (
 
 def print_rows(rows: list[Row]) -> None:
     """The headline figures as a table; the file has them all."""
-    shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
+    headlines = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    console.print(summary_table(shown))
+    console.print(summary_table(headlines))
 
 
 def shown(samples: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image
     """Samples as one picture, tiny images enlarged without smoothing.
 
     Args:
-        samples: Images (B, 1 or 3, H, W), [-1, 1] is black to white; or points (B, 2), drawn as
-            a scatter plot.
+        samples: Images (B, 1 or 3, H, W), [-1, 1] is black to white; or points (B, d), of which
+            the first two coordinates are drawn as a scatter plot.
         columns: Images a row.
         smallest: The picture is at least about that wide, in pixels.
     """
@@ -31,10 +31,11 @@ def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image
 
 
 def _scatter(points: Tensor, size: int = 320) -> Tensor:
-    """Points of the plane (B, 2) as a picture (1, 1, size, size), density as darkness.
+    """Points (B, d) as a picture (1, 1, size, size), density as darkness.
 
     Data lie in [-1, 1], which all pictures show alike; noise that reaches further widens them.
     """
+    points = torch.nn.functional.pad(points, (0, 1))[:, :2]  # on a line, if they have one
     extent = max(1.0, float(points.abs().nan_to_num().quantile(0.995)) * 1.2)
     cell = ((points / extent + 1) / 2 * (size - 1)).round().long()
     inside = ((cell >= 0) & (cell < size)).all(dim=1)

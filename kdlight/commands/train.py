@@ -112,12 +112,10 @@ class KDLightCLI(LightningCLI):
         """Parse; where that fails, say why in terms of the user's files and keys."""
         try:
             super().parse_arguments(parser, args)
-        except InputError:
+        except ValueError as error:  # InputError, or what reading a file raised
             known = [action.dest for action in self._parser(self.verb)._actions]
             reason = explain(self.argv, known)
-            if reason is None:
-                raise
-            raise InputError(reason) from None
+            raise InputError(reason or str(error)) from None
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let hyperparameters of the checkpoint replace the configuration.

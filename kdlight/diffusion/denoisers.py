@@ -65,6 +65,11 @@ class Denoiser(Recorded, nn.Module):
         """Number of classes that ``condition["label"]`` may name; 0 if unconditional."""
         return int(getattr(getattr(self, "network", None), "num_classes", 0))
 
+    @property
+    def network_calls(self) -> int:
+        """Network evaluations (NFE) of one call with a full condition."""
+        return 1
+
     def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """The starting point at the first noise level for unit Gaussian ``noise``."""
         return (expand(sigma, noise) * noise).to(noise.dtype)
@@ -279,6 +284,11 @@ class GuidedDenoiser(Denoiser):
     @property
     def num_classes(self) -> int:
         return self.denoiser.num_classes
+
+    @property
+    def network_calls(self) -> int:
+        guides = self.guidance_scale != 1.0 and self.num_classes > 0
+        return (1 + guides) * self.denoiser.network_calls
 
     def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
         return self.denoiser.prior(noise, sigma)

@@ -62,7 +62,7 @@ class Generator(Recorded, nn.Module):
 
     def evaluations(self, steps: int) -> int:
         """Network calls (NFE) of a walk of ``steps`` steps."""
-        return function_evaluations(self.algorithm, steps)
+        return function_evaluations(self.algorithm, steps) * self.denoiser.network_calls
 
     def forward(
         self,

@@ -156,5 +156,5 @@ SAMPLERS = {
 
 
 def function_evaluations(algorithm: Algorithm, steps: int) -> int:
-    """Network calls of a walk of ``steps`` steps that ends at 0."""
+    """Calls of the denoiser in a walk of ``steps`` steps that ends at 0."""
     return 2 * steps - 1 if algorithm == "heun" else steps

@@ -14,8 +14,9 @@ flow             ((1 + sigma) / sigma)^2       the velocity eps - x0
 edm              1 / sigma^2 + 1 / sigma_d^2   EDM's raw F (unit weight at initialisation)
 ===============  ============================  =================================================
 
-The middle four are section 4 of Salimans & Ho 2022 (arXiv:2202.00512), with
-``SNR = alpha^2 / sigma_vp^2 = 1 / sigma^2``.
+``snr``, ``truncated_snr`` and ``v`` are section 4 of Salimans & Ho 2022 (arXiv:2202.00512), with
+``SNR = alpha^2 / sigma_vp^2 = 1 / sigma^2``; ``edm`` is table 1 of Karras et al. 2022
+(arXiv:2206.00364).
 """
 
 from collections.abc import Callable

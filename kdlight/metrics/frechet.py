@@ -92,6 +92,9 @@ class FrechetDistance(FeatureMetric):
         super().__init__(features, keep_reference)
         self.floor_draws = floor_draws
         self.names = ("distance", "percent", "floor") if floor_draws else ("distance", "percent")
+        # By the sizes of both sets: with a kept reference every row of a table has the same
+        # floor, and each draw costs two matrix roots.
+        self._floors: dict[tuple[int, int], Tensor] = {}
         width = features.width
         for side in ("real", "generated"):
             self.add_sums(
@@ -127,7 +130,15 @@ class FrechetDistance(FeatureMetric):
         distance = frechet_distance(*generated, *real)
         figures = {"distance": distance, "percent": 100 * distance / real[1].trace()}
         if self.floor_draws:
-            figures["floor"] = frechet_floor(
-                self.rows("real_rows"), int(self.generated_count), self.floor_draws
-            )
+            sizes = (int(self.generated_count), int(self.real_count))
+            if sizes not in self._floors:
+                rows = self.rows("real_rows")
+                self._floors[sizes] = frechet_floor(rows, sizes[0], self.floor_draws)
+            figures["floor"] = self._floors[sizes].to(distance.device)
         return figures
+
+    def reset(self) -> None:
+        """Forget the generated images and, unless ``keep_reference``, the real ones."""
+        if not self.keep_reference:
+            self._floors.clear()
+        super().reset()

@@ -52,7 +52,6 @@ class NearestNeighbour(SampleMetric):
         InputError: A set is empty, or the two hold samples of different shapes.
     """
 
-    higher_is_better = True
     names = ("nearest", "memorisation")
     train_images: Tensor
     held_out_images: Tensor

@@ -71,7 +71,14 @@ class DiffusionTraining(DistillationModule):
         super().__init__(iterations, {"denoiser": optimizer}, accumulate, seed, max_non_finite)
         if not 0 <= class_dropout < 1:
             raise InputError(f"class_dropout: expected a number in [0, 1), found {class_dropout}.")
-        told = getattr(getattr(denoiser, "network", None), "augment_dim", 0)
+        network = getattr(denoiser, "network", None)
+        null_class = denoiser.num_classes > 0 and getattr(network, "null_class", True)
+        if class_dropout > 0 and not null_class:
+            raise InputError(
+                f"class_dropout: expected 0 for a network that has no class to drop, or none to "
+                f"put in its place, found {class_dropout}."
+            )
+        told = getattr(network, "augment_dim", 0)
         if augmentation is not None and told != augmentation.dim:
             raise InputError(
                 f"augmentation: expected a network with augment_dim {augmentation.dim}, which is "

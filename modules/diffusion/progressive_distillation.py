@@ -10,7 +10,7 @@ from torch import nn
 from kdlight.base import Batch, DistillationModule
 from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, VPDenoiser, expand
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.sigmas import FixedGrid, Grid, KarrasGrid, halve
+from kdlight.diffusion.sigmas import FixedGrid, Grid, halve
 from kdlight.ema import EMA
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
@@ -33,9 +33,9 @@ class ProgressiveDistillation(DistillationModule):
         student_steps: Steps of the last round's student.
         round_iterations: Training batches of every round, or of each round in turn.
         grid: Noise levels of the teacher's walk; the student's are every second one. Default:
-            the Karras grid over the teacher's range.
+            the teacher's own grid. (The paper's is :class:`kdlight.diffusion.sigmas.CosineGrid`.)
         student: A student of another shape, trained from where it stands; None copies the
-            teacher.
+            teacher (of a guided one the network alone: the first round distils the guidance in).
         copy_weights: Load the teacher's weights into the given ``student`` (same network,
             another prediction).
         weighting: Weight of the x0 error (the paper's section 4); the paper finds
@@ -72,10 +72,12 @@ class ProgressiveDistillation(DistillationModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        base_grid = grid or KarrasGrid(
-            max(teacher.denoiser.sigma_min, 0.002), teacher.denoiser.sigma_max
-        )
-        grids = _grids_of_rounds(base_grid.sigmas(teacher_steps), teacher_steps, student_steps)
+        if guidance_scale != 1 and not teacher.num_classes:
+            raise InputError(
+                f"guidance_scale: expected 1 for a teacher without classes, found {guidance_scale}."
+            )
+        levels = (grid or teacher.grid).sigmas(teacher_steps)
+        grids = _grids_of_rounds(levels, teacher_steps, student_steps)
         lengths = _lengths_of_rounds(round_iterations, len(grids) - 1)
         super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
         self.grids = grids
@@ -86,6 +88,7 @@ class ProgressiveDistillation(DistillationModule):
         self.add_frozen("teacher", teacher)
         self.add_frozen("guided_teacher", GuidedDenoiser(teacher.denoiser, guidance_scale))
         self.student = _student_of(teacher.denoiser, student, copy_weights)
+        self.sigma_data = float(getattr(self.student, "sigma_data", 1.0))
         self.ema = EMA(self.student, ema_half_life)
         self.average("student", self.ema)
         # Filled at the end of a round. Blank until then: a checkpoint holds no teacher.
@@ -127,7 +130,8 @@ class ProgressiveDistillation(DistillationModule):
             x_end = teacher_walk(self.round_teacher, x, levels, condition, solver)
             target = implied_x0(x, x_end, sigma, sigma_end)
         estimate = self.student(x, sigma, condition)
-        loss = weighted_squared_error(estimate, target, weight_of(sigma, self.weighting))
+        weight = weight_of(sigma, self.weighting, self.sigma_data)
+        loss = weighted_squared_error(estimate, target, weight)
         self.optimize("student", loss)
         self.report({"distillation": loss.detach(), "student_steps": len(student_levels) - 1})
 
@@ -206,6 +210,8 @@ def _blank(denoiser: Denoiser) -> Denoiser:
 
 
 def _student_of(teacher: Denoiser, student: Denoiser | None, copy_weights: bool) -> Denoiser:
+    while isinstance(teacher, GuidedDenoiser):
+        teacher = teacher.denoiser
     made = copy.deepcopy(teacher).requires_grad_(True) if student is None else student
     if made.num_classes != teacher.num_classes:
         raise InputError(

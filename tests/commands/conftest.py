@@ -1,23 +1,11 @@
 """A small finished run, and the command line called in this process."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from kdlight.cli import main
-
-TINY = Path(__file__).parent / "tiny.yaml"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
+from tests.commands.tiny import TINY, Result, Run
 
 
 @pytest.fixture
@@ -42,11 +30,5 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(run_folder: Path) -> Path:
+    """The last checkpoint of that run."""
     return run_folder / "checkpoints" / "last.ckpt"
-
-
-def tree(folder: Path) -> dict[str, int]:
-    """Every path below a folder and when it last changed."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")
-    }

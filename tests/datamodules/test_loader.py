@@ -5,6 +5,7 @@ import torch
 
 from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import permutation, seeded, shares
+from datamodules.streaming import StreamPass
 from kdlight.errors import InputError
 
 SIZE = 23
@@ -168,6 +169,24 @@ def test_evaluation_covers_everything_once(size, world_size):
     together = torch.cat([share for part in parts for share in part])
     assert torch.equal(together.sort().values, torch.arange(size))
     assert torch.equal(torch.cat(shares(size, 4, 0, 1)), torch.arange(size))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_get_equally_many_evaluation_batches(batch_size, world_size):
+    def decode(example, generator):
+        return {"label": torch.tensor(example)}
+
+    for size in range(world_size, 30):
+        parts = [shares(size, batch_size, rank, world_size) for rank in range(world_size)]
+        assert len({len(part) for part in parts}) == 1
+        for rank, part in enumerate(parts):
+            passed = StreamPass(list(range(size)), decode, batch_size, rank, world_size)
+            seen = [batch["label"] for batch in passed]
+            assert torch.equal(torch.cat(seen), torch.cat(part))
+            assert max(len(share) for share in [*seen, *part]) <= batch_size + 1
+            # The joint batches of a stream are full but for the last.
+            assert len(seen) == max(1, -(-(size - world_size + 1) // (batch_size * world_size)))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -13,7 +13,9 @@ from kdlight.diffusion.denoisers import (
     MixtureDenoiser,
     VPDenoiser,
 )
+from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.schedules import alphas_cumprod_of
+from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.errors import InputError
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.spec import build, spec_of
@@ -213,6 +215,14 @@ def test_guidance_scale_one_is_none_and_the_answer_is_linear_in_the_scale():
     for scale in (-1.0, 0.0, 0.3, 2.0, 7.5):
         guided = GuidedDenoiser(oracle, scale)(x, sigma, condition)
         torch.testing.assert_close(guided, none + scale * (plain - none))
+
+
+def test_guidance_costs_a_second_network_call():
+    oracle = mixture(labelled=True)
+    generator = Generator(GuidedDenoiser(oracle, 2.0), KarrasGrid(), (2,), "heun")
+    assert generator.evaluations(18) == 70
+    assert GuidedDenoiser(oracle, 1.0).network_calls == 1
+    assert GuidedDenoiser(mixture(labelled=False), 2.0).network_calls == 1
 
 
 def test_guidance_keeps_the_rest_of_the_condition_and_passes_the_prior_on():
