@@ -7,9 +7,10 @@ import torch
 
 import kdlight
 from datamodules.digits import DigitsDataModule
+from kdlight.diffusion.generator import noise_for
 from kdlight.files import read_json
 from kdlight.metrics.extractors import ClassifierFeatures, bundled_classifier
-from kdlight.metrics.generation import GenerationMetrics, noise_for
+from kdlight.metrics.generation import GenerationMetrics
 from kdlight.teachers.diffusion import bundled_teacher
 
 ASSETS = Path(kdlight.__file__).parent / "assets"

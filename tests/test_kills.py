@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import kdlight.commands.train  # noqa: F401  (so that importing it is not part of a run's length)
 from kdlight.cli import main
 from kdlight.commands.folders import checkpoints, newest_checkpoint
 from kdlight.files import load_checkpoint
@@ -53,12 +54,13 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
     for kill in range(KILLS):
         process = start(broken)
         version = broken / "tiny" / f"version_{kill}"
-        while not (version / "config.yaml").is_file():  # it has to find its feet first
+        # Every second kill comes after some progress, the others maybe before any.
+        mark = version / ("checkpoints/last.ckpt" if kill % 2 else "config.yaml")
+        while not mark.is_file():
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.005)
-        # From right at the start to well into the run, so that all the kills together do not
-        # reach its end.
-        time.sleep(source.uniform(0, 1.2 * length / KILLS))
+        # Short enough that all of them together do not reach the end.
+        time.sleep(source.uniform(0, 0.8 * length / KILLS))
         assert process.poll() is None, "killed too late to test anything"
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from kdlight.base import DistillationModule
 from kdlight.callbacks.pictures import save_grid
-from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.files import write_json
 from kdlight.metrics.extractors import (
     ClassifierFeatures,
     FeatureExtractor,
     as_classifier,
 )
-from kdlight.metrics.generation import GenerationMetrics, Row, latencies, noise_for
+from kdlight.metrics.generation import GenerationMetrics, Row, latencies
 from kdlight.metrics.teacher_gap import TeacherGap
 from kdlight.report.table import summary_table
 
@@ -211,4 +211,5 @@ class GenerationReport(L.Callback):
             self.classifier,
             trainer.global_rank,
             trainer.world_size,
-        ).to(device)
+            device,
+        )

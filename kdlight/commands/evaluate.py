@@ -14,6 +14,7 @@ from kdlight.callbacks.generation import print_rows
 from kdlight.commands.arguments import Parser, check_output, positive, whole
 from kdlight.commands.arguments import device as a_device
 from kdlight.commands.fitting import check_part
+from kdlight.diffusion.generator import noise_for
 from kdlight.errors import InputError
 from kdlight.files import require_file, write_json
 from kdlight.metrics.extractors import (
@@ -24,7 +25,7 @@ from kdlight.metrics.extractors import (
     TransformersFeatures,
     as_classifier,
 )
-from kdlight.metrics.generation import GenerationMetrics, Row, latencies, noise_for
+from kdlight.metrics.generation import GenerationMetrics, Row, latencies
 from kdlight.teachers.checkpoint import pick_generator
 
 

@@ -77,7 +77,12 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         if value is not None and (name, value) != ("accumulate_grad_batches", 1):
             raise InputError(f"trainer.{name}: expected null, found {value}; use {instead}.")
     wanted = settings.get("accelerator")
-    if wanted in ("gpu", "cuda", "mps") and not device_there(wanted):
+    if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
+        raise InputError(
+            f"trainer.accelerator: expected cpu or gpu, found {wanted!r}; schedules are computed in "
+            "float64, which MPS has not."
+        )
+    if wanted in ("gpu", "cuda") and not device_there(wanted):
         raise InputError(
             f"trainer.accelerator: expected a device of this machine, found {wanted!r}; "
             "this torch sees none."
@@ -85,9 +90,8 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
 
 
 def device_there(kind: str) -> bool:
-    """Whether torch can compute on ``cuda``, ``mps``, or either (``gpu``)."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    return {"cuda": cuda, "mps": mps}.get(kind, cuda or mps)
+    """Whether torch can compute on ``cuda`` (``gpu`` is the same)."""
+    return torch.cuda.is_available()
 
 
 def check_checkpoint(module: DistillationModule, checkpoint: dict[str, Any], path: str) -> None:

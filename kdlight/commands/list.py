@@ -22,7 +22,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
         if chosen is None:
             print(f"{kind}:")
         for name, sentence in lines():
-            print(f"  {name:<52}{sentence}")
+            print(f"  {name}\n      {sentence}")
         if chosen is None:
             print()
 

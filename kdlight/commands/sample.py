@@ -11,10 +11,9 @@ from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid, save_walk
 from kdlight.commands.arguments import Parser, check_output, device, positive, whole
-from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
 from kdlight.files import atomic_path
-from kdlight.metrics.generation import noise_for
 from kdlight.teachers.checkpoint import pick_generator
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
@@ -83,6 +82,7 @@ def draw(
     walks: list[list[Tensor]] = []
     images, labels = [], []
     batches = list(noise_for(generator, count, batch_size, seed, device))
+    torch.manual_seed(seed)  # what an ancestral sampler draws on the way
     for noise, condition in track(batches, description="sampling", transient=True):
         if label is not None:
             condition = {"label": torch.full_like(condition["label"], label)}
@@ -108,7 +108,7 @@ def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor
         save_grid(images[:400], path)
         return
     if kind == ".gif":
-        save_walk([state[:100] for state in [*states, images]], path)
+        save_walk([state[:100] for state in states], path)
         return
     contents = {"image": images} | ({} if labels is None else {"label": labels})
     # An open file, because numpy would add a suffix of its own to a name.

@@ -1,6 +1,6 @@
 """A denoiser with its grid and sampler: all that it takes to turn noise into samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from kdlight.diffusion.samplers import (
 )
 from kdlight.diffusion.sigmas import Grid
 from kdlight.errors import InputError
+from kdlight.noise import mix
 from kdlight.spec import Recorded
 
 
@@ -105,3 +106,23 @@ def draw_labels(count: int, num_classes: int, offset: int = 0) -> Condition:
     if num_classes == 0:
         return {}
     return {"label": (torch.arange(count) + offset) % num_classes}
+
+
+def noise_for(
+    generator: Generator, count: int, batch_size: int, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Condition]]:
+    """Noise and labels of samples 0 to count, in batches; sample i is the same in any batching.
+
+    Args:
+        generator: For the shape and the classes.
+        count: How many samples.
+        batch_size: Most samples of one batch.
+        seed: Seed of the noise.
+        device: Where the batches go. The noise is drawn on the CPU, the same everywhere.
+    """
+    source = torch.Generator().manual_seed(mix(seed, 0))
+    noise = torch.randn(count, *generator.shape, generator=source)
+    labels = draw_labels(count, generator.num_classes)
+    for start in range(0, count, batch_size):
+        part = slice(start, start + batch_size)
+        yield noise[part].to(device), {k: v[part].to(device) for k, v in labels.items()}

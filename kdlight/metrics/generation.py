@@ -2,13 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition
-from kdlight.diffusion.generator import Generator, draw_labels
+from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
 from kdlight.metrics.base import FeatureMetric
 from kdlight.metrics.extractors import FeatureExtractor, PixelFeatures
@@ -20,7 +18,6 @@ from kdlight.metrics.precision_recall import PrecisionRecall
 from kdlight.metrics.sliced import SlicedWasserstein
 from kdlight.metrics.variance import VarianceRatio
 from kdlight.networks.classifier import SmallClassifier
-from kdlight.noise import mix
 
 Row = dict[str, str | int | float]
 
@@ -39,6 +36,7 @@ class GenerationMetrics(nn.Module):
         classifier: Judge of the asked class; None leaves accuracy out.
         rank: Which rank this is: it takes its share of the reference, and of the samples.
         world_size: Number of ranks, whose figures are summed.
+        device: Where features are computed.
     """
 
     def __init__(
@@ -49,6 +47,7 @@ class GenerationMetrics(nn.Module):
         classifier: SmallClassifier | None = None,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(reference.shape[1:])
@@ -70,9 +69,10 @@ class GenerationMetrics(nn.Module):
         self.neighbours = NearestNeighbour(reference, held_out)
         self.accuracy = None if classifier is None else LabelAccuracy(classifier)
         self._labelled = False
+        self.to(device)
         for images in torch.split(reference[rank::world_size], 1000):
             for metric in self._compared:
-                metric.update(images, real=True)
+                metric.update(images.to(device), real=True)
 
     def update(self, images: Tensor, label: Tensor | None = None) -> None:
         """Add samples (B, ...) and the classes that were asked for, (B,).
@@ -130,26 +130,6 @@ def _named(metric: FeatureMetric) -> Row:
             "sliced_wasserstein_floor": figures["floor"],
         }
     return {key: value for key, value in figures.items() if key != "non_finite"}
-
-
-def noise_for(
-    generator: Generator, count: int, batch_size: int, seed: int, device: torch.device
-) -> Iterator[tuple[Tensor, Condition]]:
-    """Noise and labels of samples 0 to count, in batches; sample i is the same in any batching.
-
-    Args:
-        generator: For the shape and the classes.
-        count: How many samples.
-        batch_size: Most samples of one batch.
-        seed: Seed of the noise.
-        device: Where the batches go. The noise is drawn on the CPU, the same everywhere.
-    """
-    source = torch.Generator().manual_seed(mix(seed, 0))
-    noise = torch.randn(count, *generator.shape, generator=source)
-    labels = draw_labels(count, generator.num_classes)
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
-        yield noise[part].to(device), {k: v[part].to(device) for k, v in labels.items()}
 
 
 def latencies(

@@ -1,6 +1,8 @@
 """Progressive distillation (Salimans & Ho 2022, arXiv:2202.00512)."""
 
+import bisect
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -44,7 +46,8 @@ class ProgressiveDistillation(DistillationModule):
             the students are trained for.
         guidance_scale: Guidance distilled in by the first round; 1 is none (the two-stage
             method of Meng et al. 2022, arXiv:2210.03142, at one fixed scale).
-        next_teacher: Whether the next round starts from the average or from the raw weights.
+        next_teacher: Whether the next round starts from the average or from the raw weights. The
+            last round always ends in its average.
         ema_half_life: Half-life of the student's average, in updates.
         keep: Rounds, by their student's steps, whose students stay in the checkpoint.
         accumulate: Batches per update.
@@ -82,6 +85,7 @@ class ProgressiveDistillation(DistillationModule):
         super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
         self.grids = grids
         self.lengths = lengths
+        self._ends = list(itertools.accumulate(lengths))
         self.weighting = weighting
         self.first_solver = first_solver
         self.next_teacher = next_teacher
@@ -99,8 +103,7 @@ class ProgressiveDistillation(DistillationModule):
     @property
     def round(self) -> int:
         """Index of the current round, from 0; it stays at the last when all are done."""
-        ends = torch.tensor(self.lengths).cumsum(0)
-        return min(int((ends <= self.iteration).sum()), len(self.lengths) - 1)
+        return min(bisect.bisect_right(self._ends, self.iteration), len(self.lengths) - 1)
 
     def stage(self) -> tuple[int, int]:
         return self.iteration - sum(self.lengths[: self.round]), self.lengths[self.round]

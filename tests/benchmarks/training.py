@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import lightning as L
-import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
@@ -99,7 +98,10 @@ def race(name: str, module: L.LightningModule, bare: Bare) -> Pairs:
                 CSVLogger(folder, flush_logs_every_n_steps=1000),
                 TensorBoardLogger(folder),
             ],
-            callbacks=[*([StageProgress()] if ours else []), Turns(pairs, lambda: bare.step(*next(stream)))],
+            callbacks=[
+                *([StageProgress()] if ours else []),
+                Turns(pairs, lambda: bare.step(*next(stream))),
+            ],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -138,7 +140,9 @@ def diffusion_training(turns: int) -> list[Pairs]:
     )
     return [
         race("training a teacher, batch 128", module, bare()),
-        race("  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()),
+        race(
+            "  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()
+        ),
     ]
 
 
@@ -157,5 +161,7 @@ def progressive_distillation(turns: int) -> list[Pairs]:
 
     return [
         race("progressive distillation, batch 128", module, bare()),
-        race("  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()),
+        race(
+            "  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()
+        ),
     ]

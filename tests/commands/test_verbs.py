@@ -1,6 +1,7 @@
 """Every verb as it is meant to be used, and what it leaves behind."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,21 @@ def test_list_names_methods_configurations_and_models(kdlight: Run) -> None:
     for name in ("progressive_distillation.ProgressiveDistillation", "quickstart.yaml"):
         assert name in out
     assert "digits_teacher" in kdlight("list", "models").out
+
+
+def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path) -> None:
+    from kdlight.commands.folders import newest_checkpoint
+
+    for version, age in (("version_0", 30), ("version_1", 10), ("version_2", 20)):
+        folder = tmp_path / version / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "last.ckpt").touch()
+        os.utime(folder / "last.ckpt", (1000 - age, 1000 - age))
+        # What a writer leaves that is killed between opening its file and renaming it.
+        (folder / ".last.ckpt.half.ckpt").touch()
+    (tmp_path / "version_3").mkdir()
+    found = newest_checkpoint(tmp_path, "here")
+    assert found == tmp_path / "version_1" / "checkpoints" / "last.ckpt"
 
 
 def test_a_run_of_a_taken_name_gets_the_next_version(tmp_path: Path) -> None:

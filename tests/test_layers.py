@@ -1,0 +1,111 @@
+"""A file imports only from the layers below its own (the order of the design)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the ground up; within a group any order. The longest name that fits a module counts.
+LAYERS = [
+    ["kdlight.errors", "kdlight.spec", "kdlight.files"],
+    ["kdlight.noise", "kdlight.diffusion", "kdlight.codec"],
+    ["kdlight.networks"],
+    ["kdlight.losses"],
+    ["kdlight.metrics", "kdlight.teachers"],
+    ["kdlight.base", "kdlight.optim", "kdlight.ema", "kdlight.report", "kdlight.export"],
+    ["kdlight.callbacks"],
+    ["modules", "datamodules"],
+    ["kdlight.commands", "kdlight.cli", "kdlight.__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+BASE = RANK["kdlight.base"]
+WITHOUT_LIGHTNING = {"kdlight.optim", "kdlight.ema", "kdlight.report", "kdlight.export"}
+LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
+
+
+def files() -> Iterator[tuple[str, Path]]:
+    """Module name and path of every file of the project."""
+    for package in ("kdlight", "modules", "datamodules"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            yield name, path
+
+
+MODULES = dict(files())
+
+
+def imported(module: str) -> set[str]:
+    """All modules that a file imports, wherever in it."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            # `from package import module` imports the module.
+            found |= {
+                name if (name := f"{base}.{alias.name}") in MODULES else base
+                for alias in node.names
+            }
+    return found
+
+
+def layer(module: str) -> str:
+    """Name of the entry in ``LAYERS`` that a module belongs to."""
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in RANK), "")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_down(module: str) -> None:
+    if module == "kdlight":
+        assert imported(module) == set()
+        return
+    own = layer(module)
+    assert own, f"{module} belongs to no layer: add it to LAYERS, and to the design"
+    for name in imported(module):
+        if name == "kdlight":
+            continue  # an empty file: they look where kdlight lies
+        if name.partition(".")[0] not in ("kdlight", "modules", "datamodules"):
+            continue
+        other = layer(name)
+        assert other, f"{module} imports {name}, which belongs to no layer"
+        assert RANK[other] <= RANK[own], f"{module} imports {name}, from a layer above its own"
+        if {own, other} == {"modules", "datamodules"}:
+            pytest.fail(f"{module} imports {name}: methods and data never know each other")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_ground_floor_does_without_lightning(module: str) -> None:
+    own = layer(module)
+    if module != "kdlight" and RANK[own] >= BASE and own not in WITHOUT_LIGHTNING:
+        return
+    found = {name for name in imported(module) if name.partition(".")[0] in LIGHTNING}
+    assert not found, f"{module} imports {', '.join(found)}"
+
+
+def test_relative_and_nested_imports_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "probe.py"
+    path.write_text(
+        "from . import files\nfrom .losses.denoising import x\n"
+        "def f():\n    import modules.diffusion\n    from kdlight import base\n"
+    )
+    monkeypatch.setitem(MODULES, "kdlight.probe", path)
+    assert imported("kdlight.probe") == {
+        "kdlight.files",
+        "kdlight.losses.denoising",
+        "modules.diffusion",
+        "kdlight.base",
+    }
