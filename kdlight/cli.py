@@ -54,6 +54,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"kdlight {verb}: stopped.", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
+        return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:

@@ -118,7 +118,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"found {shape}."
         )
     reference, held_out = data.whole("reference"), data.whole("heldout")
-    metrics = GenerationMetrics(reference, held_out, features, classifier).to(device)
+    metrics = GenerationMetrics(reference, held_out, features, classifier, device=device)
+    torch.manual_seed(options.seed)  # what an ancestral sampler draws on the way
     rows: list[Row] = []
     if given is not None:
         images, labels = given

@@ -82,16 +82,11 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
             f"trainer.accelerator: expected cpu or gpu, found {wanted!r}; schedules are computed in "
             "float64, which MPS has not."
         )
-    if wanted in ("gpu", "cuda") and not device_there(wanted):
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
         raise InputError(
             f"trainer.accelerator: expected a device of this machine, found {wanted!r}; "
             "this torch sees none."
         )
-
-
-def device_there(kind: str) -> bool:
-    """Whether torch can compute on ``cuda`` (``gpu`` is the same)."""
-    return torch.cuda.is_available()
 
 
 def check_checkpoint(module: DistillationModule, checkpoint: dict[str, Any], path: str) -> None:
