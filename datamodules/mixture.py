@@ -7,7 +7,7 @@ import torch
 from datamodules.images import ImageDataModule, Splits
 from datamodules.loader import Batch
 from datamodules.order import positive, seeded
-from kdlight.diffusion.denoisers import MixtureDenoiser
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 
 

@@ -1,8 +1,7 @@
 """The LightningModule every method derives from: counting, teachers, optimizers, exactness."""
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from kdlight.diffusion.generator import Generator
 from kdlight.ema import EMA
 from kdlight.errors import InputError
+from kdlight.frozen import digest, drop_frozen, forgive_frozen
 from kdlight.noise import NoiseStream, mix, seed_global
 from kdlight.optim import Optimization
 from kdlight.spec import spec_of
@@ -58,12 +58,13 @@ class DistillationModule(L.LightningModule):
         self._accumulate = accumulate
         self._seed = seed
         self._max_non_finite = max_non_finite
-        self._frozen: dict[str, str] = {}
+        self.frozen: dict[str, str] = {}
         self._averages: dict[str, EMA[Any]] = {}
         self._stepped = True
+        self._spent: set[str] = set()
         self._pending_gradients: dict[str, Tensor] = {}
-        self.register_state_dict_post_hook(_drop_frozen)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_forgive_frozen)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(forgive_frozen)  # type: ignore[no-untyped-call]
 
     # What a method defines ------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class DistillationModule(L.LightningModule):
         """Register ``module`` as a teacher: no gradient, evaluation mode, not in checkpoints."""
         module.requires_grad_(False).eval()
         self.add_module(name, module)
-        self._frozen[name] = digest(module)
+        self.frozen[name] = digest(module)
 
     def average(self, name: str, average: EMA[Any]) -> None:
         """Update ``average`` after every update of the part ``name``."""
@@ -128,7 +129,7 @@ class DistillationModule(L.LightningModule):
 
     def train(self, mode: bool = True) -> "DistillationModule":
         super().train(mode)
-        for name in self._frozen:
+        for name in self.frozen:
             self.get_submodule(name).eval()
         return self
 
@@ -172,6 +173,11 @@ class DistillationModule(L.LightningModule):
         """
         optimizer = self._optimizer(name)
         position, length = self.stage()
+        if name in self._spent:
+            # Only now: freed while little else is allocated, the memory would go back to the
+            # system, and every page of it be faulted in again.
+            optimizer.zero_grad(set_to_none=True)
+            self._spent.remove(name)
         self.manual_backward(loss / self._accumulate if self._accumulate > 1 else loss)
         # Counted within the stage, so that no gradient crosses from one stage to the next.
         if (position + 1) % self._accumulate and position + 1 < length:
@@ -183,7 +189,7 @@ class DistillationModule(L.LightningModule):
             optimizer.step()
         else:
             self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-        optimizer.zero_grad(set_to_none=True)
+        self._spent.add(name)
         if self._stepped and name in self._averages:
             self._averages[name].update(self.get_submodule(name))
 
@@ -246,26 +252,27 @@ class DistillationModule(L.LightningModule):
         self.non_finite_total = int(state["non_finite_total"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["teachers"] = dict(self._frozen)
+        checkpoint["teachers"] = dict(self.frozen)
         checkpoint["models"] = [
             {"name": name, "prefix": prefix, "spec": spec_of(model)}
             for prefix, (name, model) in self.models().items()
         ]
 
         if self._accumulate > 1:
+            used_up = tuple(f"{name}." for name in self._spent)
             checkpoint["gradients"] = {
                 name: parameter.grad
                 for name, parameter in self.named_parameters()
-                if parameter.grad is not None
+                if parameter.grad is not None and not name.startswith(used_up)
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._pending_gradients = checkpoint.get("gradients", {})
         for name, expected in checkpoint.get("teachers", {}).items():
-            if name in self._frozen and self._frozen[name] != expected:
+            if name in self.frozen and self.frozen[name] != expected:
                 raise InputError(
                     f"{name}: the checkpoint was trained with weights of digest {expected[:12]}, "
-                    f"this configuration gives {self._frozen[name][:12]}."
+                    f"this configuration gives {self.frozen[name][:12]}."
                 )
 
     def on_train_start(self) -> None:
@@ -279,32 +286,3 @@ class DistillationModule(L.LightningModule):
             parameter = self.get_parameter(name)
             parameter.grad = gradient.to(parameter.device)
         self._pending_gradients = {}
-
-
-def digest(module: nn.Module) -> str:
-    """SHA-256 over a module's tensors, in hexadecimal."""
-    total = hashlib.sha256()
-    for name, tensor in _tensors(module):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
-def _drop_frozen(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any
-) -> None:
-    assert isinstance(module, DistillationModule)
-    for key in list(state_dict):
-        if key.removeprefix(prefix).partition(".")[0] in module._frozen:
-            del state_dict[key]
-
-
-def _forgive_frozen(module: nn.Module, incompatible_keys: Any) -> None:
-    assert isinstance(module, DistillationModule)
-    missing = incompatible_keys.missing_keys
-    missing[:] = [key for key in missing if key.partition(".")[0] not in module._frozen]

@@ -64,7 +64,7 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
     before = {k: v.clone() for k, v in module.named_parameters(remove_duplicate=False)}
     fit(module, callbacks=[SaveAt(tmp_path, (4,))])
     checkpoint = load_checkpoint(tmp_path / "4.ckpt")
-    for frozen in module._frozen:
+    for frozen in module.frozen:
         assert not [key for key in checkpoint["state_dict"] if key.startswith(f"{frozen}.")]
         for key, parameter in module.get_submodule(frozen).named_parameters():
             if parameter.dim() == 2 and parameter.std() > 0:  # zeros are zeros anywhere
@@ -78,7 +78,7 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
             assert not parameter.requires_grad
             assert torch.equal(parameter, before[f"{frozen}.{key}"])
         assert not module.get_submodule(frozen).training
-    assert set(checkpoint["teachers"]) == set(module._frozen)
+    assert set(checkpoint["teachers"]) == set(module.frozen)
 
 
 @each_method
@@ -114,7 +114,7 @@ def test_another_teacher_is_refused_on_resume(tmp_path: Path) -> None:
     make = CASES["progressive_distillation"].make
     fit(make(), callbacks=[SaveAt(tmp_path, (4,))])
     other = make()
-    other._frozen["teacher"] = "0" * 64
+    other.frozen["teacher"] = "0" * 64
     with pytest.raises(InputError, match="trained with weights of digest"):
         fit(other, ckpt_path=tmp_path / "4.ckpt")
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from datamodules.loader import StreamLoader
-from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, MixtureDenoiser, VPDenoiser
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, VPDenoiser
 from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.samplers import euler_step, sample_euler, sample_heun
 from kdlight.diffusion.sigmas import CosineGrid, FixedGrid, KarrasGrid
 from kdlight.errors import InputError

@@ -79,8 +79,8 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     wanted = settings.get("accelerator")
     if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
         raise InputError(
-            f"trainer.accelerator: expected cpu or gpu, found {wanted!r}; schedules are computed in "
-            "float64, which MPS has not."
+            f"trainer.accelerator: expected cpu or gpu, found {wanted!r}; "
+            "schedules are computed in float64, which MPS has not."
         )
     if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
         raise InputError(

@@ -102,7 +102,7 @@ class BareDiffusion:
 
 
 class BareProgressive:
-    """A round of progressive distillation (arXiv:2202.00512, algorithm 2), two DDIM steps in one."""
+    """A round of progressive distillation (arXiv:2202.00512): two DDIM steps in one."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from datamodules.cifar10 import CIFAR10DataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.mixture import GaussianMixtureDataModule, ring, square
 from datamodules.mnist5k import MNIST5kDataModule
-from kdlight.diffusion.denoisers import MixtureDenoiser
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 
 
@@ -101,7 +101,7 @@ def test_square_lies_on_its_lattice():
     [
         ("datamodules.mixture.ring", {"components": 5}, 5),
         ("datamodules.mixture.square", {"side": 3}, 9),
-        ("kdlight.diffusion.denoisers.MixtureDenoiser", {"means": [[0.0, 1.0]]}, 1),
+        ("kdlight.diffusion.mixture.MixtureDenoiser", {"means": [[0.0, 1.0]]}, 1),
     ],
 )
 def test_a_config_names_a_mixture(path, arguments, components):

@@ -10,10 +10,10 @@ from kdlight.diffusion.denoisers import (
     EDMDenoiser,
     FlowDenoiser,
     GuidedDenoiser,
-    MixtureDenoiser,
     VPDenoiser,
 )
 from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.schedules import alphas_cumprod_of
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.errors import InputError

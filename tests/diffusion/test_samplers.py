@@ -4,8 +4,8 @@ import diffusers
 import pytest
 import torch
 
-from kdlight.diffusion.denoisers import MixtureDenoiser
 from kdlight.diffusion.generator import Generator, draw_labels
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.samplers import (
     SAMPLERS,
     euler_step,

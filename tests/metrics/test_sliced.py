@@ -2,7 +2,7 @@ import pytest
 import scipy.stats
 import torch
 
-from kdlight.diffusion.denoisers import MixtureDenoiser
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 from kdlight.metrics.sliced import (
     SlicedWasserstein,

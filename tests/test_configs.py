@@ -1,0 +1,152 @@
+"""Every configuration parses, builds and trains a few iterations, made small, on one CPU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from kdlight.callbacks.generation import GenerationReport
+from kdlight.cli import main
+from kdlight.files import load_checkpoint
+from kdlight.spec import build
+from tests.commands.tiny import TINY, last_line
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RUNS = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent != CONFIGS / "base"
+)
+# Network, hub or minutes of CPU: parsed, its networks built, no step.
+OUT_OF_REACH = {
+    "kdlight.teachers.diffusion.diffusers_teacher": "its teacher comes from the hub",
+    "datamodules.cifar10.CIFAR10DataModule": "its data are downloaded",
+    "datamodules.hf_images.HFImagesDataModule": "its data are downloaded",
+}
+SHALLOW = "--model.init_args.{}.init_args.network.init_args.block_out_channels"
+SMALLER = {
+    "image_folder/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"},
+    "mnist5k/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8]"},
+    "mnist5k/progressive_distillation.yaml": {SHALLOW.format("student"): "[8, 8, 8]"},
+}
+TEACHER = "kdlight.teachers.diffusion.run_teacher"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two class folders of random pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    source = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (folder / name).mkdir()
+        for index in range(4):
+            pixels = source.integers(0, 256, (70, 66, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+def class_paths(config: Any) -> set[str]:
+    """All that a configuration names by class path."""
+    if isinstance(config, list):
+        return set().union(*map(class_paths, config))
+    if not isinstance(config, dict):
+        return set()
+    own = {config["class_path"]} if "class_path" in config else set()
+    return own.union(*map(class_paths, config.values()))
+
+
+def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
+    """Command line of a small run of a configuration, trained to its own end."""
+    config = yaml.safe_load((CONFIGS / name).read_text())
+    arguments = config["model"]["init_args"]
+    length = "round_iterations" if "round_iterations" in arguments else "iterations"
+    options = {
+        "--runs_dir": str(runs),
+        "--threads": "1",
+        f"--model.init_args.{length}": "1" if length == "round_iterations" else "2",
+        "--data.init_args.batch_size": "4",
+        "--trainer.accelerator": "cpu",
+        "--trainer.devices": "1",
+        "--trainer.logger": "false",
+    } | SMALLER.get(name, {})
+    if "data_dir" in config["data"]["init_args"]:
+        options["--data.init_args.data_dir"] = str(pictures)
+    teacher = arguments.get("teacher", {})
+    if teacher.get("class_path") == TEACHER:
+        path = teacher["init_args"]["checkpoint"]
+        options["--model.init_args.teacher.init_args.checkpoint"] = str(train_teacher(path, runs))
+    words = ["fit", "--config", str(CONFIGS / name)]
+    return words + [word for pair in options.items() for word in pair]
+
+
+def train_teacher(path: str, runs: Path) -> Path:
+    """Checkpoint of a small run of the configuration whose run ``path`` speaks of."""
+    run = Path(path).parts[1]
+    made = runs / run / "version_0" / "checkpoints" / "last.ckpt"
+    if not made.is_file():
+        (name,) = (
+            name for name in RUNS if yaml.safe_load((CONFIGS / name).read_text()).get("name") == run
+        )
+        assert main(shrunk(name, runs, runs)) == 0
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The callback is built as configured; thousands of samples are another test's business.
+    for hook in ("on_validation_epoch_end", "on_train_end"):
+        monkeypatch.setattr(GenerationReport, hook, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_configuration_trains(
+    name: str, runs: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load((CONFIGS / name).read_text())
+    reasons = {OUT_OF_REACH[path] for path in class_paths(config) if path in OUT_OF_REACH}
+    if reasons:
+        assert main(["fit", "--config", str(CONFIGS / name), "--print_config"]) == 0
+        parsed = yaml.safe_load(capsys.readouterr().out)
+        assert class_paths(parsed) >= class_paths(config)
+        for part in ("denoiser", "student"):
+            if config["model"]["init_args"].get(part):
+                build(config["model"]["init_args"][part])
+        pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")
+    assert main(shrunk(name, runs, pictures)) == 0
+    folder = last_line(capsys.readouterr().out).parent
+    state = load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    assert state["_extra_state"]["iteration"] >= 1
+    assert state["_extra_state"]["non_finite_total"] == 0
+    assert folder.parent.name == config["name"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_first_line_says_what_it_is(name: str) -> None:
+    first = (CONFIGS / name).read_text().partition("\n")[0]
+    assert first.startswith("# ")
+    assert len(first) > 20
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "base").glob("*.yaml")))
+def test_a_base_can_be_appended_to_a_run(
+    name: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--config", str(TINY), "--config", str(CONFIGS / "base" / name)]
+    assert main([*words, "--print_config"]) == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    base = yaml.safe_load((CONFIGS / "base" / name).read_text())
+    assert parsed["trainer"] | base["trainer"] == parsed["trainer"]
+    assert parsed["trainer"]["callbacks"], "the run keeps its own callbacks"
+    if "ddp" in str(base["trainer"].get("strategy")):
+        pytest.skip("parsed; its step takes several processes: tests/test_processes.py")
+    # The same precision on this machine's CPU.
+    words += ["--runs_dir", str(runs), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    assert main([*words, "--model.init_args.round_iterations", "1"]) == 0
