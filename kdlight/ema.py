@@ -1,7 +1,6 @@
 """Exponential moving average of a network's weights, part of the method that uses it."""
 
 import copy
-from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -10,6 +9,20 @@ from torch import Tensor, nn
 from kdlight.errors import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class _Followed:
+    """The tensors of an average and of the network it follows.
+
+    Kept from update to update: walking through the modules of a small network takes as long as
+    moving its average.
+    """
+
+    def __init__(self, average: nn.Module, module: nn.Module) -> None:
+        self.module = module
+        self.averages: list[Tensor] = list(average.parameters())
+        self.weights: list[Tensor] = list(module.parameters())
+        self.kept, self.buffers = list(average.buffers()), list(module.buffers())
 
 
 class EMA(nn.Module, Generic[Module]):
@@ -42,9 +55,7 @@ class EMA(nn.Module, Generic[Module]):
         self.ramp = ramp
         self.updates = 0
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        # Submodules of the average and of the network it follows: walking two trees of modules
-        # anew for every update of a small network takes as long as moving the average.
-        self._walked: tuple[list[nn.Module], list[nn.Module]] = ([], [])
+        self._followed: _Followed | None = None
 
     def train(self, mode: bool = True) -> "EMA[Module]":
         """Stay in evaluation mode whatever the method's module is told."""
@@ -60,13 +71,12 @@ class EMA(nn.Module, Generic[Module]):
     @torch.no_grad()
     def update(self, module: Module) -> None:
         """Move the average towards ``module``; buffers are copied."""
-        if not self._walked[1] or self._walked[1][0] is not module:
-            self._walked = (list(self.module.modules()), list(module.modules()))
-        averages, weights = (_distinct(m._parameters for m in tree) for tree in self._walked)
-        torch._foreach_lerp_(averages, weights, 1 - self.decay())
-        kept, buffers = (_distinct(m._buffers for m in tree) for tree in self._walked)
-        if buffers:
-            torch._foreach_copy_(kept, buffers)
+        followed = self._followed
+        if followed is None or followed.module is not module:
+            followed = self._followed = _Followed(self.module, module)
+        torch._foreach_lerp_(followed.averages, followed.weights, 1 - self.decay())
+        if followed.buffers:
+            torch._foreach_copy_(followed.kept, followed.buffers)
         self.updates += 1
 
     @torch.no_grad()
@@ -75,14 +85,13 @@ class EMA(nn.Module, Generic[Module]):
         self.module.load_state_dict(module.state_dict())
         self.updates = 0
 
+    def _apply(self, *args: Any, **kwargs: Any) -> "EMA[Module]":
+        # Moved or cast: buffers are other tensors now.
+        self._followed = None
+        return super()._apply(*args, **kwargs)
+
     def get_extra_state(self) -> dict[str, Any]:
         return {"updates": self.updates}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.updates = int(state["updates"])
-
-
-def _distinct(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
-    """The tensors of modules' tables, as they are now, each once."""
-    found = (tensor for table in tables for tensor in table.values() if tensor is not None)
-    return list(dict.fromkeys(found))

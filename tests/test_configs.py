@@ -47,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (folder / name).mkdir()
-        for index in range(4):
+        for index in range(10):
             pixels = source.integers(0, 256, (70, 66, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
@@ -146,7 +146,7 @@ def test_a_base_can_be_appended_to_a_run(
     assert parsed["trainer"] | base["trainer"] == parsed["trainer"]
     assert parsed["trainer"]["callbacks"], "the run keeps its own callbacks"
     if "ddp" in str(base["trainer"].get("strategy")):
-        pytest.skip("parsed; its step takes several processes: tests/test_processes.py")
+        pytest.skip("parsed; its step takes several processes: tests/commands/test_processes.py")
     # The same precision on this machine's CPU.
     words += ["--runs_dir", str(runs), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     assert main([*words, "--model.init_args.round_iterations", "1"]) == 0

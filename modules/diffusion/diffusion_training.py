@@ -113,7 +113,7 @@ class DiffusionTraining(DistillationModule):
     def loss(self, x0: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """``E w(sigma) |D(x0 + sigma eps, sigma) - x0|^2`` (EDM, eq. 2), a scalar."""
         sigma = self.noise_law(self.noise.uniform(len(x0)))
-        x = x0 + (expand(sigma, x0) * self.noise.normal(x0)).to(x0.dtype)
+        x = x0 + expand(sigma, x0).to(x0.dtype) * self.noise.normal(x0)
         estimate = self.denoiser(x, sigma, condition)
         return weighted_squared_error(
             estimate, x0, weight_of(sigma, self.weighting, self.sigma_data)

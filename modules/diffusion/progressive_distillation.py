@@ -127,7 +127,7 @@ class ProgressiveDistillation(DistillationModule):
         index = (2 * interval.cpu()[:, None] + torch.arange(3)).clamp(max=len(teacher_levels) - 1)
         levels = teacher_levels[index].to(x0.device)
         sigma, sigma_end = levels[:, 0], levels[:, -1]
-        x = x0 + (expand(sigma, x0) * self.noise.normal(x0)).to(x0.dtype)
+        x = x0 + expand(sigma, x0).to(x0.dtype) * self.noise.normal(x0)
         with torch.no_grad():
             solver = self.first_solver if self.round == 0 else "euler"
             x_end = teacher_walk(self.round_teacher, x, levels, condition, solver)
