@@ -88,7 +88,8 @@ class EMA(nn.Module, Generic[Module]):
     def _apply(self, *args: Any, **kwargs: Any) -> "EMA[Module]":
         # Moved or cast: buffers are other tensors now.
         self._followed = None
-        return super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"updates": self.updates}
