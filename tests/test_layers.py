@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up; within a group any order. The longest name that fits a module counts.
 LAYERS = [
     ["kdlight.errors", "kdlight.spec", "kdlight.files"],
-    ["kdlight.noise", "kdlight.diffusion", "kdlight.codec"],
+    ["kdlight.noise", "kdlight.frozen", "kdlight.diffusion", "kdlight.codec"],
     ["kdlight.networks"],
     ["kdlight.losses"],
     ["kdlight.metrics", "kdlight.teachers"],
