@@ -133,6 +133,9 @@ class DistillationModule(L.LightningModule):
             self.get_submodule(name).eval()
         return self
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep what an unfinished accumulation has gathered; Lightning would clear it here."""
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
             settings.build(self.get_submodule(name).parameters())

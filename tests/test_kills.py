@@ -87,3 +87,28 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
     versions = sorted((broken / "tiny").glob("version_*"))
     page = tmp_path / "page.html"
     assert main(["report", *map(str, versions), "--output", str(page)]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_cleanly(sent: signal.Signals, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    first = tmp_path / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    while not first.is_file():
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+    time.sleep(0.3)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.decode().endswith("kdlight fit: stopped.\n")
+    assert 0 < iteration_of(first) < ITERATIONS
+
+    process = start(tmp_path)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    assert main(["fit", *SETTINGS, "--runs_dir", str(tmp_path / "unbroken")]) == 0
+    assert_same_weights(
+        tmp_path / "unbroken" / "tiny" / "version_0" / "checkpoints" / "last.ckpt",
+        tmp_path / "tiny" / "version_1" / "checkpoints" / "last.ckpt",
+    )

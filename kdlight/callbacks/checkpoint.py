@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kdlight.base import DistillationModule
 from kdlight.files import atomic_path
@@ -22,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
-    """Keeps ``last.ckpt``, replaced every so many iterations and at the end.
+    """Keeps ``last.ckpt``, replaced every so many iterations, at SIGTERM and at the end.
 
     Args:
         folder: Where the checkpoint lies.
@@ -51,6 +52,14 @@ class LastCheckpoint(L.pytorch.callbacks.Checkpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
         if pl_module.iteration != self._saved:
+            self._save(trainer, pl_module.iteration)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        # A cluster's warning, which Lightning raises between two batches: nothing is half done.
+        assert isinstance(pl_module, DistillationModule)
+        if isinstance(exception, SIGTERMException) and pl_module.iteration != self._saved:
             self._save(trainer, pl_module.iteration)
 
     def _save(self, trainer: L.Trainer, iteration: int) -> None:

@@ -276,4 +276,10 @@ def _as_list(value: Any) -> list[Any]:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run one of Lightning's verbs."""
     quiet()
-    KDLightCLI(verb, argv)
+    try:
+        KDLightCLI(verb, argv)
+    except SystemExit as stop:
+        if stop.code == 0:  # --help and the like
+            raise
+        # How Lightning ends at Ctrl-C and at SIGTERM, the latter with no code at all.
+        raise KeyboardInterrupt from None

@@ -111,11 +111,11 @@ class EDMDenoiser(Denoiser):
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         sigma = expand(sigma, x)
-        total = (sigma**2 + self.sigma_data**2).sqrt()
-        c_skip = (self.sigma_data / total) ** 2
-        c_out = sigma * self.sigma_data / total
+        c_in = (sigma**2 + self.sigma_data**2).rsqrt()
+        c_skip = (self.sigma_data * c_in) ** 2
+        c_out = self.sigma_data * c_in * sigma
         with torch.autocast(x.device.type, enabled=False):
-            scaled = (1 / total).to(x.dtype) * x
+            scaled = c_in.to(x.dtype) * x
         raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw

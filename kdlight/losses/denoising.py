@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Weighting = Literal["constant", "snr", "truncated_snr", "v", "flow", "edm"]
 
@@ -64,5 +64,8 @@ def weighted_squared_error(estimate: Tensor, target: Tensor, weight: Tensor) -> 
     """
     with torch.autocast(estimate.device.type, enabled=False):
         dtype = torch.promote_types(estimate.dtype, torch.float32)
-        error = (estimate.to(dtype) - target.detach().to(dtype)).square().flatten(1).mean(1)
+        error = nn.functional.mse_loss(
+            estimate.to(dtype), target.detach().to(dtype), reduction="none"
+        )
+        error = error.flatten(1).mean(1)
         return (weight.to(error) * error).mean()

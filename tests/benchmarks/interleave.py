@@ -1,62 +1,76 @@
 """Timing of two things in turn, so that a noisy machine slows both alike."""
 
-import gc
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Clock(NamedTuple):
+    """Seconds of wall time and of this process's CPU time, all threads together."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "Clock":
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: "Clock") -> "Clock":
+        return Clock(self.wall - start.wall, self.cpu - start.cpu)
 
 
 @dataclass
 class Pairs:
-    """Times of two contestants that took turns.
+    """Times of kdlight and of something else that took turns.
 
     Attributes:
         name: What was compared.
-        unit: What one time is the time of, such as "step".
-        ours: Seconds per unit, one number a turn.
-        theirs: Seconds per unit of the turns between.
+        unit: What is counted, such as "step".
+        count: How many of them one turn holds.
+        ours: kdlight's turns.
+        theirs: The turn of the other that followed each of them.
     """
 
     name: str
     unit: str
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ours over theirs: each turn over the turn of the other that follows it."""
-        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+    count: int
+    ours: list[Clock] = field(default_factory=list)
+    theirs: list[Clock] = field(default_factory=list)
 
     def row(self) -> str:
-        """A line of the table."""
-        ours, theirs = (statistics.median(times) * 1e6 for times in (self.ours, self.theirs))
-        ratios = self.ratios
-        return (
-            f"{self.name:<58}{ours:>10.0f}{theirs:>10.0f}  us/{self.unit:<6}"
-            f"{statistics.median(ratios):>7.3f}  [{min(ratios):.3f}, {max(ratios):.3f}]"
+        """A line of the table: medians of times and of the ratios of neighbouring turns."""
+        ours, theirs = (
+            statistics.median(turn.wall for turn in turns) / self.count * 1e3
+            for turns in (self.ours, self.theirs)
         )
+        pairs = list(zip(self.ours, self.theirs, strict=True))
+        wall = [a.wall / b.wall for a, b in pairs]
+        cpu = [a.cpu / b.cpu for a, b in pairs]
+        ratios = "".join(
+            f"{statistics.median(found):9.3f} [{min(found):.2f}, {max(found):.2f}]"
+            for found in (wall, cpu)
+        )
+        return f"{self.name:<50}{ours:9.2f}{theirs:9.2f} {self.unit:<8}{ratios}"
 
 
-HEADER = f"{'':<58}{'kdlight':>10}{'other':>10}{'':11}{'ratio':>7}  [min, max]"
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+HEADER = (
+    f"{'median milliseconds, ratios kdlight / other':<50}{'kdlight':>9}{'other':>9} {'a':<8}"
+    f"{'wall':>9} {'[min, max]':<12}{'CPU':>9} [min, max]"
+)
 
 
 def take_turns(
     name: str, unit: str, ours: Callable[[], object], theirs: Callable[[], object], turns: int
 ) -> Pairs:
-    """Call one, then the other, ``turns`` times over, after one call of each that is not timed."""
-    pairs = Pairs(name, unit)
+    """Call one, then the other, ``turns`` times over, after a first call of each to warm up."""
+    pairs = Pairs(name, unit, 1)
     ours()
     theirs()
-    gc.collect()
     for _ in range(turns):
-        pairs.ours.append(seconds(ours))
-        pairs.theirs.append(seconds(theirs))
+        for call, times in ((ours, pairs.ours), (theirs, pairs.theirs)):
+            start = Clock.now()
+            call()
+            times.append(Clock.now().since(start))
     return pairs

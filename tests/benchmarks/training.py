@@ -1,6 +1,5 @@
 """A training step of kdlight against a bare PyTorch loop, and what of it is Lightning's."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +21,12 @@ from kdlight.teachers.diffusion import bundled_teacher
 from modules.diffusion.diffusion_training import DiffusionTraining
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
 from tests.benchmarks.bare import BareDiffusion, BareProgressive, batches
-from tests.benchmarks.interleave import Pairs
+from tests.benchmarks.interleave import Clock, Pairs
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits" / "teacher.yaml"
 BATCH = 128
-CHUNK = 100
+CHUNK = 20
+LIGHTNING = "  of it Lightning: the bare step in its loop"
 
 
 class Bare(Protocol):
@@ -56,52 +56,47 @@ class BareInLightning(L.LightningModule):
 class Turns(L.Callback):
     """After every chunk of the trainer's batches, as many steps of the bare loop.
 
-    Both are timed; the trainer's clock stands while the other runs. The first turn of each warms
-    up and is dropped.
+    Each is timed while the other rests. The first turn of both warms up and is dropped.
     """
 
     def __init__(self, pairs: Pairs, bare: Callable[[], None]) -> None:
         self.pairs, self.bare = pairs, bare
         self.batches = 0
-        self.start = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.start = time.perf_counter()
+        self.start = Clock.now()
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.batches += 1
         if self.batches % CHUNK:
             return
-        stop = time.perf_counter()
+        middle = Clock.now()
         for _step in range(CHUNK):
             self.bare()
-        end = time.perf_counter()
+        end = Clock.now()
         if self.batches > CHUNK:
-            self.pairs.ours.append((stop - self.start) / CHUNK)
-            self.pairs.theirs.append((end - stop) / CHUNK)
-        self.start = time.perf_counter()
+            self.pairs.ours.append(middle.since(self.start))
+            self.pairs.theirs.append(end.since(middle))
+        self.start = Clock.now()
 
 
 def race(name: str, module: L.LightningModule, bare: Bare) -> Pairs:
-    """Train ``module`` the way ``kdlight fit`` does, in turns with ``bare``."""
+    """Train ``module`` as ``kdlight fit`` does, loggers and progress included, against ``bare``."""
     data = DigitsDataModule(BATCH)
-    stream = batches(data.splits.training["image"], data.splits.training["label"], BATCH)
-    pairs = Pairs(name, "step")
-    ours = isinstance(module, DistillationModule)
+    training = data.splits.training
+    assert isinstance(training, dict)
+    stream = batches(training["image"], training["label"], BATCH)
+    pairs = Pairs(name, "step", CHUNK)
+    turns = Turns(pairs, lambda: bare.step(*next(stream)))
+    progress = [StageProgress(interval=1e9)] if isinstance(module, DistillationModule) else []
     with TemporaryDirectory() as folder:
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
             max_epochs=-1,
             limit_val_batches=0,
-            logger=[
-                CSVLogger(folder, flush_logs_every_n_steps=1000),
-                TensorBoardLogger(folder),
-            ],
-            callbacks=[
-                *([StageProgress()] if ours else []),
-                Turns(pairs, lambda: bare.step(*next(stream))),
-            ],
+            logger=[CSVLogger(folder, flush_logs_every_n_steps=1000), TensorBoardLogger(folder)],
+            callbacks=[*progress, turns],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -140,9 +135,7 @@ def diffusion_training(turns: int) -> list[Pairs]:
     )
     return [
         race("training a teacher, batch 128", module, bare()),
-        race(
-            "  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()
-        ),
+        race(LIGHTNING, BareInLightning(bare(), steps), bare()),
     ]
 
 
@@ -161,7 +154,5 @@ def progressive_distillation(turns: int) -> list[Pairs]:
 
     return [
         race("progressive distillation, batch 128", module, bare()),
-        race(
-            "  of it Lightning: the bare step in its loop", BareInLightning(bare(), steps), bare()
-        ),
+        race(LIGHTNING, BareInLightning(bare(), steps), bare()),
     ]
