@@ -59,7 +59,7 @@ class DistillationModule(L.LightningModule):
         self._seed = seed
         self._max_non_finite = max_non_finite
         self.frozen: dict[str, str] = {}
-        self._averages: dict[str, EMA[Any]] = {}
+        self._averages: dict[str, list[EMA[Any]]] = {}
         self._stepped = True
         self._spent: set[str] = set()
         self._pending_gradients: dict[str, Tensor] = {}
@@ -125,7 +125,7 @@ class DistillationModule(L.LightningModule):
 
     def average(self, name: str, average: EMA[Any]) -> None:
         """Update ``average`` after every update of the part ``name``."""
-        self._averages[name] = average
+        self._averages.setdefault(name, []).append(average)
 
     def train(self, mode: bool = True) -> "DistillationModule":
         super().train(mode)
@@ -193,8 +193,9 @@ class DistillationModule(L.LightningModule):
         else:
             self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         self._spent.add(name)
-        if self._stepped and name in self._averages:
-            self._averages[name].update(self.get_submodule(name))
+        if self._stepped:
+            for average in self._averages.get(name, ()):
+                average.update(self.get_submodule(name))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and guard here: gradients are synchronised and, in fp16, unscaled only now."""

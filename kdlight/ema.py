@@ -1,6 +1,7 @@
 """Exponential moving average of a network's weights, part of the method that uses it."""
 
 import copy
+import math
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -41,11 +42,19 @@ class EMA(nn.Module, Generic[Module]):
         half_life: Half-life of the average in updates. 0 keeps the latest weights.
         ramp: Early on the half-life is at most ``ramp`` times the number of updates, so that
             the start is forgotten (EDM, arXiv:2206.00364, uses 0.05). 0 for no ramp.
+        evaluation: Whether the average stays in evaluation mode whatever its method does. An
+            average that students regress onto shares their dropout instead.
     """
 
     module: Module
 
-    def __init__(self, module: Module, half_life: float = 500.0, ramp: float = 0.05) -> None:
+    def __init__(
+        self,
+        module: Module,
+        half_life: float = 500.0,
+        ramp: float = 0.05,
+        evaluation: bool = True,
+    ) -> None:
         super().__init__()
         if half_life < 0 or ramp < 0:
             raise InputError(
@@ -54,12 +63,18 @@ class EMA(nn.Module, Generic[Module]):
         self.half_life = half_life
         self.ramp = ramp
         self.updates = 0
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.evaluation = evaluation
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.train()
         self._followed: _Followed | None = None
 
     def train(self, mode: bool = True) -> "EMA[Module]":
-        """Stay in evaluation mode whatever the method's module is told."""
-        return super().train(False)
+        """Stay in evaluation mode whatever the method's module is told, if made so."""
+        return super().train(mode and not self.evaluation)
+
+    def follow(self, decay: float) -> None:
+        """Let the next updates have this ``decay`` in [0, 1)."""
+        self.half_life = math.log(0.5) / math.log(decay) if decay > 0 else 0.0
 
     def decay(self) -> float:
         """Decay of the next update."""

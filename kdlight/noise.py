@@ -83,3 +83,30 @@ class NoiseStream:
                 device=self._generator.device,
             )
         )
+
+
+class ReplayedDraws:
+    """Lets a second forward pass draw what the first drew: the same dropout masks.
+
+    Remembers, when made, the global generators that dropout on ``device`` draws from.
+
+    Args:
+        device: Where the passes run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._state = self._generator_state()
+
+    def _generator_state(self) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.default_generator.get_state()
+        state: Tensor = torch.get_device_module(self._device).get_rng_state(self._device)
+        return state
+
+    def rewind(self) -> None:
+        """Go back to where the generators stood when this object was made."""
+        if self._device.type == "cpu":
+            torch.default_generator.set_state(self._state)
+        else:
+            torch.get_device_module(self._device).set_rng_state(self._state, self._device)

@@ -151,8 +151,9 @@ class GenerationReport(L.Callback):
         """The teacher in full, the teacher at the students' steps, the students."""
         students = sorted(
             (
-                (name, generator, generator.steps[0])
+                (name, generator, steps)
                 for name, generator in module.generators().values()
+                for steps in generator.steps
             ),
             key=lambda walk: -walk[2],
         )
@@ -163,9 +164,11 @@ class GenerationReport(L.Callback):
             ("teacher", teacher, steps) for steps in self.teacher_steps or [teacher.steps[0]]
         ]
         for _, student, steps in students:
-            forced = Generator(
-                teacher.denoiser, student.grid, teacher.shape, student.algorithm, (steps,), False
-            )
+            # As the student walks; one that jumps forth and back has no walk for a teacher.
+            grid, algorithm = student.grid, student.algorithm
+            if algorithm == "consistency":
+                grid, algorithm = teacher.grid, "euler"
+            forced = Generator(teacher.denoiser, grid, teacher.shape, algorithm, (steps,), False)
             walks.append(("teacher", forced.to(module.device), steps))
         return walks + students
 

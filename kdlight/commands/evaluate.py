@@ -1,5 +1,6 @@
 """``evaluate images``: measure a checkpoint, or samples that any program made."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
         )
     reference, held_out = data.whole("reference"), data.whole("heldout")
     metrics = GenerationMetrics(reference, held_out, features, classifier, device=device)
-    torch.manual_seed(options.seed)  # what an ancestral sampler draws on the way
     rows: list[Row] = []
     if given is not None:
         images, labels = given
@@ -132,10 +132,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
     for generator, steps in zip(models, options.steps, strict=False):  # no models: no rows
         chosen = steps or generator.steps[0]
         generator.to(device)
-        batches = list(
-            noise_for(generator, options.num_samples, options.batch_size, options.seed, device)
+        batches = noise_for(
+            generator, options.num_samples, options.batch_size, options.seed, device
         )
-        for noise, condition in track(batches, description=f"{chosen} steps", transient=True):
+        total = math.ceil(options.num_samples / options.batch_size)
+        for noise, condition in track(batches, f"{chosen} steps", total, transient=True):
             metrics.update(generator(noise, condition, chosen), condition.get("label"))
         row: Row = {
             "model": options.model or options.checkpoint.stem,

@@ -1,5 +1,6 @@
 """``sample``: draw samples from any generator into a file."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,9 @@ def draw(
     """Samples (count, ...), their labels if there are classes, the recorded states of the walk."""
     walks: list[list[Tensor]] = []
     images, labels = [], []
-    batches = list(noise_for(generator, count, batch_size, seed, device))
-    torch.manual_seed(seed)  # what an ancestral sampler draws on the way
-    for noise, condition in track(batches, description="sampling", transient=True):
+    batches = noise_for(generator, count, batch_size, seed, device)
+    total = math.ceil(count / batch_size)
+    for noise, condition in track(batches, "sampling", total, transient=True):
         if label is not None:
             condition = {"label": torch.full_like(condition["label"], label)}
         walk = [noise.cpu()]

@@ -42,11 +42,14 @@ class Denoiser(Recorded, nn.Module):
     Attributes:
         sigma_min: Smallest noise level the denoiser is meant for, in data units.
         sigma_max: Largest noise level the denoiser is meant for, in data units.
+        boundary: Noise level that is left in its estimates: where it is the identity, 0 but for
+            consistency models.
         provenance: Where the weights came from (path and hash), empty if made here.
     """
 
     sigma_min: float
     sigma_max: float
+    boundary: float = 0.0
     provenance: dict[str, str]
 
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
@@ -143,6 +146,7 @@ class ConsistencyDenoiser(Denoiser):
         super().__init__(sigma_min, sigma_max)
         self.network = network
         self.sigma_data = sigma_data
+        self.boundary = sigma_min
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         sigma = expand(sigma, x)
@@ -155,6 +159,48 @@ class ConsistencyDenoiser(Denoiser):
         raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
+
+
+class BoundaryDenoiser(Denoiser):
+    """Any denoiser made a consistency function: ``c_skip x + (1 - c_skip) D(x, sigma)``.
+
+    For students of teachers that predict something else than EDM's F; the identity at
+    ``sigma_min``, the denoiser itself at large noise (the first of the two ways of Song et al.
+    2023, arXiv:2303.01469, section 3, made smooth).
+
+    Args:
+        denoiser: Estimates clean data.
+        sigma_data: Standard deviation of the data: where the one passes into the other.
+        sigma_min: Noise level of the boundary; None takes the denoiser's smallest.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, sigma_data: float = 0.5, sigma_min: float | None = None
+    ) -> None:
+        least = denoiser.sigma_min if sigma_min is None else sigma_min
+        super().__init__(least, denoiser.sigma_max)
+        self.denoiser = denoiser
+        self.sigma_data = sigma_data
+        self.boundary = least
+        self.provenance = denoiser.provenance
+
+    @property
+    def num_classes(self) -> int:
+        return self.denoiser.num_classes
+
+    @property
+    def network_calls(self) -> int:
+        return self.denoiser.network_calls
+
+    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        return self.denoiser.prior(noise, sigma)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        above = expand(sigma, x) - self.boundary
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        x0: Tensor = self.denoiser(x, sigma, condition)
+        with torch.autocast(x.device.type, enabled=False):
+            return c_skip.to(x.dtype) * x + (1 - c_skip).to(x.dtype) * x0
 
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")

@@ -113,6 +113,9 @@ def noise_for(
 ) -> Iterator[tuple[Tensor, Condition]]:
     """Noise and labels of samples 0 to count, in batches; sample i is the same in any batching.
 
+    Before each batch the global generators are seeded, so that what a sampler draws on its way
+    depends on the seed and the batching alone, not on what was sampled before.
+
     Args:
         generator: For the shape and the classes.
         count: How many samples.
@@ -125,4 +128,5 @@ def noise_for(
     labels = draw_labels(count, generator.num_classes)
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)
+        torch.manual_seed(mix(seed, 1, start))
         yield noise[part].to(device), {k: v[part].to(device) for k, v in labels.items()}

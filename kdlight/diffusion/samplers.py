@@ -145,13 +145,41 @@ def sample_dpmpp_2m(
     return x
 
 
-Algorithm = Literal["euler", "heun", "euler_ancestral", "dpmpp_2m"]
+@torch.no_grad()
+def sample_consistency(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1).
+
+    Each step jumps to the data and back up to the next level with fresh noise; the estimate holds
+    noise of level ``denoiser.boundary`` already, so ``sqrt(sigma_next^2 - boundary^2)`` is added.
+    """
+    x = noise
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
+        x0 = denoiser(x, sigma, condition)
+        x = x0
+        if sigma_next > 0:
+            fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            added = (sigma_next**2 - denoiser.boundary**2).clamp(min=0).sqrt()
+            x = x0 + expand(added, x).to(x.dtype) * fresh
+        if callback is not None:
+            callback(step, float(sigma), x, x0)
+    return x
+
+
+Algorithm = Literal["euler", "heun", "euler_ancestral", "dpmpp_2m", "consistency"]
 
 SAMPLERS = {
     "euler": sample_euler,
     "heun": sample_heun,
     "euler_ancestral": sample_euler_ancestral,
     "dpmpp_2m": sample_dpmpp_2m,
+    "consistency": sample_consistency,
 }
 
 

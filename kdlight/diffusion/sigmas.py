@@ -152,6 +152,33 @@ class FixedGrid(Grid):
         return self._levels
 
 
+class PrefixGrid(Grid):
+    """A walk of n steps takes the first n of a list of levels, as few-step generators do.
+
+    Args:
+        levels: Falling noise levels above 0, the first for one step, two for two, and so on.
+    """
+
+    def __init__(self, levels: list[float]) -> None:
+        values = [float(level) for level in levels]
+        if not values or any(a <= b for a, b in itertools.pairwise([*values, 0.0])):
+            raise InputError(f"levels: expected falling noise levels above 0, found {levels}.")
+        self._levels = torch.tensor(values, dtype=torch.float64)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest walk."""
+        return len(self._levels)
+
+    def sigmas(self, steps: int) -> Tensor:
+        _check_steps(steps)
+        if steps > len(self._levels):
+            raise InputError(
+                f"steps: expected at most {len(self._levels)}, one for each level, found {steps}."
+            )
+        return torch.cat([self._levels[:steps], self._levels.new_zeros(1)])
+
+
 def halve(sigmas: Tensor) -> Tensor:
     """Every second level of a grid, the last kept: n steps become ceil(n / 2)."""
     return torch.cat([sigmas[:-1][::2], sigmas[-1:]])

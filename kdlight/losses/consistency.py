@@ -1,0 +1,61 @@
+"""What the losses of the consistency family share: the pair of estimates, and its weight."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdlight.diffusion.denoisers import Condition, Denoiser
+from kdlight.noise import ReplayedDraws
+
+PairWeight = Literal["constant", "inverse_gap"]
+
+
+def pair_weight(sigma: Tensor, sigma_below: Tensor, weighting: PairWeight) -> Tensor:
+    """Weight of a pair of levels: 1, or ``1 / (sigma - sigma_below)`` (arXiv:2310.14189, 3.1).
+
+    Args:
+        sigma: Upper noise levels, (B,).
+        sigma_below: Lower noise levels, (B,).
+        weighting: Which.
+
+    Returns:
+        (B,), float64.
+    """
+    gap = sigma.double() - sigma_below.double()
+    return torch.ones_like(gap) if weighting == "constant" else 1 / gap
+
+
+def consistency_pair(
+    student: Denoiser,
+    target: Denoiser,
+    x: Tensor,
+    sigma: Tensor,
+    x_below: Tensor,
+    sigma_below: Tensor,
+    condition: Condition | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``f(x, sigma)`` and, without gradient, ``f_target(x_below, sigma_below)``.
+
+    Both passes see the same dropout masks (arXiv:2310.14189, section 3.1): with masks of their
+    own, two estimates of the same model would differ by more than neighbouring levels make them.
+
+    Args:
+        student: The trained denoiser.
+        target: The student itself, or its average.
+        x: States at the upper levels, (B, ...).
+        sigma: Upper levels, (B,).
+        x_below: States at the lower levels.
+        sigma_below: Lower levels, (B,). Where 0, the target is ``x_below`` itself.
+        condition: What the samples are conditioned on.
+    """
+    draws = ReplayedDraws(x.device)
+    estimate = student(x, sigma, condition)
+    draws.rewind()
+    with torch.no_grad():
+        clean = sigma_below == 0
+        # No network is asked at level 0, whose logarithm it cannot be told.
+        safe = torch.where(clean, sigma, sigma_below)
+        below = target(x_below, safe, condition)
+        below = torch.where(clean.reshape(-1, *[1] * (x.ndim - 1)), x_below, below)
+    return estimate, below

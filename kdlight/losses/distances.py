@@ -1,0 +1,108 @@
+"""Distances between two batches of samples, one number for each pair: typed parts of a method."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.errors import InputError
+from kdlight.spec import Recorded
+
+
+class Distance(Recorded):
+    """Base of the distances. The target carries no gradient; norms are taken in float32."""
+
+    def __call__(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Distances (B,) of ``estimate`` (B, ...) from ``target`` (B, ...)."""
+        with torch.autocast(estimate.device.type, enabled=False):
+            dtype = torch.promote_types(estimate.dtype, torch.float32)
+            return self.measure(estimate.to(dtype), target.detach().to(dtype))
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """The formula."""
+        raise NotImplementedError
+
+
+class SquaredL2(Distance):
+    """``mean_i (a_i - b_i)^2``."""
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return (estimate - target).flatten(1).square().mean(1)
+
+
+class L1(Distance):
+    """``mean_i |a_i - b_i|``."""
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return (estimate - target).flatten(1).abs().mean(1)
+
+
+class PseudoHuber(Distance):
+    """``sqrt(|a - b|^2 + c^2) - c``, the norm over the whole sample (arXiv:2310.14189, eq. 9).
+
+    Not element by element, as some public versions have it: what is wanted is a gradient whose
+    length hardly depends on how far off a *sample* is.
+
+    Args:
+        c: Distance at which it turns from a square into a norm; None is ``0.00054 sqrt(d)`` for
+            samples of d numbers. 0 is the norm itself (arXiv:2406.14548).
+    """
+
+    def __init__(self, c: float | None = None) -> None:
+        if c is not None and c < 0:
+            raise InputError(f"c: expected a number of at least 0, found {c}.")
+        self.c = c
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        difference = (estimate - target).flatten(1)
+        c = 0.00054 * math.sqrt(difference.shape[1]) if self.c is None else self.c
+        square = difference.square().sum(1)
+        if c > 0:
+            return (square + c**2).sqrt() - c
+        # The norm has no gradient where the two are equal; 0 is its subgradient.
+        return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+
+class FeatureDistance(Distance):
+    """Distance of normalised hidden activations, as LPIPS measures it (arXiv:1801.03924, eq. 1).
+
+    Every layer's activations are scaled to unit length at each place; the squared differences are
+    summed over channels, averaged over places and summed over layers. The network that judges is
+    frozen and not part of a method's weights.
+
+    Args:
+        network: Takes images in [-1, 1].
+        layers: Names of the submodules whose outputs are compared.
+    """
+
+    def __init__(self, network: nn.Module, layers: list[str]) -> None:
+        known = dict(network.named_modules())
+        missing = [name for name in layers if name not in known]
+        if missing or not layers:
+            raise InputError(
+                f"layers: expected names of submodules such as {', '.join(list(known)[1:4])}, "
+                f"found {', '.join(missing) or 'none'}."
+            )
+        self.network = network.requires_grad_(False).eval()
+        self.layers = list(layers)
+        self._seen: list[Tensor] = []
+        for name in layers:
+            known[name].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen.append(output)
+
+    def _activations(self, images: Tensor) -> list[Tensor]:
+        self._seen = []
+        self.network.to(images.device)(images)
+        found, self._seen = self._seen, []
+        return [
+            nn.functional.normalize(layer.flatten(2) if layer.ndim > 2 else layer[..., None])
+            for layer in found
+        ]
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            expected = self._activations(target)
+        pairs = zip(self._activations(estimate), expected, strict=True)
+        return torch.stack([(a - b).square().sum(1).mean(1) for a, b in pairs]).sum(0)
