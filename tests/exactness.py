@@ -150,7 +150,10 @@ def fit_as_one_rank(folder: Path) -> None:
 
     world_size = int(os.environ["WORLD_SIZE"])
     for name, case in CASES.items():
-        strategy = DDPStrategy(process_group_backend="gloo")
+        strategy = DDPStrategy(
+            process_group_backend="gloo",
+            find_unused_parameters=True,  # as configs/base/ddp.yaml
+        )
         module = fit(
             case.make(), TinyImages(BATCH // world_size), devices=world_size, strategy=strategy
         )
