@@ -19,13 +19,18 @@ from datamodules.loader import StreamLoader
 from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from kdlight.diffusion.augmentation import AffineAugmentation
-from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.diffusion.curricula import AdaptiveDecay, ConstantDecay, DoublingCurriculum
+from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.optim import Optimization
+from modules.diffusion.consistency_distillation import ConsistencyDistillation
+from modules.diffusion.consistency_training import ConsistencyTraining
+from modules.diffusion.consistency_tuning import ConsistencyTuning
 from modules.diffusion.diffusion_training import DiffusionTraining
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
+from modules.diffusion.truncated_consistency import TruncatedConsistency
 
 BATCH = 12
 
@@ -101,9 +106,57 @@ def progressive_distillation(**kwargs: Any) -> ProgressiveDistillation:
     )
 
 
+def consistency_distillation(**kwargs: Any) -> ConsistencyDistillation:
+    return ConsistencyDistillation(
+        tiny_teacher(),
+        Optimization(lr=3e-3),
+        iterations=20,
+        target_decay=ConstantDecay(0.8),
+        intermediate=[1.0],
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def consistency_training(**kwargs: Any) -> ConsistencyTraining:
+    return ConsistencyTraining(
+        ConsistencyDenoiser(tiny_denoiser().network, 0.5, 0.02, 20.0),
+        [1, 4, 4],
+        Optimization(algorithm="radam", lr=3e-3),
+        iterations=20,
+        curriculum=DoublingCurriculum(4, 16),
+        target_decay=AdaptiveDecay(2, 0.5),
+        augmentation=AffineAugmentation(),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def consistency_tuning(**kwargs: Any) -> ConsistencyTuning:
+    return ConsistencyTuning(
+        Optimization(lr=3e-3), 20, tiny_teacher(), stages=3, ema_half_life=3.0, **kwargs
+    )
+
+
+def truncated_consistency(**kwargs: Any) -> TruncatedConsistency:
+    return TruncatedConsistency(
+        Optimization(lr=3e-3, decay="linear"),
+        20,
+        9,
+        tiny_teacher(),
+        stages=3,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 CASES = {
     "diffusion_training": Case(diffusion_training, 20),
     "progressive_distillation": Case(progressive_distillation, 21, (6, 13)),
+    "consistency_distillation": Case(consistency_distillation, 20),
+    "consistency_training": Case(consistency_training, 20, (6, 12, 18)),
+    "consistency_tuning": Case(consistency_tuning, 20, (7, 14)),
+    "truncated_consistency": Case(truncated_consistency, 20, (3, 6, 9)),
 }
 
 

@@ -123,6 +123,62 @@ class EDMDenoiser(Denoiser):
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
 
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """TrigFlow's F of this network: see :meth:`TrigFlowDenoiser.velocity`.
+
+        With ``sigma = sigma_data tan t`` EDM's preconditioning is TrigFlow's, ``c_skip = cos^2 t``,
+        ``c_out = sigma_data sin t`` and ``c_in x = x_t / sigma_data``, but for the sign of F.
+        """
+        return -_evaluate(self.network, x, (self.sigma_data * t.tan()).log() / 4, condition)
+
+
+class TrigFlowDenoiser(Denoiser):
+    """Raw network F preconditioned as in TrigFlow (Lu & Song 2024, arXiv:2410.11081, section 3).
+
+    ``D = cos t x_t - sin t sigma_data F(x_t / sigma_data, t)`` on the arc
+    ``x_t = cos t x0 + sin t z`` with ``z ~ N(0, sigma_data^2 I)``, which in kdlight's coordinates
+    is ``x_t = cos t x`` and ``sigma = sigma_data tan t``. ``D(x, 0) == x`` holds exactly.
+
+    Args:
+        network: Called as ``network(x_t / sigma_data, time_scale * t, condition)``, t in 0 to pi/2.
+        sigma_data: Standard deviation of the data.
+        sigma_min: Smallest noise level to sample with.
+        sigma_max: Largest noise level to sample with.
+        time_scale: Factor on the time the network sees.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        time_scale: float = 1.0,
+    ) -> None:
+        super().__init__(sigma_min, sigma_max)
+        self.network = network
+        self.sigma_data = sigma_data
+        self.time_scale = time_scale
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """``F(x, t)``; of a diffusion model ``sigma_data F`` is its ODE's velocity ``dx_t/dt``.
+
+        Args:
+            x: The state on the arc over the data's spread, ``x_t / sigma_data``, (B, ...).
+            t: Time on the arc, (B,), float64, in (0, pi/2).
+            condition: What the sample is conditioned on.
+        """
+        return _evaluate(self.network, x, self.time_scale * t, condition)
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        t = (expand(sigma, x) / self.sigma_data).atan()
+        with torch.autocast(x.device.type, enabled=False):
+            x_t = t.cos().to(x.dtype) * x
+            scaled = x_t / self.sigma_data
+        raw = self.velocity(scaled, t.flatten(), condition)
+        with torch.autocast(x.device.type, enabled=False):
+            return t.cos().to(x.dtype) * x_t - (self.sigma_data * t.sin()).to(x.dtype) * raw
+
 
 class ConsistencyDenoiser(Denoiser):
     """Raw network F with the boundary preconditioning of consistency models.
@@ -201,6 +257,29 @@ class BoundaryDenoiser(Denoiser):
         x0: Tensor = self.denoiser(x, sigma, condition)
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + (1 - c_skip).to(x.dtype) * x0
+
+
+class SwitchedDenoiser(Denoiser):
+    """One denoiser up to a noise level, another above it.
+
+    Args:
+        below: For levels up to ``threshold``.
+        above: For levels above.
+        threshold: Noise level in data units.
+    """
+
+    def __init__(self, below: Denoiser, above: Denoiser, threshold: float) -> None:
+        super().__init__(below.sigma_min, above.sigma_max)
+        self.below, self.above, self.threshold = below, above, threshold
+        self.boundary = below.boundary
+
+    @property
+    def num_classes(self) -> int:
+        return self.above.num_classes
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        low = expand(sigma, x) <= self.threshold
+        return torch.where(low, self.below(x, sigma, condition), self.above(x, sigma, condition))
 
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")

@@ -59,3 +59,27 @@ def consistency_pair(
         below = target(x_below, safe, condition)
         below = torch.where(clean.reshape(-1, *[1] * (x.ndim - 1)), x_below, below)
     return estimate, below
+
+
+def tuned_level(
+    sigma: Tensor, stage: int, q: float = 2.0, k: float = 8.0, b: float = 1.0
+) -> Tensor:
+    """The lower level of a pair in consistency tuning (arXiv:2406.14548, section 3.3).
+
+    ``r = sigma (1 - q^-stage n(sigma))``, not below 0, with ``n(sigma) = 1 + k sigmoid(-b sigma)``.
+    Where it is 0 the pair is plain denoising, which is how tuning starts at small noise; stage by
+    stage the two levels move together.
+
+    Args:
+        sigma: Upper levels, any shape.
+        stage: Counted from 1.
+        q: Factor by which the relative gap shrinks from stage to stage, above 1.
+        k: How much wider the gap is at small noise.
+        b: Where small noise ends.
+
+    Returns:
+        Lower levels, float64, shape of ``sigma``.
+    """
+    sigma = sigma.double()
+    wider = 1 + k * torch.sigmoid(-b * sigma)
+    return (sigma * (1 - wider / q**stage)).clamp(min=0)

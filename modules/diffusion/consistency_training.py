@@ -1,6 +1,5 @@
 """Consistency training without a teacher: CT (arXiv:2303.01469) and iCT (arXiv:2310.14189)."""
 
-
 from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import (
