@@ -23,8 +23,11 @@ class Optimization:
         eps: Denominator offset.
         weight_decay: Decoupled weight decay.
         warmup: Iterations of linear warm-up.
-        decay: Shape after warm-up, over the rest of the stage: down to ``final_lr``.
+        decay: Shape after warm-up: linear or cosine over the rest of the stage, down to
+            ``final_lr``; or ``inverse_sqrt``, from iteration ``hold`` on ``sqrt(hold / step)``
+            (Karras et al. 2024, arXiv:2312.02696, eq. 67).
         final_lr: Learning rate at the end, as a share of ``lr``.
+        hold: Iteration at which ``inverse_sqrt`` begins to fall.
         clip: Largest norm of the joint gradient; None for no clipping.
     """
 
@@ -35,8 +38,9 @@ class Optimization:
     eps: float = 1e-8
     weight_decay: float = 0.0
     warmup: int = 0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
+    decay: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
     final_lr: float = 0.0
+    hold: int = 0
     clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -44,7 +48,7 @@ class Optimization:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name}: expected a number above 0, found {value}.")
-        for name in ("weight_decay", "warmup", "final_lr"):
+        for name in ("weight_decay", "warmup", "final_lr", "hold"):
             value = getattr(self, name)
             if not value >= 0:
                 raise InputError(f"{name}: expected a number of at least 0, found {value}.")
@@ -79,6 +83,8 @@ class Optimization:
             share = 1 - done
         elif self.decay == "cosine":
             share = 0.5 + 0.5 * math.cos(math.pi * done)
+        elif self.decay == "inverse_sqrt":
+            return self.lr / math.sqrt(max(1.0, step / max(1, self.hold)))
         else:
             return self.lr
         return self.lr * (self.final_lr + (1 - self.final_lr) * share)

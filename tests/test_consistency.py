@@ -167,6 +167,8 @@ def test_pair_weights() -> None:
     sigma, below = torch.tensor([80.0, 0.5]), torch.tensor([60.0, 0.25])
     assert pair_weight(sigma, below, "constant").tolist() == [1.0, 1.0]
     assert pair_weight(sigma, below, "inverse_gap").tolist() == [0.05, 4.0]
+    assert pair_weight(sigma, sigma, "inverse_gap").tolist() == [0.0, 0.0]
+    assert pair_weight(sigma, below, "edm", 0.5).tolist() == [4 + 1 / 6400, 8.0]
 
 
 # n(t) = 1 + 8 sigmoid(-t); r = t (1 - n / 2^stage).

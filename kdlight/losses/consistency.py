@@ -8,22 +8,34 @@ from torch import Tensor
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.noise import ReplayedDraws
 
-PairWeight = Literal["constant", "inverse_gap"]
+PairWeight = Literal["constant", "inverse_gap", "edm"]
 
 
-def pair_weight(sigma: Tensor, sigma_below: Tensor, weighting: PairWeight) -> Tensor:
-    """Weight of a pair of levels: 1, or ``1 / (sigma - sigma_below)`` (arXiv:2310.14189, 3.1).
+def pair_weight(
+    sigma: Tensor, sigma_below: Tensor, weighting: PairWeight, sigma_data: float = 0.5
+) -> Tensor:
+    """Weight of a pair of levels.
+
+    ``constant`` is 1 (arXiv:2303.01469), ``inverse_gap`` is ``1 / (sigma - sigma_below)``
+    (arXiv:2310.14189, section 3.1), ``edm`` is ``1 / sigma^2 + 1 / sigma_data^2``, which consistency
+    tuning takes for ImageNet. A pair without a gap, and so without a loss, weighs 0 in the second.
 
     Args:
         sigma: Upper noise levels, (B,).
         sigma_below: Lower noise levels, (B,).
         weighting: Which.
+        sigma_data: Standard deviation of the data, for ``edm``.
 
     Returns:
         (B,), float64.
     """
-    gap = sigma.double() - sigma_below.double()
-    return torch.ones_like(gap) if weighting == "constant" else 1 / gap
+    sigma = sigma.double()
+    if weighting == "constant":
+        return torch.ones_like(sigma)
+    if weighting == "edm":
+        return sigma**-2 + sigma_data**-2
+    gap = sigma - sigma_below.double()
+    return torch.where(gap > 0, 1 / gap, 0.0)
 
 
 def consistency_pair(

@@ -10,7 +10,7 @@ from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
 from kdlight.diffusion.students import copy_of
 from kdlight.errors import InputError
 from kdlight.few_step import FewStepModule
-from kdlight.losses.consistency import consistency_pair, pair_weight, tuned_level
+from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance, PseudoHuber
 from kdlight.optim import Optimization
 
@@ -35,7 +35,8 @@ class ConsistencyTuning(FewStepModule):
         k: How much wider the gap is at small noise.
         b: Where small noise ends, in units of 1 / sigma.
         distance: Between the two estimates: the norm (c = 0) for CIFAR-10 in the paper, a
-            pseudo-Huber with c = 0.06 for ImageNet. Its weight is ``1 / (sigma - r)``.
+            pseudo-Huber with c = 0.06 for ImageNet.
+        weighting: Weight of a pair: ``inverse_gap`` for CIFAR-10, ``edm`` for ImageNet.
         intermediate: Noise levels at which a walk of several steps goes on, falling.
         ema_half_life: Half-life of the average that samples, in updates.
         augmentation: Augmentation the student is told of.
@@ -58,6 +59,7 @@ class ConsistencyTuning(FewStepModule):
         k: float = 8.0,
         b: float = 1.0,
         distance: Distance | None = None,
+        weighting: PairWeight = "inverse_gap",
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
         augmentation: AffineAugmentation | None = None,
@@ -86,6 +88,8 @@ class ConsistencyTuning(FewStepModule):
         self.stages = stages
         self.q, self.k, self.b = q, k, b
         self.distance = distance or PseudoHuber(0.0)
+        self.weighting = weighting
+        self.sigma_data = float(getattr(self.student, "sigma_data", 1.0))
 
     @property
     def tuning_stage(self) -> int:
@@ -117,7 +121,8 @@ class ConsistencyTuning(FewStepModule):
             condition,
         )
         distance = self.distance(estimate, target)
-        return (pair_weight(sigma, r, "inverse_gap").to(distance) * distance).mean()
+        weight = pair_weight(sigma, r, self.weighting, self.sigma_data).to(distance)
+        return (weight * distance).mean()
 
 
 def start_of(

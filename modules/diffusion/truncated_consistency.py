@@ -11,7 +11,7 @@ from kdlight.diffusion.denoisers import Condition, Denoiser, SwitchedDenoiser, e
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogStudentNoise, NoiseLaw
 from kdlight.errors import InputError
-from kdlight.losses.consistency import consistency_pair, tuned_level
+from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance
 from kdlight.optim import Optimization
 from modules.diffusion.consistency_tuning import ConsistencyTuning
@@ -44,6 +44,7 @@ class TruncatedConsistency(ConsistencyTuning):
         k: How much wider the gap of a pair is at small noise.
         b: Where small noise ends, in units of 1 / sigma.
         distance: Between the two estimates.
+        weighting: Weight of a pair.
         intermediate: Noise levels at which a walk of several steps goes on, not below
             ``boundary``.
         ema_half_life: Half-life of the average that samples, in updates.
@@ -72,6 +73,7 @@ class TruncatedConsistency(ConsistencyTuning):
         k: float = 8.0,
         b: float = 1.0,
         distance: Distance | None = None,
+        weighting: PairWeight = "inverse_gap",
         intermediate: list[float] = [1.0],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
         augmentation: AffineAugmentation | None = None,
@@ -92,6 +94,7 @@ class TruncatedConsistency(ConsistencyTuning):
             k,
             b,
             distance,
+            weighting,
             intermediate,
             ema_half_life,
             augmentation,
@@ -119,7 +122,7 @@ class TruncatedConsistency(ConsistencyTuning):
         self.truncation = boundary
         self.boundary_share = boundary_share
         self.boundary_weight = boundary_weight
-        # f_0, filled at the end of the first stage. Blank until then: a checkpoint holds no teacher.
+        # f_0, filled when the first stage ends. Blank until then: a checkpoint holds no teacher.
         self.full = copy.deepcopy(self.student).requires_grad_(False).eval()
         if tuning_iterations:
             for parameter in self.full.parameters():
@@ -179,11 +182,11 @@ class TruncatedConsistency(ConsistencyTuning):
             condition,
         )
         distance = self.distance(estimate, target)
-        weight = torch.where(at_boundary, 1.0, 1 / (sigma - r).where(~at_boundary, 1.0))
+        weight = pair_weight(sigma, r, self.weighting, self.sigma_data).to(distance)
         mask = at_boundary.to(distance)
         held = (mask * distance).mean() / self.boundary_share
-        agreeing = ((1 - mask) * weight.to(distance) * distance).mean()
-        return held, agreeing / (1 - self.boundary_share)
+        agreeing = ((1 - mask) * weight * distance).mean() / (1 - self.boundary_share)
+        return held, agreeing
 
     def after_iteration(self) -> None:
         if self.iteration != self.tuning_iterations:
