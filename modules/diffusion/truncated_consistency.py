@@ -22,8 +22,9 @@ class TruncatedConsistency(ConsistencyTuning):
 
     The first stage is :class:`~modules.diffusion.consistency_tuning.ConsistencyTuning`. Its result
     is kept as f_0 and is the start of the second, in which the student is trained at levels above
-    ``boundary``. Below it f_0 stands in; a share of every batch holds the student to f_0 at the
-    boundary itself, without which agreeing on a constant would be a solution.
+    ``boundary``. Below it f_0 stands in; a share of every batch are pairs whose upper level is the
+    boundary itself, which hold the student to f_0: without them agreeing on a constant would be a
+    solution.
 
     Args:
         optimizer: Settings of the student's optimizer; schedules span one stage.
@@ -170,7 +171,6 @@ class TruncatedConsistency(ConsistencyTuning):
         at_boundary = self.noise.uniform(len(x0)) < self.boundary_share
         sigma = torch.where(at_boundary, self.truncation, sigma)
         r = tuned_level(sigma, self.tuning_stage, self.q, self.k, self.b)
-        r = torch.where(at_boundary, sigma, r)
         eps = self.noise.normal(x0)
         estimate, target = consistency_pair(
             self.student,
@@ -182,10 +182,11 @@ class TruncatedConsistency(ConsistencyTuning):
             condition,
         )
         distance = self.distance(estimate, target)
-        weight = pair_weight(sigma, r, self.weighting, self.sigma_data).to(distance)
+        weight = pair_weight(sigma, r, self.weighting, self.sigma_data)
+        weighted = weight.to(distance) * distance
         mask = at_boundary.to(distance)
-        held = (mask * distance).mean() / self.boundary_share
-        agreeing = ((1 - mask) * weight * distance).mean() / (1 - self.boundary_share)
+        held = (mask * weighted).mean() / self.boundary_share
+        agreeing = ((1 - mask) * weighted).mean() / (1 - self.boundary_share)
         return held, agreeing
 
     def after_iteration(self) -> None:
