@@ -1,5 +1,6 @@
 """Every configuration parses, builds and trains a few iterations, made small, on one CPU."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,38 @@ OUT_OF_REACH = {
     "kdlight.teachers.diffusion.diffusers_teacher": "its teacher comes from the hub",
     "datamodules.cifar10.CIFAR10DataModule": "its data are downloaded",
     "datamodules.hf_images.HFImagesDataModule": "its data are downloaded",
+    "torchvision.models.vgg16": "the weights of its distance are downloaded",
 }
-SHALLOW = "--model.init_args.{}.init_args.network.init_args.block_out_channels"
+NETWORK = "--model.init_args.{}.init_args.network.init_args."
+SHALLOW = NETWORK + "block_out_channels"
+# For twenty pictures, read by this process.
+FEW_PICTURES = {"--data.init_args.heldout": "0.2", "--data.init_args.num_workers": "0"}
+
+
+def small_adm(part: str) -> dict[str, str]:
+    """Options that make ADM, the network of ImageNet at 64x64, small."""
+    narrow = {"attention_head_dim": 4, "resnet_time_scale_shift": "scale_shift"}
+    return FEW_PICTURES | {
+        SHALLOW.format(part): "[8, 8, 8, 8]",
+        NETWORK.format(part) + "num_classes": "2",
+        NETWORK.format(part) + "layers_per_block": "1",
+        NETWORK.format(part) + "options": json.dumps(narrow),
+    }
+
+
 SMALLER = {
     "image_folder/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"},
     "mnist5k/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8]"},
     "mnist5k/progressive_distillation.yaml": {SHALLOW.format("student"): "[8, 8, 8]"},
+    "mnist5k/tcm.yaml": {"--model.init_args.tuning_iterations": "1"},
+    "imagenet64/teacher.yaml": small_adm("denoiser"),
 }
+SMALLER |= {
+    f"mnist5k/{name}.yaml": {SHALLOW.format("student"): "[8, 8, 8]"}
+    for name in ("ct", "ict", "sct", "meanflow")
+}
+SMALLER |= {f"imagenet64/{name}.yaml": small_adm("student") for name in ("ict", "sct")}
+SMALLER |= {f"imagenet64/{name}.yaml": FEW_PICTURES for name in ("ect", "tcm_first", "tcm", "scd")}
 TEACHER = "kdlight.teachers.diffusion.run_teacher"
 
 
@@ -82,12 +108,13 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
     teacher = arguments.get("teacher", {})
     if teacher.get("class_path") == TEACHER:
         path = teacher["init_args"]["checkpoint"]
-        options["--model.init_args.teacher.init_args.checkpoint"] = str(train_teacher(path, runs))
+        made = train_teacher(path, runs, pictures)
+        options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
     words = ["fit", "--config", str(CONFIGS / name)]
     return words + [word for pair in options.items() for word in pair]
 
 
-def train_teacher(path: str, runs: Path) -> Path:
+def train_teacher(path: str, runs: Path, pictures: Path) -> Path:
     """Checkpoint of a small run of the configuration whose run ``path`` speaks of."""
     run = Path(path).parts[1]
     made = runs / run / "version_0" / "checkpoints" / "last.ckpt"
@@ -95,7 +122,7 @@ def train_teacher(path: str, runs: Path) -> Path:
         (name,) = (
             name for name in RUNS if yaml.safe_load((CONFIGS / name).read_text()).get("name") == run
         )
-        assert main(shrunk(name, runs, runs)) == 0
+        assert main(shrunk(name, runs, pictures)) == 0
     return made
 
 

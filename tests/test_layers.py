@@ -16,7 +16,7 @@ LAYERS = [
     ["kdlight.losses"],
     ["kdlight.metrics", "kdlight.teachers"],
     ["kdlight.base", "kdlight.optim", "kdlight.ema", "kdlight.report", "kdlight.export"],
-    ["kdlight.callbacks"],
+    ["kdlight.few_step", "kdlight.callbacks"],
     ["modules", "datamodules"],
     ["kdlight.commands", "kdlight.cli", "kdlight.__main__"],
 ]

@@ -1,5 +1,7 @@
 """Runs the metrics of generation at validation and, in full, when training ends."""
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from kdlight.base import DistillationModule
 from kdlight.callbacks.pictures import save_grid
+from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.files import write_json
 from kdlight.metrics.extractors import (
@@ -52,6 +55,14 @@ def print_rows(rows: list[Row]) -> None:
     console.print(summary_table(headlines))
 
 
+def _same_walk(first: Walk, second: Walk) -> bool:
+    """Whether two walks of one denoiser are the same; of one step, all samplers' are."""
+    (_, one, steps), (_, other, other_steps) = first, second
+    if steps != other_steps or (steps > 1 and one.algorithm != other.algorithm):
+        return False
+    return torch.equal(one.grid.sigmas(steps), other.grid.sigmas(steps))
+
+
 def shown(samples: Tensor) -> Tensor:
     """As many as make a picture: a hundred images, every point of a scatter plot."""
     return samples if samples.ndim == 2 else samples[:100]
@@ -69,8 +80,9 @@ class GenerationReport(L.Callback):
         preview: Samples at validation; 0 for none.
         classifier: Judge and headline features: a file or the name of a bundled classifier.
         features: Another feature extractor for the headline Frechet distance.
-        teacher_steps: Step counts at which the teacher is walked with its own sampler; its
-            default if null.
+        teacher_steps: Step counts at which the teacher is walked with its own sampler, such as
+            ``[18, 8, 4]`` for its curve over NFE; its default if null. It is walked at the
+            students' steps besides; a walk that would be the same twice is measured once.
         batch_size: Samples at once.
         latency_batch: Samples at once when speed is measured; 0 leaves speed out.
         seed: Seed of the evaluation noise, the same for every run that is to be compared.
@@ -123,9 +135,12 @@ class GenerationReport(L.Callback):
         assert isinstance(pl_module, DistillationModule)
         log_dir = trainer.log_dir  # a collective: every rank asks, and once
         folder = Path(log_dir) if log_dir else None
-        walks = self._walks(pl_module)
-        times = self._times(walks, pl_module.device)
         teacher = pl_module.teacher_generator()
+        walks = self._walks(pl_module, teacher)
+        times = self._times(walks, pl_module.device)
+        # The teacher's own samples, which every student is held against, by the classes asked for.
+        own: dict[int, Tensor] = {}
+        pictures: set[str] = set()
         rows = []
         for index, walk in enumerate(walks):
             name, generator, steps = walk
@@ -135,20 +150,30 @@ class GenerationReport(L.Callback):
                 "nfe": generator.evaluations(steps),
                 "algorithm": generator.algorithm,
             }
-            gap_to = teacher if teacher is not None and name != "teacher" else None
-            figures, images = self._measure(trainer, pl_module, walk, self.num_samples, gap_to)
+            target = None
+            if teacher is not None and name != "teacher":
+                classes = generator.num_classes
+                if classes not in own:
+                    own[classes] = self._teacher_samples(trainer, pl_module, teacher, generator)
+                target = own[classes]
+            figures, images = self._measure(trainer, pl_module, walk, self.num_samples, target)
+            if teacher is not None and generator is teacher and steps == teacher.steps[0]:
+                own[teacher.num_classes] = images
             row |= figures
             if times:
                 row |= {"ms_per_image": times[index], "speed_up": times[0] / times[index]}
             rows.append(row)
-            if folder is not None and trainer.is_global_zero:
-                save_grid(shown(images), folder / "samples" / f"final_{name}_{steps}.png")
+            # Of two samplers at the same steps the teacher's own comes first, and is shown.
+            picture = f"final_{name}_{steps}.png"
+            if folder is not None and trainer.is_global_zero and picture not in pictures:
+                save_grid(shown(images), folder / "samples" / picture)
+                pictures.add(picture)
         if folder is not None and trainer.is_global_zero:
             write_json(folder / "summary.json", rows)
             print_rows(rows)
 
-    def _walks(self, module: DistillationModule) -> list[Walk]:
-        """The teacher in full, the teacher at the students' steps, the students."""
+    def _walks(self, module: DistillationModule, teacher: Generator | None) -> list[Walk]:
+        """The teacher in full, the teacher in fewer steps and at the students', the students."""
         students = sorted(
             (
                 (name, generator, steps)
@@ -157,20 +182,25 @@ class GenerationReport(L.Callback):
             ),
             key=lambda walk: -walk[2],
         )
-        teacher = module.teacher_generator()
         if teacher is None:
             return students
         walks: list[Walk] = [
-            ("teacher", teacher, steps) for steps in self.teacher_steps or [teacher.steps[0]]
+            ("teacher", teacher, steps)
+            for steps in dict.fromkeys(self.teacher_steps or [teacher.steps[0]])
         ]
         for _, student, steps in students:
-            # As the student walks; one that jumps forth and back has no walk for a teacher.
+            # As the student walks; a map from level to level has no walk for a teacher.
             grid, algorithm = student.grid, student.algorithm
-            if algorithm == "consistency":
+            if algorithm in ("consistency", "jump"):
                 grid, algorithm = teacher.grid, "euler"
-            forced = Generator(teacher.denoiser, grid, teacher.shape, algorithm, (steps,), False)
-            walks.append(("teacher", forced.to(module.device), steps))
-        return walks + students
+            forced = copy.copy(teacher)  # with all else that it samples by, such as a decoder
+            forced.grid, forced.algorithm = grid, algorithm
+            forced.steps, forced.any_steps = (steps,), False
+            walk = ("teacher", forced, steps)
+            if not any(_same_walk(walk, other) for other in walks):
+                walks.append(walk)
+        # What speed is measured against stays the first.
+        return [walks[0], *sorted(walks[1:], key=lambda walk: -walk[2]), *students]
 
     def _times(self, walks: list[Walk], device: torch.device) -> list[float]:
         if self.latency_batch == 0:
@@ -183,27 +213,50 @@ class GenerationReport(L.Callback):
         module: DistillationModule,
         walk: Walk,
         count: int,
-        teacher: Generator | None = None,
+        target: Tensor | None = None,
     ) -> tuple[Row, Tensor]:
-        """The row of one walk, every rank taking its share of the batches, and its samples."""
+        """The row of one walk, every rank taking its share of the batches, and its samples.
+
+        ``target`` holds the teacher's samples from the same noise and labels for the gap to them.
+        """
         if self._metrics is None:
             self._metrics = self._make_metrics(trainer, module.device)
         _, generator, steps = walk
-        gap = None if teacher is None else TeacherGap(self._metrics.pixels).to(module.device)
-        drawn = []
-        batches = noise_for(generator, count, self.batch_size, self.seed, module.device)
-        for index, (noise, condition) in enumerate(batches):
-            if index % trainer.world_size != trainer.global_rank:
-                continue
+        gap = None if target is None else TeacherGap(self._metrics.pixels).to(module.device)
+        drawn: list[Tensor] = []
+        done = 0
+        for noise, condition in self._batches(trainer, module, generator, count):
             images = generator(noise, condition, steps)
             self._metrics.update(images, condition.get("label"))
-            if gap is not None and teacher is not None:
-                gap.update(images, teacher(noise, condition))
+            if gap is not None and target is not None:
+                gap.update(images, target[done : done + len(images)])
             drawn.append(images)
+            done += len(images)
         row = self._metrics.row()
         if gap is not None:
             row["teacher_gap"] = float(gap.compute()["squared"])
         return row, torch.cat(drawn) if drawn else torch.empty(0)
+
+    def _teacher_samples(
+        self,
+        trainer: L.Trainer,
+        module: DistillationModule,
+        teacher: Generator,
+        student: Generator,
+    ) -> Tensor:
+        """This rank's share of the teacher's samples from the noise and labels of ``student``."""
+        batches = self._batches(trainer, module, student, self.num_samples)
+        drawn = [teacher(noise, condition) for noise, condition in batches]
+        return torch.cat(drawn) if drawn else torch.empty(0)
+
+    def _batches(
+        self, trainer: L.Trainer, module: DistillationModule, generator: Generator, count: int
+    ) -> Iterator[tuple[Tensor, Condition]]:
+        """This rank's share of the noise and the labels."""
+        batches = noise_for(generator, count, self.batch_size, self.seed, module.device)
+        for index, batch in enumerate(batches):
+            if index % trainer.world_size == trainer.global_rank:
+                yield batch
 
     def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -1,14 +1,19 @@
-"""What the verbs of our own share: a parser whose complaints are one sentence."""
+"""What the verbs of our own share: a parser whose complaints are one sentence, and its model."""
 
 import argparse
 import difflib
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
+from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.multistep import with_sigmas
 from kdlight.errors import InputError
+from kdlight.teachers.checkpoint import pick_generator
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +51,17 @@ def positive(text: str) -> int:
     return value
 
 
+def noise_level(text: str) -> float:
+    """A noise level in data units."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}") from None
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a noise level above 0, found {text}")
+    return value
+
+
 def device(text: str) -> torch.device:
     """A device of this machine."""
     there = {
@@ -62,6 +78,39 @@ def device(text: str) -> torch.device:
             f"expected a device of this machine ({known}), found {text!r}"
         )
     return torch.device(text)
+
+
+def add_sigmas(to: argparse._ActionsContainer) -> None:
+    """The option ``--sigmas`` of the verbs that sample or keep a consistency student."""
+    to.add_argument(
+        "--sigmas",
+        type=noise_level,
+        nargs="+",
+        default=None,
+        help="noise levels of the later steps of a consistency student, falling, instead of its "
+        "own: k of them make k + 1 steps, fewer steps take the first",
+    )
+
+
+def picked(
+    checkpoint: Path, steps: int | None, model: str | None, sigmas: Sequence[float] | None = None
+) -> Generator:
+    """The model that ``--checkpoint``, ``--model``, ``--steps`` and ``--sigmas`` name together.
+
+    Raises:
+        InputError: There is none, or it cannot sample in that many steps, or at these levels.
+    """
+    if sigmas is None:
+        return pick_generator(checkpoint, steps, model)
+    student = pick_generator(checkpoint, None, model)
+    generator = with_sigmas(student, sigmas)
+    if steps is None:
+        return generator
+    if not generator.accepts(steps):
+        raise InputError(
+            f"--steps: {len(sigmas)} --sigmas make at most {len(sigmas) + 1} steps, found {steps}."
+        )
+    return with_sigmas(student, sigmas[: steps - 1])
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -1,23 +1,23 @@
 """``evaluate images``: measure a checkpoint, or samples that any program made."""
 
+import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from rich.progress import track
+from rich.progress import Progress, track
 from torch import Tensor
 
 from kdlight.callbacks.generation import print_rows
-from kdlight.commands.arguments import Parser, check_output, positive, whole
+from kdlight.commands.arguments import Parser, add_sigmas, check_output, picked, positive, whole
 from kdlight.commands.arguments import device as a_device
 from kdlight.commands.fitting import check_part
-from kdlight.diffusion.generator import noise_for
+from kdlight.commands.foreign import read_samples
+from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.multistep import level_bounds, with_sigmas
 from kdlight.errors import InputError
-from kdlight.files import require_file, write_json
+from kdlight.files import write_json
 from kdlight.metrics.extractors import (
     ClassifierFeatures,
     FeatureExtractor,
@@ -27,7 +27,8 @@ from kdlight.metrics.extractors import (
     as_classifier,
 )
 from kdlight.metrics.generation import GenerationMetrics, Row, latencies
-from kdlight.teachers.checkpoint import pick_generator
+from kdlight.metrics.sigma_search import ROUNDS, SampleDistance, search_sigmas
+from kdlight.noise import mix
 
 
 def digits() -> Any:
@@ -71,6 +72,14 @@ def parser() -> Parser:
         "--data", required=True, help=f"{', '.join(DATA)}, or a folder of class folders"
     )
     made.add_argument("--steps", type=positive, nargs="+", default=[None], help="sampling steps")
+    levels = made.add_mutually_exclusive_group()
+    add_sigmas(levels)
+    levels.add_argument(
+        "--search-sigmas",
+        action="store_true",
+        help="search these levels for each of --steps (default 2), on other noise than the "
+        "figures are measured with; their valley is flat, so more --num-samples find them better",
+    )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--num-samples", type=positive, default=2000, help="how many")
     made.add_argument("--classifier", default=None, help="judge: a file or a bundled name")
@@ -86,31 +95,37 @@ def parser() -> Parser:
     return made
 
 
+class Walk(NamedTuple):
+    """A row to measure.
+
+    Attributes:
+        generator: Who samples.
+        steps: In how many steps.
+        levels: Whose choice the intermediate levels are where a search compares them.
+    """
+
+    generator: Generator
+    steps: int
+    levels: str = ""
+
+
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``evaluate``."""
     if not argv or argv[0] not in ("images", "-h", "--help"):
         raise InputError(f"expected `evaluate images`, found {' '.join(argv[:1]) or 'nothing'}.")
     options = parser().parse_args(argv[1:] if argv[0] == "images" else argv)
-    if options.output is not None:
-        check_output(options.output, (".json",))
-    if options.num_samples < 2:
-        raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
-    device = options.device
+    check_options(options)
     # What can be wrong with the input is found before the data are read.
-    models = (
-        [pick_generator(options.checkpoint, steps, options.model) for steps in options.steps]
-        if options.checkpoint
-        else []
-    )
+    walks = walks_of(options) if options.checkpoint else []
     given = None if options.samples is None else read_samples(options.samples)
     classifier = None if options.classifier is None else as_classifier(options.classifier)
     features = extractor(options.features)
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
-    shape = models[0].shape if given is None else tuple(given[0].shape[1:])
+    shape = walks[0].generator.shape if given is None else tuple(given[0].shape[1:])
     data = data_of(options.data, shape)
-    for generator in models:
-        check_part(f"--checkpoint {options.checkpoint}", generator, data)
+    for walk in walks:
+        check_part(f"--checkpoint {options.checkpoint}", walk.generator, data)
     if classifier is not None:
         check_part(f"--classifier {options.classifier}", classifier, data)
     if shape != tuple(data.shape):
@@ -119,37 +134,127 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"found {shape}."
         )
     reference, held_out = data.whole("reference"), data.whole("heldout")
-    metrics = GenerationMetrics(reference, held_out, features, classifier, device=device)
+    metrics = GenerationMetrics(reference, held_out, features, classifier, device=options.device)
     rows: list[Row] = []
     if given is not None:
         images, labels = given
         for start in range(0, len(images), options.batch_size):
             part = slice(start, start + options.batch_size)
             metrics.update(
-                images[part].to(device), None if labels is None else labels[part].to(device)
+                images[part].to(options.device),
+                None if labels is None else labels[part].to(options.device),
             )
         rows.append({"model": options.samples.stem, **metrics.row()})
-    for generator, steps in zip(models, options.steps, strict=False):  # no models: no rows
-        chosen = steps or generator.steps[0]
-        generator.to(device)
-        batches = noise_for(
-            generator, options.num_samples, options.batch_size, options.seed, device
-        )
-        total = math.ceil(options.num_samples / options.batch_size)
-        for noise, condition in track(batches, f"{chosen} steps", total, transient=True):
-            metrics.update(generator(noise, condition, chosen), condition.get("label"))
-        row: Row = {
-            "model": options.model or options.checkpoint.stem,
-            "steps": chosen,
-            "nfe": generator.evaluations(chosen),
-            "algorithm": generator.algorithm,
-        }
-        speed = latencies([(generator, chosen)], min(100, options.batch_size), device)
-        rows.append(row | metrics.row() | {"ms_per_image": speed[0]})
-    print_rows(rows)
+    found: list[float] = []
+    if options.search_sigmas:
+        student = walks[0].generator.to(options.device)
+        found = searched(options, student, reference, features)
+        walks += [
+            Walk(with_sigmas(student, found), steps, "found")
+            for steps in options.steps
+            if steps > 1
+        ]
+    rows += [measured(options, metrics, walk) for walk in walks]
+    print_rows([row | {"model": f"{row['model']} {row.get('levels', '')}".strip()} for row in rows])
+    for steps in [walk.steps for walk in walks if walk.levels == "found"]:
+        print(f"{steps} steps: --sigmas {' '.join(f'{sigma:g}' for sigma in found[: steps - 1])}")
     if options.output is not None:
-        write_json(options.output, rows)
+        chosen = [sigmas_of(walk) for walk in walks] or [{} for _ in rows]
+        write_json(options.output, [{**row, **own} for row, own in zip(rows, chosen, strict=True)])
         print(options.output)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Complain about options that do not go together, and fill in the steps of a search.
+
+    Raises:
+        InputError: They do not.
+    """
+    if options.output is not None:
+        check_output(options.output, (".json",))
+    if options.num_samples < 2:
+        raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
+    for name, value in (("--sigmas", options.sigmas), ("--search-sigmas", options.search_sigmas)):
+        if value and options.samples is not None:
+            raise InputError(f"{name}: expected a --checkpoint to sample from, found --samples.")
+    if options.search_sigmas:
+        options.steps = [2] if options.steps == [None] else sorted(set(options.steps))
+        if max(options.steps) < 2:
+            raise InputError(
+                "--search-sigmas: 1 step has no intermediate level, expected --steps above 1."
+            )
+
+
+def walks_of(options: argparse.Namespace) -> list[Walk]:
+    """The rows of a checkpoint, without those that a search will add.
+
+    A search is for one student, which is measured in one step and, at the levels that it was made
+    to sample with, in as many of ``--steps`` as it has.
+    """
+    if options.search_sigmas:
+        student = picked(options.checkpoint, None, options.model)
+        level_bounds(student)  # complains about a model without free levels
+        in_one = Walk(with_sigmas(student, []), 1)
+        own = [Walk(student, steps, "trained") for steps in options.steps if steps > 1]
+        return [in_one, *(walk for walk in own if student.accepts(walk.steps))]
+    made = [
+        picked(options.checkpoint, steps, options.model, options.sigmas) for steps in options.steps
+    ]
+    return [
+        Walk(generator, steps or generator.steps[0])
+        for generator, steps in zip(made, options.steps, strict=True)
+    ]
+
+
+def sigmas_of(walk: Walk) -> dict[str, list[float]]:
+    """What ``--sigmas`` would say of the row of a consistency student, for its JSON."""
+    if walk.generator.algorithm != "consistency":
+        return {}
+    return {"sigmas": walk.generator.grid.sigmas(walk.steps)[1:-1].tolist()}
+
+
+def searched(
+    options: argparse.Namespace,
+    student: Generator,
+    reference: Tensor,
+    features: FeatureExtractor | None,
+) -> list[float]:
+    """The intermediate levels of the longest walk, found on noise that no row is measured with."""
+    count = max(options.steps) - 1
+    seed = mix(options.seed, 2)
+    distance = SampleDistance(
+        reference, features, options.num_samples, options.batch_size, seed, options.device
+    )
+    with Progress(transient=True) as bar:
+        task = bar.add_task("searching noise levels", total=2 * ROUNDS * count)
+
+        def watched(generator: Generator) -> float:
+            value = distance(generator)
+            bar.advance(task)
+            return value
+
+        return search_sigmas(student, count, watched)
+
+
+def measured(options: argparse.Namespace, metrics: GenerationMetrics, walk: Walk) -> Row:
+    """Sample and measure one row."""
+    generator, steps = walk.generator.to(options.device), walk.steps
+    batches = noise_for(
+        generator, options.num_samples, options.batch_size, options.seed, options.device
+    )
+    total = math.ceil(options.num_samples / options.batch_size)
+    for noise, condition in track(batches, f"{steps} steps", total, transient=True):
+        metrics.update(generator(noise, condition, steps), condition.get("label"))
+    row: Row = {
+        "model": options.model or options.checkpoint.stem,
+        "steps": steps,
+        "nfe": generator.evaluations(steps),
+        "algorithm": generator.algorithm,
+    }
+    if walk.levels:
+        row["levels"] = walk.levels
+    speed = latencies([(generator, steps)], min(100, options.batch_size), options.device)
+    return row | metrics.row() | {"ms_per_image": speed[0]}
 
 
 def data_of(name: str, shape: tuple[int, ...]) -> Any:
@@ -179,72 +284,3 @@ def extractor(text: str | None) -> FeatureExtractor | None:
     raise InputError(
         f"--features: expected inception[:FILE], transformers:PATH or timm:NAME, found {text!r}."
     )
-
-
-def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
-    """Samples (N, C, H, W) in [-1, 1] and their labels, from a file or a folder of images.
-
-    Raises:
-        InputError: There is nothing there, or something else.
-    """
-    contents = {"image": read_folder(path)} if path.is_dir() else read_tensors(path)
-    image, label = contents["image"], contents.get("label")
-    if not image.is_floating_point() or image.ndim < 2 or len(image) < 2:
-        raise InputError(
-            f"--samples {path}: expected at least 2 images of floating-point pixels in [-1, 1], "
-            f"found {image.dtype} of shape {tuple(image.shape)}."
-        )
-    if not image.isfinite().any():
-        raise InputError(f"--samples {path}: expected finite pixels, found none.")
-    if label is not None and (label.is_floating_point() or label.shape != image.shape[:1]):
-        raise InputError(
-            f"--samples {path}: expected a whole number as the label of each of {len(image)} "
-            f"images, found {label.dtype} of shape {tuple(label.shape)}."
-        )
-    return image.float(), label
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """What ``sample`` writes: ``image``, and ``label`` if there are classes."""
-    require_file(path)
-    try:
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                contents = {name: torch.from_numpy(archive[name]) for name in archive.files}
-        else:
-            contents = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(contents, dict) or not isinstance(contents["image"], Tensor):
-            raise TypeError
-    except Exception:  # every way a file can be damaged raises a different type
-        raise InputError(
-            f"--samples {path}: expected a .pt or .npz with an 'image' tensor, "
-            f"found something else, or a truncated file."
-        ) from None
-    return {name: value for name, value in contents.items() if isinstance(value, Tensor)}
-
-
-def read_folder(path: Path) -> Tensor:
-    """All PNG and JPEG files below a folder, which must be of one size and mode."""
-    files = sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")
-    )
-    if not files:
-        raise InputError(f"--samples {path}: expected PNG or JPEG images, found none.")
-    pictures = [read_picture(file) for file in files]
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            raise InputError(
-                f"{file}: expected a picture of shape {tuple(pictures[0].shape)} like "
-                f"{files[0].name}, found {tuple(picture.shape)}."
-            )
-    return torch.stack(pictures)
-
-
-def read_picture(path: Path) -> Tensor:
-    """A picture as (C, H, W) in [-1, 1], grey stays grey."""
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
-    except (OSError, SyntaxError, ValueError):  # by what is wrong with the file
-        raise InputError(f"{path}: expected a picture, found something else.") from None
-    return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).float() / 127.5 - 1

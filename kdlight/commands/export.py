@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlight.commands.arguments import Parser, check_output, check_place, positive
+from kdlight.commands.arguments import (
+    Parser,
+    add_sigmas,
+    check_output,
+    check_place,
+    picked,
+    positive,
+)
 from kdlight.commands.folders import newest_checkpoint
 from kdlight.errors import InputError
 from kdlight.files import read_json, save_model
-from kdlight.teachers.checkpoint import load_models, pick_generator
+from kdlight.teachers.checkpoint import load_models
 
 
 def parser() -> Parser:
@@ -25,6 +32,7 @@ def parser() -> Parser:
     source.add_argument("--run", type=Path, help="run folder, or a run's name: its newest version")
     made.add_argument("--output", type=Path, required=True, help=".safetensors file or folder")
     made.add_argument("--steps", type=positive, default=None, help="the student of that many steps")
+    add_sigmas(made)
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--summary", default="", help="one sentence for the model card")
     return made
@@ -37,12 +45,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",))
         models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
-        if options.model in models and options.steps is None:
+        as_it_is = options.steps is None and options.sigmas is None
+        if options.model in models and as_it_is:
             model = models[options.model]
-        elif len(models) == 1 and options.steps is None and options.model is None:
+        elif len(models) == 1 and as_it_is and options.model is None:
             model = next(iter(models.values()))
         else:
-            model = pick_generator(checkpoint, options.steps, options.model)
+            model = picked(checkpoint, options.steps, options.model, options.sigmas)
         save_model(model, options.output, notes_of(checkpoint, options.summary))
     elif options.output.suffix:
         raise InputError(
@@ -55,8 +64,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
         # diffusers takes seconds to import.
         from kdlight.export.diffusers import export_diffusers
 
-        generator = pick_generator(checkpoint, options.steps, options.model)
-        export_diffusers(generator, options.output, options.steps or generator.steps[0])
+        generator = picked(checkpoint, options.steps, options.model, options.sigmas)
+        export_diffusers(generator, options.output, options.steps)
     print(options.output)
 
 

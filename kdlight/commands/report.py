@@ -20,7 +20,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--output", type=Path, default=None, help="default: beside the first run")
     parser.add_argument("--baseline", default=None, help="name of the arm to compare with")
-    parser.add_argument("--metric", default="frechet_features", help="figure of the verdicts")
+    parser.add_argument("--metric", default=None, help="figure of the verdicts")
     parser.add_argument("--model", default="student", help="model of the verdicts")
     parser.add_argument("--steps", type=positive, default=None, help="steps of the verdicts")
     parser.add_argument("--json", type=Path, default=None, help="write rows and verdicts as JSON")

@@ -11,11 +11,18 @@ from rich.progress import track
 from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid, save_walk
-from kdlight.commands.arguments import Parser, check_output, device, positive, whole
+from kdlight.commands.arguments import (
+    Parser,
+    add_sigmas,
+    check_output,
+    device,
+    picked,
+    positive,
+    whole,
+)
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
 from kdlight.files import atomic_path
-from kdlight.teachers.checkpoint import pick_generator
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
 
@@ -37,6 +44,7 @@ def parser() -> Parser:
     )
     made.add_argument("--num-samples", type=positive, default=100, help="how many")
     made.add_argument("--steps", type=positive, default=None, help="sampling steps")
+    add_sigmas(made)
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
@@ -49,7 +57,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``sample``."""
     options = parser().parse_args(argv)
     check_output(options.output, SUFFIXES)
-    generator = pick_generator(options.checkpoint, options.steps, options.model)
+    generator = picked(options.checkpoint, options.steps, options.model, options.sigmas)
     if options.label is not None and not 0 <= options.label < generator.num_classes:
         classes = generator.num_classes
         known = f"a class from 0 to {classes - 1}" if classes else "none, the model has no classes"

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
+from kdlight.diffusion.flow_map import FlowMap
+from kdlight.errors import InputError
 
 
 class StepCallback(Protocol):
@@ -172,7 +174,39 @@ def sample_consistency(
     return x
 
 
-Algorithm = Literal["euler", "heun", "euler_ancestral", "dpmpp_2m", "consistency"]
+@torch.no_grad()
+def sample_jump(
+    denoiser: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    condition: Condition | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Jumps of a flow map from level to level (MeanFlow: arXiv:2505.13447, eq. 12). One call each.
+
+    The estimate of x0 that a callback is given is where the straight line through a jump's ends
+    meets level 0.
+
+    Raises:
+        InputError: The denoiser is no flow map.
+    """
+    if not isinstance(denoiser, FlowMap):
+        raise InputError(
+            f"algorithm: jump expects a flow map such as MeanFlowDenoiser, "
+            f"found {type(denoiser).__name__}."
+        )
+    x = noise
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
+        x_next = denoiser.jump(x, sigma, sigma_next, condition)
+        if callback is not None:
+            slope = (x - x_next) / expand(sigma - sigma_next, x).to(x.dtype)
+            x0 = x_next - expand(sigma_next, x).to(x.dtype) * slope
+            callback(step, float(sigma), x_next, x0)
+        x = x_next
+    return x
+
+
+Algorithm = Literal["euler", "heun", "euler_ancestral", "dpmpp_2m", "consistency", "jump"]
 
 SAMPLERS = {
     "euler": sample_euler,
@@ -180,6 +214,7 @@ SAMPLERS = {
     "euler_ancestral": sample_euler_ancestral,
     "dpmpp_2m": sample_dpmpp_2m,
     "consistency": sample_consistency,
+    "jump": sample_jump,
 }
 
 

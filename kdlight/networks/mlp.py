@@ -69,6 +69,8 @@ class ScaleShiftMLP(Recorded, nn.Module):
         noise_scale: Factor on the noise number before its embedding, whose frequencies suit
             numbers within 5 or so of 0: 1 for ``EDMDenoiser`` and ``FlowDenoiser``, 0.004 for the
             timesteps of ``VPDenoiser``.
+        interval: Whether it is told how far a jump goes, in units of the noise number, as flow
+            maps are; a missing number means 0.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class ScaleShiftMLP(Recorded, nn.Module):
         augment_dim: int = 0,
         dropout: float = 0.0,
         noise_scale: float = 1.0,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
@@ -88,12 +91,14 @@ class ScaleShiftMLP(Recorded, nn.Module):
         self.num_classes = num_classes
         self.augment_dim = augment_dim
         self.noise_scale = noise_scale
+        self.interval = interval
         self.noise_features = FourierFeatures(64)
         self.noise_embedding = nn.Linear(64, embedding)
         self.class_embedding = nn.Embedding(num_classes + 1, embedding) if num_classes else None
         self.augment_embedding = (
             nn.Linear(augment_dim, embedding, bias=False) if augment_dim else None
         )
+        self.interval_embedding = nn.Linear(64, embedding, bias=False) if interval else None
         self.embedding = nn.Linear(embedding, embedding)
         self.input = nn.Linear(size, width)
         self.blocks = nn.ModuleList(
@@ -110,7 +115,8 @@ class ScaleShiftMLP(Recorded, nn.Module):
         Args:
             x: Scaled noisy input, (B, *shape).
             noise: Noise conditioning c_noise, (B,).
-            condition: May hold ``label`` (B,) integers and ``augment`` (B, augment_dim).
+            condition: May hold ``label`` (B,) integers, ``augment`` (B, augment_dim) and
+                ``interval`` (B,).
 
         Returns:
             F of the same shape as ``x``.
@@ -128,6 +134,10 @@ class ScaleShiftMLP(Recorded, nn.Module):
                 # Not skipped: every parameter has its gradient, whatever the batch holds.
                 augment = x.new_zeros(len(x), self.augment_dim)
             embedding = embedding + self.augment_embedding(augment)
+        if self.interval_embedding is not None:
+            interval = condition.get("interval", torch.zeros_like(noise)).to(noise.dtype)
+            features = self.noise_features(interval * self.noise_scale)
+            embedding = embedding + self.interval_embedding(features.to(x.dtype))
         embedding = nn.functional.silu(self.embedding(nn.functional.silu(embedding)))
         hidden = self.input(x.flatten(1))
         for block in self.blocks:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
 from kdlight.diffusion.denoisers import Condition
@@ -21,6 +22,11 @@ def _groups(widths: Sequence[int]) -> int:
     """
     common, limit = math.gcd(*widths), min(32, min(widths) // 4)
     return max((n for n in range(1, limit + 1) if common % n == 0), default=1)
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Group normalisation has no forward-mode derivative of the strides that attention leaves."""
+    return (inputs[0].contiguous(),)
 
 
 class UNet2D(Recorded, nn.Module):
@@ -45,6 +51,8 @@ class UNet2D(Recorded, nn.Module):
         null_class: Whether there is one more class, the label ``num_classes``, for "no class": it
             stands in when the label is missing. False for foreign networks trained without one.
         options: Further arguments of ``UNet2DModel``, by its own names; they win over the above.
+        interval: Whether it is told how far a jump goes, in units of the noise number, as flow
+            maps are; a missing number means 0.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class UNet2D(Recorded, nn.Module):
         noise_scale: float = 1.0,
         null_class: bool = True,
         options: Mapping[str, Any] | None = None,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else size
@@ -79,6 +88,7 @@ class UNet2D(Recorded, nn.Module):
         self.num_classes = num_classes
         self.null_class = null_class
         self.noise_scale = noise_scale
+        self.interval = interval
         arguments: dict[str, Any] = {
             "sample_size": height if height == width else (height, width),
             "in_channels": channels,
@@ -91,7 +101,21 @@ class UNet2D(Recorded, nn.Module):
             "dropout": dropout,
             "num_class_embeds": num_classes + null_class if num_classes else None,
         }
+        if interval:
+            # diffusers has no second number: interval and class are embedded here, and their sum
+            # goes in where the class does.
+            arguments |= {"class_embed_type": "identity", "num_class_embeds": None}
         self.model = UNet2DModel(**{**arguments, **(options or {})})
+        for module in self.model.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_pre_hook(_contiguous)
+        self.interval_embedding: TimestepEmbedding | None = None
+        self.class_embedding: nn.Embedding | None = None
+        if interval:
+            first, last = self.model.time_embedding.linear_1, self.model.time_embedding.linear_2
+            self.interval_embedding = TimestepEmbedding(first.in_features, last.out_features)
+            if num_classes:
+                self.class_embedding = nn.Embedding(num_classes + null_class, last.out_features)
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition | None = None) -> Tensor:
         """Evaluate the raw network F.
@@ -99,7 +123,7 @@ class UNet2D(Recorded, nn.Module):
         Args:
             x: Scaled noisy images, (B, C, H, W).
             noise: Noise conditioning c_noise or timestep, (B,).
-            condition: May hold ``label`` (B,) integers.
+            condition: May hold ``label`` (B,) integers and ``interval`` (B,).
 
         Returns:
             F of the same shape as ``x``.
@@ -114,5 +138,10 @@ class UNet2D(Recorded, nn.Module):
                 raise InputError("label: this network has no class for a missing label.")
             if label is None:
                 label = torch.full((len(x),), self.num_classes, device=x.device)
+        if self.interval_embedding is not None:
+            interval = (condition or {}).get("interval", torch.zeros_like(noise))
+            features = self.model.time_proj(interval * self.noise_scale).to(x.dtype)
+            told = self.interval_embedding(features)
+            label = told if self.class_embedding is None else told + self.class_embedding(label)
         output = self.model(x, noise * self.noise_scale, class_labels=label, return_dict=False)
         return output[0]  # type: ignore[no-any-return]

@@ -58,6 +58,20 @@ function logTicks(low, high, wanted) {
   return ticks.filter((_, index) => index % stride === 0);
 }
 
+const SHAPES = ["circle", "square", "diamond", "triangle"];
+
+/** A mark of one of SHAPES around (x, y). */
+function shapeAt(shape, x, y, radius, attributes = {}) {
+  if (shape === "circle") return svg("circle", { class: "mark", cx: x, cy: y, r: radius, ...attributes });
+  const corners = {
+    square: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+    diamond: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]],
+    triangle: [[0, -1.25], [1.2, 0.95], [-1.2, 0.95]],
+  }[shape];
+  const points = corners.map(([dx, dy]) => `${(x + dx * radius).toFixed(1)},${(y + dy * radius).toFixed(1)}`).join(" ");
+  return svg("polygon", { class: "mark", points, ...attributes });
+}
+
 /** An axis: where a value falls between two pixels, and where its ticks are. */
 function axis(values, from, to, log, wanted, pad) {
   let low = Math.min(...values), high = Math.max(...values);
@@ -77,7 +91,8 @@ function axis(values, from, to, log, wanted, pad) {
  * A chart that redraws with its width, with a readout under pointer, touch and arrow keys.
  *
  * options: {label, height, xLog, yLog, xLabel, yLabel, xTicks, floor: {value, text},
- *   series: [{name, colour, faded, points: [{x, y, low, high, text, tag}], line, marks, hollow}],
+ *   series: [{name, colour, faded, points: [{x, y, low, high, text, tag}], marks, hollow, shape, lane}],
+ *   lanes: series of lane 0 to lanes - 1 stand beside one another at one x, with whiskers for ranges;
  *   snap: "x" reads all series at one x; "point" reads the nearest point}
  * Returns {node, update(options)}.
  */
@@ -103,6 +118,13 @@ function chart(options) {
     const ys = all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((value) => !yLog || value > 0);
     if (current.floor && (!yLog || current.floor.value > 0)) ys.push(current.floor.value);
     const x = axis(all.map((point) => point.x), edge.left, width - edge.right, xLog, width / 90, current.snap === "x" ? 0 : 0.09);
+    // Lanes stand as far apart as the room to the next x, and to the frame, allows.
+    const lanes = current.lanes ?? 1;
+    const stands = [...new Set(series.filter((item) => item.lane != null).flatMap((item) => item.points.map((point) => x.place(point.x))))].sort((a, b) => a - b);
+    const gaps = stands.slice(1).map((stand, index) => stand - stands[index]);
+    const pitch = Math.min(15, (0.86 * Math.min(...gaps, Infinity)) / lanes, (1.9 * Math.min(stands[0] - edge.left, width - edge.right - stands.at(-1))) / lanes);
+    const across = (item, point) => x.place(point.x) + (item.lane == null ? 0 : (item.lane - (lanes - 1) / 2) * pitch);
+    const radius = pitch < 11 ? Math.max(3.5, pitch * 0.5) : 5.5;
     const y = axis(ys, height - edge.bottom, edge.top, yLog, 6, 0.07);
     const bottom = height - edge.bottom;
     plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
@@ -127,20 +149,23 @@ function chart(options) {
       plot.append(svg("text", { x: edge.left + 4, y: level - 5 }, current.floor.text));
     }
     for (const item of series) {
-      const group = svg("g", { class: `${item.colour}${item.faded ? " faded" : ""}` });
+      const group = svg("g", { class: `${item.colour}${item.faded ? " faded" : ""}${radius < 5 && item.lane != null ? " small" : ""}` });
       const at = (value) => y.place(yLog ? Math.max(value, Math.min(...ys)) : value).toFixed(1);
-      if (item.points.some((point) => point.high > point.low)) {
+      const ranged = item.points.filter((point) => point.high > point.low);
+      if (item.lane != null) {
+        for (const point of ranged) group.append(svg("line", { class: "whisker", x1: across(item, point), x2: across(item, point), y1: at(point.low), y2: at(point.high) }));
+      } else if (ranged.length) {
         const upper = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.high)}`);
         const lower = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.low)}`).reverse();
         group.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
       }
-      const path = item.points.map((point) => `${x.place(point.x).toFixed(1)},${at(point.y)}`).join(" ");
-      if (item.points.length > 1) group.append(svg("polyline", { class: `line${item.marks ? " thin" : ""}`, points: path }));
+      const path = item.points.map((point) => `${across(item, point).toFixed(1)},${at(point.y)}`).join(" ");
+      if (item.points.length > 1) group.append(svg("polyline", { class: `line${item.marks ? " thin" : ""}${item.lane == null ? "" : " link"}`, points: path }));
       for (const point of item.points) {
-        const stop = { px: x.place(point.x), py: y.place(point.y), point, item };
+        const stop = { px: across(item, point), py: y.place(point.y), point, item };
         stops.push(stop);
         if (!item.marks && item.points.length > 1) continue;
-        group.append(svg("circle", { class: `mark${item.hollow ? " hollow" : ""}`, cx: stop.px, cy: stop.py, r: 5.5 }));
+        group.append(shapeAt(item.shape ?? "circle", stop.px, stop.py, item.lane == null ? 5.5 : radius, { class: `mark${item.hollow ? " hollow" : ""}` }));
         if (point.tag) group.append(svg("text", { class: "name", x: stop.px, y: stop.py + (item.hollow ? -11 : 20), "text-anchor": "middle" }, point.tag));
       }
       plot.append(group);

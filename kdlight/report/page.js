@@ -1,10 +1,156 @@
 
-/** Verdicts: a table with the interval of each ratio drawn around 1. */
+const OVERVIEW = COMPARISON.overview;
+const VERDICT_CLASS = { BEATS: "beats", "NO BEATS": "worse", INCONCLUSIVE: "open" };
+const stepsText = (steps) => (steps == null ? "any steps" : plural(steps, "step"));
+const headingText = (column) => `${column.label}${column.unit === "%" ? " %" : ""}${ARROW[column.better] ?? ""}`;
+
+/** The better end of a figure's range. */
+const bestOf = (spread, column) => (column.better === "higher" ? spread.high : column.better === "lower" ? spread.low : spread.median);
+
+/** A teacher's best row at each NFE: runs force it to the same steps with unlike samplers and grids. */
+function teacherCurve(teacher, column) {
+  const best = new Map();
+  for (const row of teacher.rows) {
+    const spread = row.values[column.key];
+    if (!spread || !(row.nfe > 0)) continue;
+    const value = bestOf(spread, column), other = best.get(row.nfe);
+    if (!other || (column.better === "higher" ? value > other.value : value < other.value)) best.set(row.nfe, { row, value });
+  }
+  return [...best.values()].sort((a, b) => a.row.nfe - b.row.nfe);
+}
+
+const teacherName = (teacher) => (OVERVIEW.teachers.length > 1 && teacher.source ? `Teacher ${teacher.source}` : "Teacher");
+
+/** Every arm's quality over NFE against the curve of its teacher. */
+function qualityOfArms() {
+  const arms = OVERVIEW.arms.filter((arm) => arm.rows.length);
+  const metrics = COLUMNS.filter((column) => ["lower", "higher"].includes(column.better) && !["ms_per_image", "speed_up"].includes(column.key)
+    && arms.some((arm) => arm.rows.some((row) => column.key in row.values && row.nfe > 0)));
+  if (!metrics.length) return null;
+  const range = (spread, column) => (spread.count > 1 ? ` (${shown(spread.low, column, false)} to ${shown(spread.high, column)} over ${spread.count} seeds)` : "");
+  const state = { column: null, arm: null };
+  const options = () => {
+    const { column } = state;
+    const teachers = OVERVIEW.teachers.map((teacher) => ({
+      name: teacherName(teacher), colour: "k-teacher", marks: true, hollow: true,
+      points: teacherCurve(teacher, column).map(({ row, value }) => ({
+        x: row.nfe, y: value * column.scale, tag: row.steps == null ? "" : String(row.steps),
+        text: `${teacherName(teacher)}, ${stepsText(row.steps)}${row.algorithm ? ` (${row.algorithm})` : ""}: ${shown(value, column)} at ${wholeOr(row.nfe)} NFE`,
+      })),
+    }));
+    const students = arms.map((arm, index) => ({
+      name: arm.name, colour: armColour(arm.name), shape: armShape(arm.name), marks: true, lane: index, faded: state.arm != null && state.arm !== arm.name,
+      points: arm.rows.filter((row) => row.nfe > 0 && column.key in row.values).map((row) => {
+        const spread = row.values[column.key];
+        return {
+          x: row.nfe, y: spread.median * column.scale, low: spread.low * column.scale, high: spread.high * column.scale,
+          text: `${arm.name}, ${stepsText(row.steps)}: ${shown(spread.median, column)}${range(spread, column)} at ${wholeOr(row.nfe)} NFE`,
+        };
+      }),
+    }));
+    const series = [...teachers, ...students], floor = OVERVIEW.floors[column.key];
+    return {
+      label: `${column.label} over network evaluations (NFE), all arms`, height: 440, xLog: true, yLog: column.better === "lower", snap: "point",
+      xLabel: "network evaluations (NFE)", yLabel: headingText(column), lanes: arms.length,
+      xTicks: [...new Set(series.flatMap((item) => item.points.map((point) => point.x)))].sort((a, b) => a - b),
+      floor: floor == null ? null : { value: floor.median * column.scale, text: "floor" }, series,
+    };
+  };
+  state.column = metrics.find((column) => column.key === COMPARISON.metric) ?? metrics[0];
+  const plot = chart(options());
+  const pick = picker("Metric of all arms", metrics.map((column) => [column.key, column.label]), state.column.key, (key) => {
+    state.column = columnOf(key);
+    plot.update(options());
+  });
+  const buttons = arms.map((arm) => el("button", {
+    type: "button", "aria-pressed": "false",
+    onclick: () => {
+      state.arm = state.arm === arm.name ? null : arm.name;
+      buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(arms[index].name === state.arm)));
+      plot.update(options());
+    },
+  }, armSwatch(arm.name)));
+  const notes = ["A mark is the median over an arm’s seeds, the line through it their range; arms at the same NFE stand side by side."];
+  if (OVERVIEW.teachers.length) notes.push("The teacher’s curve is its best at each NFE over all runs; the number at a point is its sampling steps.");
+  if (arms.length > 1) notes.push("A name brings its arm to the fore.");
+  return section("Quality over NFE", pick, el("figure", { id: "arms-chart" }, plot.node),
+    el("div", { class: "legend" }, OVERVIEW.teachers.length > 0 && swatch("k-teacher", "Teacher", true), buttons), el("p", { class: "note" }, notes.join(" ")));
+}
+
+/** One row an arm: its headline metrics at its two fewest step counts, and what training cost. */
+function methods() {
+  const arms = OVERVIEW.arms.filter((arm) => arm.rows.length);
+  const counts = [...new Set(arms.flatMap((arm) => arm.rows.map((row) => row.steps)))].sort((a, b) => (a ?? 0) - (b ?? 0)).slice(0, 2);
+  const rowOf = (arm, steps) => arm.rows.find((row) => row.steps === steps);
+  const columns = ["frechet_features", "frechet_pixels", "sliced_wasserstein", "accuracy", "variance"].concat(COMPARISON.metric)
+    .filter((key, index, all) => all.indexOf(key) === index).map(columnOf)
+    .filter((column) => column && arms.some((arm) => counts.some((steps) => column.key in (rowOf(arm, steps)?.values ?? {}))));
+  if (!columns.length) return null;
+  const best = (column, steps) => {
+    const rank = { lower: (value) => value, higher: (value) => -value, one: (value) => Math.abs(Math.log(value)) }[column.better];
+    const values = arms.map((arm) => rowOf(arm, steps)?.values[column.key]?.median).filter((value) => value != null && rank);
+    return values.length > 1 ? shown(values.reduce((a, b) => (rank(b) < rank(a) ? b : a)), column) : null;
+  };
+  const pairs = columns.flatMap((column) => counts.map((steps, index) => ({ column, steps, first: index === 0, best: best(column, steps) })));
+  const arm = (item) =>
+    el("tr", { "data-arm": item.name }, el("td", {}, armSwatch(item.name), el("small", {}, plural(item.seeds, "seed"))),
+      pairs.map(({ column, steps, first, best }) => {
+        const spread = rowOf(item, steps)?.values[column.key];
+        const text = spread ? shown(spread.median, column, false) : "–";
+        const marked = spread && shown(spread.median, column) === best;
+        const found = column.key === COMPARISON.metric && COMPARISON.verdicts.find((verdict) => verdict.arm === item.name && verdict.steps === steps);
+        return el("td", { class: [first && "first", marked && "best"].filter(Boolean).join(" ") || null }, text, marked && el("span", { title: "best" }, "\u00a0★"),
+          spread?.count > 1 && el("small", {}, `${shown(spread.low, column, false)}–${shown(spread.high, column, false)}`),
+          found && el("small", { class: `verdict ${VERDICT_CLASS[found.verdict]}` }, found.verdict.toLowerCase()));
+      }),
+      el("td", { class: "first" }, item.cpu_seconds ? duration(item.cpu_seconds.median) : "–"), el("td", {}, item.iterations ? item.iterations.median.toLocaleString("en") : "–"));
+  const rest = () => [el("td", { class: "first" }), el("td")];
+  const references = OVERVIEW.teachers.flatMap((teacher) => {
+    const full = teacher.rows.at(-1), forced = counts.filter((steps) => teacher.rows.some((row) => row.steps === steps && row !== full));
+    const name = swatch("k-teacher", teacherName(teacher), true);
+    return [
+      el("tr", { class: "reference" }, el("td", {}, name, el("small", {}, [stepsText(full.steps), full.nfe == null ? "" : `${wholeOr(full.nfe)} NFE`].filter(Boolean).join(", "))),
+        columns.map((column) => el("td", { class: "first both", colspan: counts.length }, full.values[column.key] ? shown(bestOf(full.values[column.key], column), column, false) : "–")), rest()),
+      forced.length > 0 && el("tr", { class: "reference" }, el("td", {}, name.cloneNode(true), el("small", {}, "in as few steps")),
+        pairs.map(({ column, steps, first }) => {
+          const spreads = teacher.rows.filter((row) => row.steps === steps && row !== full).map((row) => row.values[column.key]).filter(Boolean);
+          const values = spreads.map((spread) => bestOf(spread, column));
+          return el("td", { class: first ? "first" : null }, values.length ? shown(column.better === "higher" ? Math.max(...values) : column.better === "lower" ? Math.min(...values) : values[0], column, false) : "–");
+        }), rest()),
+    ].filter(Boolean);
+  });
+  if (columns.some((column) => OVERVIEW.floors[column.key]))
+    references.push(el("tr", { class: "reference" }, el("td", {}, "Floor"),
+      columns.map((column) => el("td", { class: "first both", colspan: counts.length }, OVERVIEW.floors[column.key] ? shown(OVERVIEW.floors[column.key].median, column, false) : "–")), rest()));
+  const head = [
+    el("tr", {}, el("th", { scope: "col", rowspan: 2 }, "Arm"), columns.map((column) => el("th", { scope: "colgroup", colspan: counts.length, class: "first" }, headingText(column))),
+      el("th", { scope: "col", rowspan: 2, class: "first" }, "CPU time"), el("th", { scope: "col", rowspan: 2 }, "Iterations")),
+    el("tr", {}, pairs.map(({ steps, first }) => el("th", { scope: "col", class: first ? "first" : null }, steps == null ? "–" : stepsText(steps)))),
+  ];
+  return section("Arms at few steps", null,
+    scroller("Arms at few steps", el("table", { id: "methods" }, el("thead", {}, head), el("tbody", {}, arms.map(arm), references))),
+    el("p", { class: "note" }, `Medians over seeds, the range below; ★ is the best of a column. CPU time and iterations are those of one seed, evaluation included.${COMPARISON.verdicts.length ? ` Verdicts are against ${COMPARISON.baseline}.` : ""}`));
+}
+
+/** Verdicts: for the chosen steps a table with the interval of each ratio drawn around 1. */
 function verdicts() {
-  const list = COMPARISON.verdicts;
-  if (!list.length) return null;
+  if (!COMPARISON.verdicts.length) return null;
   const column = columnOf(COMPARISON.metric);
-  const ends = list.flatMap((item) => [item.low, item.high, item.ratio]).filter((value) => value > 0);
+  const says = el("p", { class: "note" }), box = el("div");
+  function draw(steps) {
+    says.textContent = `${column.label} of the ${COMPARISON.model}${steps == null ? "" : ` at ${plural(steps, "step")}`}, against ${COMPARISON.baseline}; ${COMPARISON.better} is better.`;
+    box.replaceChildren(verdictTable(column, steps));
+  }
+  draw(COMPARISON.steps[0]);
+  const control = COMPARISON.steps.length > 1 && segments("Steps of the verdicts", COMPARISON.steps.map((steps) => [steps, stepsText(steps)]), COMPARISON.steps[0], draw);
+  return section("Verdicts", control, says, box,
+    el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides and the whole interval on one side of 1; all else is INCONCLUSIVE."));
+}
+
+function verdictTable(column, steps) {
+  // One scale for all steps, so that changing them compares.
+  const ends = COMPARISON.verdicts.flatMap((item) => [item.low, item.high, item.ratio]).filter((value) => value > 0);
+  const list = COMPARISON.verdicts.filter((item) => item.steps === steps);
   const reach = Math.max(1.15, ...ends.flatMap((value) => [value, 1 / value])) ** 1.08;
   const place = (ratio) => (0.5 + Math.log(Math.min(reach, Math.max(1 / reach, ratio))) / Math.log(reach) / 2) * 300;
   const better = column.better === "lower" ? "◂ better" : "better ▸";
@@ -25,12 +171,11 @@ function verdicts() {
     }
     return plot;
   };
-  const kind = { BEATS: "beats", "NO BEATS": "worse", INCONCLUSIVE: "open" };
-  const median = (name) => COMPARISON.arms.find((arm) => arm.name === name)?.median;
+  const median = (name) => COMPARISON.arms.find((arm) => arm.name === name && arm.steps === steps)?.median;
   const base = list[0];
   const row = (name, seeds, word, reason, ratio, interval, plot) =>
-    el("tr", {}, el("td", {}, swatch(armColour(name), name)),
-      el("td", { class: "left" }, el("span", { class: `verdict ${kind[word] ?? "open"}` }, word), reason && el("small", {}, reason)),
+    el("tr", {}, el("td", {}, armSwatch(name)),
+      el("td", { class: "left" }, el("span", { class: `verdict ${VERDICT_CLASS[word] ?? "open"}` }, word), reason && el("small", {}, reason)),
       el("td", {}, ratio, interval && el("small", {}, interval)), el("td", { class: "forest" }, plot), el("td", {}, shown(median(name), column)), el("td", {}, seeds));
   const rows = list.map((item) =>
     row(item.arm, item.seeds, item.verdict, item.reason, item.ratio == null ? "–" : short(item.ratio),
@@ -38,17 +183,14 @@ function verdicts() {
   rows.push(row(base.baseline, base.baseline_seeds, "baseline", "", "1", "", scale()));
   const head = [["Arm"], ["Verdict", "left"], ["Ratio, 95 %"], column.better === "lower" ? ["◂ better", "left"] : ["better ▸"], [`Median${ARROW[column.better]}`], ["Seeds"]]
     .map(([text, side]) => el("th", { scope: "col", class: side }, text));
-  return section("Verdicts", null,
-    el("p", { class: "note" }, `${column.label} of the ${COMPARISON.model}${COMPARISON.steps == null ? "" : ` at ${plural(COMPARISON.steps, "step")}`}, against ${COMPARISON.baseline}; ${COMPARISON.better} is better.`),
-    scroller("Verdicts", el("table", { id: "verdicts" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows))),
-    el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides and the whole interval on one side of 1; all else is INCONCLUSIVE."));
+  return scroller("Verdicts", el("table", { id: "verdicts" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
 }
 
 /** Runs side by side for one model and number of steps, sortable; a row picks the run shown below. */
 function sideBySide(choose) {
   const settings = [...new Map(RUNS.flatMap((run) => run.rows).map((row) => [`${row.model}|${row.steps}`, row])).entries()]
     .sort(([, a], [, b]) => a.model.localeCompare(b.model) || (a.steps ?? 0) - (b.steps ?? 0));
-  const wanted = `${COMPARISON.model}|${COMPARISON.steps}`;
+  const wanted = `${COMPARISON.model}|${COMPARISON.steps[0]}`;
   const start = settings.find(([key]) => key === wanted) ?? settings.find(([, row]) => row.model === COMPARISON.model) ?? settings[0];
   let setting = start?.[0], order = { key: "run", up: true }, chosen = 0;
   const table = el("table", { id: "runs" });
@@ -75,10 +217,10 @@ function sideBySide(choose) {
     const pick = (index) => { chosen = index; choose(index); draw(); };
     table.replaceChildren(
       el("thead", {}, el("tr", {}, header("run", "Run"), header("seed", "Seed"),
-        columns.map((column) => header(column.key, `${column.label}${column.unit === "%" ? " %" : ""}${ARROW[column.better] ?? ""}`)))),
+        columns.map((column) => header(column.key, headingText(column))))),
       el("tbody", {}, indices.map((index) =>
         el("tr", { class: "pick", "aria-current": index === chosen ? "true" : null, onclick: () => pick(index) },
-          el("td", {}, el("button", { type: "button", "aria-label": `Show ${RUNS[index].label} below` }, swatch(armColour(RUNS[index].name), RUNS[index].label))),
+          el("td", {}, el("button", { type: "button", "aria-label": `Show ${RUNS[index].label} below` }, armSwatch(RUNS[index].name, RUNS[index].label))),
           el("td", {}, RUNS[index].seed ?? "–"), columns.map((column) => cell(rowOf(RUNS[index]), column))))));
   }
 
@@ -121,7 +263,7 @@ function curves(run) {
     picker("Logged value", choices, state.key, (key) => { state.key = key; change(); }),
     segments("Vertical axis", [[false, "Linear"], [true, "Log"]], state.log, (log) => { state.log = log; change(); }),
   ];
-  const legend = RUNS.length > 1 && el("div", { class: "legend" }, ARMS.map((name) => swatch(armColour(name), name)));
+  const legend = RUNS.length > 1 && el("div", { class: "legend" }, ARMS.map((name) => armSwatch(name)));
   const many = RUNS.some((item) => Object.values(item.curves).some((curve) => curve.high.some((high, index) => high > curve.low[index])));
   return section("Training", controls, el("figure", { id: "curves" }, plot.node), legend,
     many && el("p", { class: "note" }, "Where more was logged than fits, the line is a mean over neighbouring points and the shade their range."));
@@ -181,7 +323,7 @@ function start() {
     el("h1", {}, several ? ARMS.join(", ") : RUNS[0].name));
   if (several) header.append(el("p", { class: "lede" }, `${plural(RUNS.length, "run")} of ${plural(ARMS.length, "arm")}.`));
   else header.append(...[lede(RUNS[0]), facts(RUNS[0])].filter(Boolean));
-  if (several) main.append(...[verdicts(), sideBySide(choose)].filter(Boolean));
+  if (several) main.append(...[qualityOfArms(), methods(), verdicts(), sideBySide(choose)].filter(Boolean));
   main.append(shownRun);
   choose(0);
   document.getElementById("foot").append(el("p", {}, "Written by kdlight. This file holds all its data and fetches nothing."));

@@ -23,7 +23,7 @@ def write_report(
     runs: Sequence[Path],
     output: Path,
     baseline: str | None = None,
-    metric: str = "frechet_features",
+    metric: str | None = None,
     model: str = "student",
     steps: int | None = None,
 ) -> Path:
@@ -33,9 +33,10 @@ def write_report(
         runs: Run folders, ``runs/<name>/version_N``.
         output: The page, ``.html``; replaced as a whole or not at all.
         baseline: Name of the arm that the others are compared with; default: that of the first run.
-        metric: Key of ``summary.json`` that the verdicts are on.
+        metric: Key of ``summary.json`` that the verdicts are on; default: the headline distance
+            that the runs have.
         model: Whose rows the verdicts compare.
-        steps: At how many steps; default: the fewest at which every arm has the metric.
+        steps: At how many steps; default: at every number that the baseline shares with an arm.
 
     Returns:
         ``output``.

@@ -119,7 +119,7 @@ def load_run(path: Path) -> Run:
     _require_run(path)
     facts = _read_json(path / "run.json", dict) or {}
     folder = path.resolve()
-    seed = _number(facts.get("seed"))
+    seed = finite_number(facts.get("seed"))
     notes: list[str] = []
     pictures = _pictures(path / "samples", notes)
     return Run(
@@ -150,7 +150,7 @@ def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]
             raise InputError(
                 f"{source}: row {index}: expected an object, found {type(row).__name__}."
             )
-        numbers = {str(key): _number(value) for key, value in row.items()}
+        numbers = {str(key): finite_number(value) for key, value in row.items()}
         steps = numbers.pop("steps", None)
         parsed.append(
             Row(
@@ -202,7 +202,8 @@ def _read_json(path: Path, kind: type) -> Any:
     return value
 
 
-def _number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
+    """``value`` as a float, None where it is no number or not finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None

@@ -1,16 +1,14 @@
 """Which arm is better, said only as loudly as the seeds allow.
 
 Runs of the same name are seeds of one arm. Every arm is compared with a baseline arm on one metric,
-for the same model at the same number of steps, through the ratio of geometric means (arm over
-baseline) and its 95 % interval: Welch's t interval on the logarithms (Welch, 1947, "The
-generalization of Student's problem when several different population variances are involved"),
-which assumes neither equal variances nor equal numbers of seeds.
+for the same model at the same number of steps, once for each number of steps, through the ratio of
+geometric means (arm over baseline) and its 95 % interval: Welch's t interval on the logarithms
+(Welch, 1947, "The generalization of Student's problem when several different population variances
+are involved"), which assumes neither equal variances nor equal numbers of seeds.
 
 * ``BEATS``: the whole interval is on the better side of 1.
 * ``NO BEATS``: the whole interval is on the worse side of 1.
 * ``INCONCLUSIVE``: anything else, and always with fewer than three seeds in either arm.
-
-A seed that was run twice counts once, by its latest run: a repeated seed is no new evidence.
 """
 
 import math
@@ -23,11 +21,15 @@ from typing import Any
 from scipy.special import stdtrit
 
 from kdlight.errors import InputError
+from kdlight.report.arms import by_seed, metric_of, overview
 from kdlight.report.columns import column, columns_of, number_text
-from kdlight.report.runs import Row, Run, load_run
+from kdlight.report.runs import Run, load_run
 
 MIN_SEEDS = 3
 LEVEL = 0.95
+
+HEADLINES = ("frechet_features", "sliced_wasserstein", "frechet_pixels")
+"""The metric that arms are compared on unless told otherwise: the first that the runs have."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Verdict:
     Attributes:
         arm: Name of the arm.
         baseline: Name of the baseline.
+        steps: Number of steps at which both were sampled; None where none was recorded.
         verdict: ``BEATS``, ``NO BEATS`` or ``INCONCLUSIVE``.
         ratio: Geometric mean of the arm over that of the baseline; None if it has none.
         low: Lower end of the 95 % interval of ``ratio``; None with fewer than two seeds an arm.
@@ -48,6 +51,7 @@ class Verdict:
 
     arm: str
     baseline: str
+    steps: int | None
     verdict: str
     ratio: float | None
     low: float | None
@@ -86,7 +90,12 @@ def ratio_interval(
 
 
 def judge(
-    name: str, values: Sequence[float], baseline: str, baseline_values: Sequence[float], metric: str
+    name: str,
+    values: Sequence[float],
+    baseline: str,
+    baseline_values: Sequence[float],
+    metric: str,
+    steps: int | None = None,
 ) -> Verdict:
     """The verdict on one arm by the rule of this module.
 
@@ -96,13 +105,14 @@ def judge(
         baseline: Name of the baseline arm.
         baseline_values: Its metric, one value a seed.
         metric: Key of the metric, which says which way is better.
+        steps: Number of steps at which both were sampled.
     """
 
     def verdict(
         word: str, reason: str, ratio: float | None, low: float | None, high: float | None
     ) -> Verdict:
         seeds, baseline_seeds = len(values), len(baseline_values)
-        return Verdict(name, baseline, word, ratio, low, high, seeds, baseline_seeds, reason)
+        return Verdict(name, baseline, steps, word, ratio, low, high, seeds, baseline_seeds, reason)
 
     fewest = min(len(values), len(baseline_values))
     if fewest == 0:
@@ -123,7 +133,7 @@ def judge(
 def compare(
     runs: Sequence[Path],
     baseline: str | None = None,
-    metric: str = "frechet_features",
+    metric: str | None = None,
     model: str = "student",
     steps: int | None = None,
 ) -> dict[str, Any]:
@@ -132,13 +142,16 @@ def compare(
     Args:
         runs: Run folders.
         baseline: Name of the arm that the others are compared with; default: that of the first run.
-        metric: Key of ``summary.json`` to compare on.
+        metric: Key of ``summary.json`` to compare on; default: the first of ``HEADLINES`` that the
+            runs have.
         model: Whose rows to compare.
-        steps: At how many steps; default: the fewest at which every arm has the metric.
+        steps: At how many steps; default: at every number that the baseline shares with an arm.
 
     Returns:
-        ``metric, better, model, steps, baseline, rows`` (one a run, model and steps), ``arms``
-        (values by seed, median) and ``verdicts`` (:class:`Verdict` as a mapping).
+        ``metric, better, model, steps`` (a list, the fewest first), ``baseline, rows`` (one a run,
+        model and steps), ``arms`` (one a number of steps and arm: values by seed, median),
+        ``verdicts`` (:class:`Verdict` as a mapping, in the same order) and what
+        :func:`~kdlight.report.arms.overview` gives as ``overview``.
 
     Raises:
         InputError: A folder is no run, or the baseline, metric, model or steps are not in the runs.
@@ -147,7 +160,11 @@ def compare(
 
 
 def compare_runs(
-    runs: Sequence[Run], baseline: str | None, metric: str, model: str, steps: int | None
+    runs: Sequence[Run],
+    baseline: str | None = None,
+    metric: str | None = None,
+    model: str = "student",
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """:func:`compare` on runs that were read already."""
     if not runs:
@@ -156,35 +173,42 @@ def compare_runs(
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
         raise InputError(f"baseline: expected one of {', '.join(names)}, found {baseline}.")
-    better = column(metric).better
+    asked = (metric, steps) != (None, None)
+    metric = metric or _headline(runs, model)
+    arms: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
-    arms = []
-    if len(names) > 1 and any(run.rows for run in runs):
-        if better not in ("lower", "higher"):
+    counts: list[int | None] = []
+    # A run alone is compared with nothing, but what was asked for has to be there all the same.
+    if any(run.rows for run in runs) and (asked or len(names) > 1):
+        counts = _counts(runs, names, baseline, metric, model, steps)
+        if column(metric).better not in ("lower", "higher"):
             raise InputError(
                 f"metric: expected one that is better lower or higher, found {metric}."
             )
-        steps = _steps(runs, metric, model, steps)
-        values = {name: _by_seed(runs, name, metric, model, steps) for name in names}
-        arms = [
-            {
-                "name": name,
-                "seeds": list(values[name]),
-                "values": list(values[name].values()),
-                "median": statistics.median(values[name].values()) if values[name] else None,
-            }
-            for name in names
-        ]
-        verdicts = [
-            judge(name, [*values[name].values()], baseline, [*values[baseline].values()], metric)
+    for count in counts if len(names) > 1 else []:
+        value = metric_of(metric, model, count)
+        values = {name: by_seed(runs, name, value) for name in names}
+        for name, found in values.items():
+            arms.append(
+                {
+                    "name": name,
+                    "steps": count,
+                    "seeds": list(found),
+                    "values": list(found.values()),
+                    "median": statistics.median(found.values()) if found else None,
+                }
+            )
+        base = [*values[baseline].values()]
+        verdicts += [
+            judge(name, [*values[name].values()], baseline, base, metric, count)
             for name in names
             if name != baseline
         ]
     return {
         "metric": metric,
-        "better": better,
+        "better": column(metric).better,
         "model": model,
-        "steps": steps,
+        "steps": counts,
         "baseline": baseline,
         "rows": [
             {
@@ -201,6 +225,7 @@ def compare_runs(
         ],
         "arms": arms,
         "verdicts": [asdict(verdict) for verdict in verdicts],
+        "overview": overview(runs, model),
     }
 
 
@@ -209,31 +234,47 @@ def verdict_lines(comparison: dict[str, Any]) -> list[str]:
     if not comparison["verdicts"]:
         return []
     shown = column(comparison["metric"])
-    lines = [
-        f"{shown.label} ({comparison['better']} is better), {comparison['model']}, "
-        f"steps {comparison['steps']}"
-    ]
-    for arm in comparison["arms"]:
-        median = "none" if arm["median"] is None else number_text(arm["median"], shown) + shown.unit
-        lines.append(f"  {arm['name']}: median {median} over {len(arm['values'])} seeds")
-    for item in comparison["verdicts"]:
-        line = f"  {item['arm']} {item['verdict']} {item['baseline']}"
-        if item["ratio"] is not None:
-            line += f": ratio {item['ratio']:.3f}"
-        if item["low"] is not None:
-            line += f" (95 % interval {item['low']:.3f} to {item['high']:.3f})"
-        lines.append(line + (f" [{item['reason']}]" if item["reason"] else ""))
+    lines = []
+    for steps in comparison["steps"]:
+        lines.append(
+            f"{shown.label} ({comparison['better']} is better), {comparison['model']}, "
+            f"steps {steps}"
+        )
+        for arm in (arm for arm in comparison["arms"] if arm["steps"] == steps):
+            value = arm["median"]
+            median = "none" if value is None else number_text(value, shown) + shown.unit
+            lines.append(f"  {arm['name']}: median {median} over {len(arm['values'])} seeds")
+        for item in (item for item in comparison["verdicts"] if item["steps"] == steps):
+            line = f"  {item['arm']} {item['verdict']} {item['baseline']}"
+            if item["ratio"] is not None:
+                line += f": ratio {item['ratio']:.3f}"
+            if item["low"] is not None:
+                line += f" (95 % interval {item['low']:.3f} to {item['high']:.3f})"
+            lines.append(line + (f" [{item['reason']}]" if item["reason"] else ""))
     return lines
 
 
-def _matching(run: Run, metric: str, model: str) -> list[Row]:
-    return [row for row in run.rows if row.model == model and metric in row.values]
+def _headline(runs: Sequence[Run], model: str) -> str:
+    keys = {key for run in runs for row in run.rows if row.model == model for key in row.values}
+    return next((key for key in HEADLINES if key in keys), HEADLINES[0])
 
 
-def _steps(runs: Sequence[Run], metric: str, model: str, steps: int | None) -> int | None:
-    """The number of steps to compare at, checked against what the runs hold."""
-    having = [(run.name, row) for run in runs for row in _matching(run, metric, model)]
-    if not having:
+def _counts(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    baseline: str,
+    metric: str,
+    model: str,
+    steps: int | None,
+) -> list[int | None]:
+    """The numbers of steps to compare at, checked against what the runs hold."""
+    by_arm: dict[str, set[int | None]] = {name: set() for name in names}
+    for run in runs:
+        for row in run.rows:
+            if row.model == model and metric in row.values:
+                by_arm[run.name].add(row.steps)
+    everywhere = sorted(set.union(*by_arm.values()), key=lambda count: count or 0)
+    if not everywhere:
         found = columns_of(key for run in runs for row in run.rows for key in row.values)
         models = sorted({row.model for run in runs for row in run.rows})
         raise InputError(
@@ -241,29 +282,11 @@ def _steps(runs: Sequence[Run], metric: str, model: str, steps: int | None) -> i
             f"{', '.join(item.key for item in found) or 'none'} of models "
             f"{', '.join(models) or 'none'}."
         )
-    by_arm: dict[str, set[int | None]] = {run.name: set() for run in runs}
-    for name, row in having:
-        by_arm[name].add(row.steps)
-    everywhere = set.union(*by_arm.values())
     if steps is not None:
         if steps not in everywhere:
-            offered = ", ".join(str(item) for item in sorted(everywhere, key=lambda n: n or 0))
+            offered = ", ".join(map(str, everywhere))
             raise InputError(f"steps: expected one of {offered}, found {steps}.")
-        return steps
-    return min(set.intersection(*by_arm.values()) or everywhere, key=lambda n: n or 0)
-
-
-def _by_seed(
-    runs: Sequence[Run], name: str, metric: str, model: str, steps: int | None
-) -> dict[str, float]:
-    """The metric of an arm, one value a seed; runs without a seed count one each."""
-    values: dict[str, tuple[int, float]] = {}
-    for run in runs:
-        for row in _matching(run, metric, model):
-            if run.name != name or row.steps != steps:
-                continue
-            seed = run.path.as_posix() if run.seed is None else str(run.seed)
-            version = int("".join(filter(str.isdigit, run.version)) or 0)
-            if seed not in values or version >= values[seed][0]:
-                values[seed] = (version, row.values[metric])
-    return {seed: value for seed, (_, value) in values.items()}
+        return [steps]
+    others = set[int | None]().union(*(by_arm[name] for name in names if name != baseline))
+    shared = by_arm[baseline] & others
+    return [count for count in everywhere if count in shared] or everywhere[:1]

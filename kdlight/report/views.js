@@ -5,10 +5,15 @@ const ARROW = { lower: " ↓", higher: " ↑", one: " → 1" };
 const ARMS = [...new Set(RUNS.map((run) => run.name))];
 const columnOf = (key) => COLUMNS.find((column) => column.key === key);
 // A run alone is its student; arms side by side have colours that no model has.
-const armColour = (name) => (RUNS.length === 1 ? "k-student" : `k${ARMS.indexOf(name) % 6}`);
+const armColour = (name) => (RUNS.length === 1 ? "k-student" : `k${ARMS.indexOf(name) % 8}`);
+// Colour and shape together tell 32 arms apart, and the shape alone those who see no colours.
+const armShape = (name) => SHAPES[(ARMS.indexOf(name) + Math.floor(ARMS.indexOf(name) / 8)) % SHAPES.length];
 const modelColour = (model) => `k-${["teacher", "student"].includes(model) ? model : "other"}`;
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A count, which is whole unless it is a median of an even number of seeds. */
+const wholeOr = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : short(value));
 
 /** A metric's value as it is shown, with its unit where `unit` asks for it. */
 function shown(value, column, unit = true) {
@@ -51,6 +56,12 @@ function segments(label, choices, value, onchange) {
 
 function swatch(colour, text, hollow = false) {
   return el("span", { class: colour }, el("i", { class: `dot${hollow ? " hollow" : ""}`, "aria-hidden": "true" }), el("span", {}, text));
+}
+
+function armSwatch(name, text = name) {
+  const badge = svg("svg", { class: "badge", viewBox: "0 0 12 12", "aria-hidden": "true" });
+  badge.append(shapeAt(armShape(name), 6, 6, 4.6));
+  return el("span", { class: armColour(name) }, badge, el("span", {}, text));
 }
 
 const heading = (column, inner) =>
@@ -156,7 +167,7 @@ function quality(run) {
         name: model, colour: modelColour(model), marks: true, hollow: model === "teacher",
         points: points.filter((row) => row.model === model).sort((a, b) => a.values[cost] - b.values[cost]).map((row) => ({
           x: row.values[cost], y: row.values[column.key] * column.scale, tag: row.steps == null ? "" : String(row.steps),
-          text: `${capital(model)}${row.steps == null ? "" : `, ${plural(row.steps, "step")}`}: ${shown(row.values[column.key], column)} at ${short(row.values[cost])} ${cost === "nfe" ? "NFE" : "ms per image"}`,
+          text: `${capital(model)}${row.steps == null ? "" : `, ${plural(row.steps, "step")}`}: ${shown(row.values[column.key], column)} at ${cost === "nfe" ? `${wholeOr(row.values.nfe)} NFE` : `${short(row.values[cost])} ms per image`}`,
         })),
       })),
     };

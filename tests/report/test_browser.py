@@ -1,5 +1,6 @@
 """The page in a real browser: what a reader clicks changes what a reader sees."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -160,6 +161,104 @@ def test_runs_sort_and_choose_and_verdicts_show(opened, make_run):
     assert max(float(text) for text in column_of_runs(browser, 3)) == 0.816
     find(browser, "#runs tbody tr:first-child td:first-child button").click()
     assert find(browser, "#run-name").text == "off/version_1"
+
+
+def few_step_arms(make_run, count: int = 8) -> list[Path]:
+    """Arms of three seeds, each better than the one before it by a tenth."""
+    return [
+        make_run(f"arm{index}", seed, 0.9**index * (1 + 0.01 * seed))
+        for index in range(count)
+        for seed in range(3)
+    ]
+
+
+def test_arms_stand_side_by_side_at_both_steps(opened, make_run):
+    browser = opened(*few_step_arms(make_run), baseline="arm0")
+    rows = browser.find_elements("css selector", "#methods tbody tr")
+    assert [row.text.split()[0] for row in rows] == [f"arm{n}" for n in range(8)] + [
+        "Teacher",
+        "Teacher",
+        "Floor",
+    ]
+    cells = [cell.text.splitlines() for cell in rows[1].find_elements("css selector", "td")]
+    assert cells[0] == ["arm1", "3 seeds"]
+    assert cells[1] == ["0.573", "0.567\u20130.578", "beats"]
+    assert cells[2] == ["0.509", "0.504\u20130.514", "beats"]
+    assert cells[-2:] == [["3 min 22 s"], ["6,000"]]
+    best = browser.find_elements("css selector", "#methods tr[data-arm=arm7] td.best")
+    assert [cell.text.split()[0] for cell in best[:2]] == ["0.304", "0.271"]
+    assert browser.find_elements("css selector", "#methods tr[data-arm=arm0] .verdict") == []
+    assert rows[8].text.split()[1:5] == ["18", "steps,", "35", "NFE"]
+    assert rows[8].find_element("css selector", "td:nth-child(2)").text == "0.450"
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_marks_of_eight_arms_do_not_cover_one_another(opened, make_run, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser = opened(*few_step_arms(make_run), baseline="arm0")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        marks = """return [...document.querySelectorAll('#arms-chart .mark:not(.hollow)')].map(
+            (mark) => { const box = mark.getBBox(); return [box.x + box.width / 2, box.width] })"""
+        # The chart follows its new width in the next frame.
+        later = "const done = arguments[0]; requestAnimationFrame(() => setTimeout(done, 50))"
+        browser.execute_async_script(later)
+        found = sorted(browser.execute_script(marks))
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(found) == 8 * 3
+    centres = [centre for centre, _ in found]
+    gaps = [right - left for left, right in itertools.pairwise(centres)]
+    assert min(gaps) >= 0.45 * max(wide for _, wide in found)
+    assert 0 < centres[0] < centres[-1] < width
+
+
+def test_chart_of_arms_reads_out_and_follows_metric_and_name(opened, make_run):
+    browser = opened(*few_step_arms(make_run, 2), baseline="arm0")
+    plot = find(browser, "#arms-chart .chart")
+    assert plot.get_attribute("aria-label").startswith("Fréchet features over network")
+    told = set()
+    for _ in range(9):
+        plot.send_keys("\ue014")  # arrow right
+        told.add(find(browser, "#arms-chart .readout").text)
+    assert "arm1, 1 step: 0.573 % (0.567 to 0.578 % over 3 seeds) at 1 NFE" in told
+    assert "Teacher, 18 steps (heun): 0.450 % at 35 NFE" in told
+    assert len(told) == 9, "three of the teacher, three of either arm"
+    find(browser, "#arms-chart ~ .legend button").click()
+    assert len(browser.find_elements("css selector", "#arms-chart g.faded")) == 1
+    choose(browser, "Metric of all arms", "accuracy")
+    assert plot.get_attribute("aria-label").startswith("Accuracy over network")
+
+
+def test_verdicts_follow_their_steps(opened, make_run):
+    runs = few_step_arms(make_run, 2)
+    for folder in runs[3:]:
+        rows = json.loads((folder / "summary.json").read_text())
+        rows[-2]["frechet_features"] *= 4  # two steps of arm1
+        (folder / "summary.json").write_text(json.dumps(rows))
+    browser = opened(*runs, baseline="arm0")
+    first = "#verdicts tbody tr:first-child .verdict"
+    assert find(browser, first).text == "BEATS"
+    find(browser, "[aria-label='Steps of the verdicts'] button:nth-child(2)").click()
+    assert find(browser, first).text == "NO BEATS"
+    assert "at 2 steps, against arm0" in find(browser, "main").text
+    small = browser.find_elements("css selector", "#methods tr[data-arm=arm1] small.verdict")
+    assert [item.text for item in small] == ["beats", "no beats"]
+
+
+def test_arms_that_lack_a_teacher_a_step_or_a_summary(opened, make_run, tmp_path: Path):
+    runs = few_step_arms(make_run, 2)
+    for folder in runs[3:]:
+        rows = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(rows[-1:]))
+    young = tmp_path / "runs" / "young" / "version_0"
+    young.mkdir(parents=True)
+    (young / "config.yaml").write_text("x: 1\n")
+    browser = opened(*runs, young, baseline="arm0")
+    assert len(browser.find_elements("css selector", "#methods tbody tr[data-arm]")) == 2
+    lacking = find(browser, "#methods tr[data-arm=arm1] td:nth-child(3)")
+    assert lacking.text == "\u2013"
 
 
 def test_hostile_values_stay_text(opened, make_run):

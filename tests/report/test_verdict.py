@@ -63,13 +63,34 @@ def test_compare_reads_runs_and_is_json(make_run):
     arms = {"ours": (1.0, 1.02, 0.98), "off": (1.5, 1.6, 1.55)}
     runs = [make_run(name, seed, q) for name, qs in arms.items() for seed, q in enumerate(qs)]
     result = json.loads(json.dumps(compare(runs, baseline="off"), allow_nan=False))
-    assert (result["steps"], result["model"], len(result["rows"])) == (1, "student", 36)
-    (verdict,) = result["verdicts"]
+    assert (result["steps"], result["model"], len(result["rows"])) == ([1, 2, 4], "student", 36)
+    verdict = result["verdicts"][0]
     assert (verdict["arm"], verdict["verdict"], verdict["seeds"]) == ("ours", "BEATS", 3)
     assert verdict["ratio"] == pytest.approx((1.0 * 1.02 * 0.98 / 1.5 / 1.6 / 1.55) ** (1 / 3))
     assert result["arms"][0]["median"] == pytest.approx(0.63)
     text = "\n".join(verdict_lines(result))
     assert "ours BEATS off: ratio 0.645 (95 % interval" in text
+    assert [arm["name"] for arm in result["overview"]["arms"]] == ["ours", "off"]
+
+
+def test_every_number_of_steps_has_its_verdict(make_run):
+    """Better in one step, worse in two: neither speaks for the other."""
+    runs = [make_run(name, seed) for name in ("ours", "off") for seed in range(3)]
+    for folder in runs[:3]:
+        rows = json.loads((folder / "summary.json").read_text())
+        noise = 1 + 0.01 * int(folder.name[-1])
+        rows[-1]["frechet_features"], rows[-2]["frechet_features"] = 0.3 * noise, 1.2 * noise
+        (folder / "summary.json").write_text(json.dumps(rows))
+    result = compare(runs, baseline="off")
+    found = [(item["steps"], item["arm"], item["verdict"]) for item in result["verdicts"]]
+    assert found == [(1, "ours", "BEATS"), (2, "ours", "NO BEATS"), (4, "ours", "INCONCLUSIVE")]
+    medians = {(arm["steps"], arm["name"]): arm["median"] for arm in result["arms"]}
+    assert medians[1, "ours"] == pytest.approx(0.303)
+    assert medians[2, "ours"] == pytest.approx(1.212)
+    lines = verdict_lines(result)
+    heads = [line.rpartition(" ")[2] for line in lines if not line.startswith(" ")]
+    assert heads == ["1", "2", "4"]
+    assert compare(runs, baseline="off", steps=2)["verdicts"] == [result["verdicts"][1]]
 
 
 def test_seed_run_twice_counts_once_by_its_latest_run(make_run):
@@ -81,12 +102,42 @@ def test_seed_run_twice_counts_once_by_its_latest_run(make_run):
     assert result["verdicts"][0]["reason"] == "needs three seeds"
 
 
-def test_steps_are_the_fewest_that_all_arms_have(make_run):
-    ours, off = make_run("ours"), make_run("off")
+def test_steps_are_those_that_the_baseline_shares(make_run):
+    ours, off, more = make_run("ours"), make_run("off"), make_run("more")
     rows = json.loads((off / "summary.json").read_text())
     (off / "summary.json").write_text(json.dumps([row for row in rows if row["steps"] > 1]))
-    assert compare([ours, off])["steps"] == 2
+    assert compare([ours, off])["steps"] == [2, 4]
     assert compare([ours, off], steps=1)["verdicts"][0]["reason"] == "off has no value"
+    result = compare([ours, off, more])
+    assert result["steps"] == [1, 2, 4]
+    assert result["verdicts"][0]["reason"] == "off has no value"
+    (ours / "summary.json").write_text(json.dumps([row for row in rows if row["steps"] == 1]))
+    assert compare([ours, off])["steps"] == [1], "nothing is shared, and that is said"
+
+
+def test_metric_is_the_headline_that_the_runs_have(make_run):
+    runs = [make_run("ours"), make_run("off")]
+    assert compare(runs)["metric"] == "frechet_features"
+    for folder in runs:
+        rows = json.loads((folder / "summary.json").read_text())
+        for row in rows:
+            row["sliced_wasserstein"] = row.pop("frechet_features")
+        (folder / "summary.json").write_text(json.dumps(rows))
+    assert compare(runs)["metric"] == "sliced_wasserstein"
+    assert compare(runs[:1])["verdicts"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "nix"}, "metric nix of model student: found in no run"),
+        ({"metric": "variance"}, "better lower or higher, found variance"),
+        ({"steps": 7}, "steps: expected one of 1, 2, 4, found 7"),
+    ],
+)
+def test_wrong_request_of_one_arm_is_refused_too(make_run, arguments, message):
+    with pytest.raises(InputError, match=message):
+        compare([make_run()], **arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""What the exports of pixel-space students share: what they refuse, and how a folder is written."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+
+from kdlight.diffusion.denoisers import Denoiser
+from kdlight.diffusion.generator import Generator
+from kdlight.errors import InputError
+from kdlight.networks.unet import UNet2D
+
+INSTEAD = "export to safetensors instead"
+
+
+def check_steps(generator: Generator, steps: int) -> None:
+    """Refuse a number of steps that a student was not made for.
+
+    Raises:
+        InputError: It is one.
+    """
+    if not generator.accepts(steps):
+        known = ", ".join(map(str, sorted(generator.steps)))
+        raise InputError(f"steps: this student samples in {known} steps, found {steps}.")
+
+
+def unet_of(denoiser: Denoiser, noise_scale: float) -> UNet2D:
+    """The network of a denoiser, which a pipeline calls with its own noise number.
+
+    Args:
+        denoiser: What wraps the network.
+        noise_scale: The factor by which the pipeline's noise number exceeds the denoiser's.
+
+    Raises:
+        InputError: It is no network that the pipelines of diffusers can call.
+    """
+    network = denoiser.network
+    if not isinstance(network, UNet2D):
+        raise InputError(
+            f"a {type(network).__name__} cannot become a diffusers pipeline, which needs a "
+            f"UNet2D: {INSTEAD}."
+        )
+    if network.noise_scale != noise_scale:
+        raise InputError(
+            f"noise_scale: for a {type(denoiser).__name__} diffusers gives the network its noise "
+            f"number times {noise_scale:g}, expected {noise_scale:g}, "
+            f"found {network.noise_scale}: {INSTEAD}."
+        )
+    if network.interval:
+        raise InputError(
+            f"interval: diffusers does not tell a network how far a jump goes: {INSTEAD}."
+        )
+    return network
+
+
+def write_pipeline(pipeline: DiffusionPipeline, path: Path, card: str) -> None:
+    """Write a pipeline's folder, whole or not at all.
+
+    Args:
+        pipeline: What to write, weights as safetensors.
+        path: Folder; an earlier pipeline there is replaced as a whole.
+        card: The folder's README.md.
+
+    Raises:
+        InputError: Something else lives at ``path``.
+    """
+    if path.exists() and not (path / "model_index.json").is_file():
+        raise InputError(f"{path}: expected a new folder or an earlier pipeline.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        work = Path(name)
+        # Inside, because the temporary folder itself is closed to other users.
+        folder = work / "new"
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        if path.exists():
+            path.rename(work / "old")
+        folder.rename(path)
+        shutil.rmtree(work / "old", ignore_errors=True)
