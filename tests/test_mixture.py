@@ -118,3 +118,23 @@ def test_the_one_step_student_is_within_half_of_the_floor(tmp_path):
     row = next(row for row in rows if (row["model"], row["steps"]) == ("student", 1))
     assert row["sliced_wasserstein"] <= 1.5 * row["sliced_wasserstein_floor"]
     assert (run / "samples" / "final_student_1.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cd", "ect"])
+def test_consistency_in_one_and_two_steps_is_within_twice_the_floor(name, tmp_path):
+    config = f"configs/mixture/{name}.yaml"
+    subprocess.run(
+        [sys.executable, "-m", "kdlight", "fit", "--config", config, "--runs_dir", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    run = tmp_path / f"mixture_{name}" / "version_0"
+    student = pick_generator(run / "checkpoints" / "last.ckpt")
+    least = floor()
+    torch.manual_seed(0)  # the noise that the second step adds
+    for steps in (1, 2):
+        found = distance(student, steps)
+        print(f"{name}, {steps} steps: {found:.4f}, floor {least:.4f}")
+        assert found <= 2 * least

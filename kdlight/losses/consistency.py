@@ -17,8 +17,9 @@ def pair_weight(
     """Weight of a pair of levels.
 
     ``constant`` is 1 (arXiv:2303.01469), ``inverse_gap`` is ``1 / (sigma - sigma_below)``
-    (arXiv:2310.14189, section 3.1), ``edm`` is ``1 / sigma^2 + 1 / sigma_data^2``, which consistency
-    tuning takes for ImageNet. A pair without a gap, and so without a loss, weighs 0 in the second.
+    (arXiv:2310.14189, section 3.1), ``edm`` is ``1 / sigma^2 + 1 / sigma_data^2``, which
+    consistency tuning takes for ImageNet. A pair without a gap, and so without a loss, weighs 0 in
+    the second.
 
     Args:
         sigma: Upper noise levels, (B,).

@@ -52,6 +52,11 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
 }
 
 
+def finished(arm: Path) -> Path | None:
+    """The run of an arm that went to its end, if there is one."""
+    return next((path.parent for path in sorted(arm.glob("version_*/summary.json"))), None)
+
+
 def main() -> None:
     """Train, then report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,22 +70,22 @@ def main() -> None:
     folder = options.runs / options.experiment
     command = [sys.executable, "-m", "kdlight"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for seed in range(options.seeds):
-        for arm in chosen:
-            # A folder a seed: arms can be trained in any order, side by side.
-            place = folder / f"seed_{seed}"
-            if (place / arm / "version_0" / "summary.json").is_file():
-                continue
+    # A folder a seed: arms can be trained in any order, side by side.
+    places = {
+        (arm, seed): folder / f"seed_{seed}" for arm in chosen for seed in range(options.seeds)
+    }
+    for (arm, seed), place in sorted(places.items(), key=lambda item: item[0][1]):
+        if finished(place / arm) is None:
             words = [*arms[arm], "--name", arm, "--seed_everything", str(seed)]
             subprocess.run(
                 [*command, "fit", *words, "--runs_dir", str(place)], check=True, env=environment
             )
-    runs = [str(folder / f"seed_{seed}" / arm) for arm in chosen for seed in range(options.seeds)]
+    runs = [finished(place / arm) for (arm, _), place in places.items()]
     subprocess.run(
         [
             *command,
             "report",
-            *[f"{run}/version_0" for run in runs],
+            *map(str, runs),
             "--baseline",
             chosen[0],
             "--output",
