@@ -20,15 +20,27 @@ from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import AdaptiveDecay, ConstantDecay, DoublingCurriculum
-from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser
+from kdlight.diffusion.denoisers import (
+    ConsistencyDenoiser,
+    EDMDenoiser,
+    TrigFlowDenoiser,
+    VPDenoiser,
+)
+from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.sigmas import KarrasGrid
+from kdlight.diffusion.sigmas import KarrasGrid, TrailingGrid
+from kdlight.networks.lora import Adapters
+from kdlight.networks.loss_weight import AdaptiveWeight
 from kdlight.networks.mlp import ScaleShiftMLP
+from kdlight.networks.unet_condition import UNet2DCondition
 from kdlight.optim import Optimization
 from modules.diffusion.consistency_distillation import ConsistencyDistillation
 from modules.diffusion.consistency_training import ConsistencyTraining
 from modules.diffusion.consistency_tuning import ConsistencyTuning
+from modules.diffusion.continuous_consistency import ContinuousConsistency
 from modules.diffusion.diffusion_training import DiffusionTraining
+from modules.diffusion.latent_consistency import LatentConsistency
+from modules.diffusion.mean_flow import MeanFlow
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
 from modules.diffusion.truncated_consistency import TruncatedConsistency
 
@@ -150,6 +162,85 @@ def truncated_consistency(**kwargs: Any) -> TruncatedConsistency:
     )
 
 
+def continuous_distillation(**kwargs: Any) -> ContinuousConsistency:
+    return ContinuousConsistency(
+        Optimization(lr=3e-3, decay="linear"),
+        20,
+        tiny_teacher(),
+        weighting=AdaptiveWeight(8),
+        weighting_optimizer=Optimization(lr=1e-2),
+        warmup=9,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def continuous_training(**kwargs: Any) -> ContinuousConsistency:
+    return ContinuousConsistency(
+        Optimization(algorithm="radam", lr=3e-3),
+        20,
+        student=TrigFlowDenoiser(tiny_denoiser().network, 0.5, 0.02, 20.0),
+        shape=[1, 4, 4],
+        derivative="finite_difference",
+        warmup=9,
+        augmentation=AffineAugmentation(),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def mean_flow(**kwargs: Any) -> MeanFlow:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = ScaleShiftMLP((1, 4, 4), 16, 1, num_classes=2, embedding=8, interval=True)
+    return MeanFlow(
+        MeanFlowDenoiser(network),
+        Optimization(lr=3e-3, clip=1.0),
+        iterations=20,
+        shape=[1, 4, 4],
+        ratio=0.5,
+        guidance_scale=2.0,
+        class_dropout=0.2,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def latent_teacher() -> Generator:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = UNet2DCondition(4, 1, num_classes=2, block_out_channels=(8, 8))
+    denoiser = VPDenoiser(network, "scaled_linear", "v_prediction")
+    return Generator(denoiser, TrailingGrid("scaled_linear"), (1, 4, 4), "euler", (50,))
+
+
+def latent_consistency(**kwargs: Any) -> LatentConsistency:
+    return LatentConsistency(
+        latent_teacher(),
+        Optimization(lr=3e-3, clip=1.0),
+        iterations=20,
+        guidance_dim=8,
+        target_decay=ConstantDecay(0.8),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def latent_consistency_lora(**kwargs: Any) -> LatentConsistency:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)  # adapters start at random
+        return LatentConsistency(
+            latent_teacher(),
+            Optimization(lr=3e-3),
+            iterations=20,
+            guidance_scale=[8.5, 8.5],
+            guidance_dim=0,
+            adapters=Adapters(rank=2),
+            ema_half_life=3.0,
+            **kwargs,
+        )
+
+
 CASES = {
     "diffusion_training": Case(diffusion_training, 20),
     "progressive_distillation": Case(progressive_distillation, 21, (6, 13)),
@@ -157,6 +248,11 @@ CASES = {
     "consistency_training": Case(consistency_training, 20, (6, 12, 18)),
     "consistency_tuning": Case(consistency_tuning, 20, (7, 14)),
     "truncated_consistency": Case(truncated_consistency, 20, (3, 6, 9)),
+    "continuous_distillation": Case(continuous_distillation, 20, (9,)),
+    "continuous_training": Case(continuous_training, 20, (9,)),
+    "mean_flow": Case(mean_flow, 20),
+    "latent_consistency": Case(latent_consistency, 20),
+    "latent_consistency_lora": Case(latent_consistency_lora, 20),
 }
 
 

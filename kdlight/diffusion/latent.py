@@ -236,19 +236,6 @@ class LatentGenerator(Generator):
     def num_classes(self) -> int:
         return self.denoiser.num_classes if self.prompts is None else len(self.prompts.text)
 
-    def walking(self, grid: Grid, algorithm: Algorithm, steps: int) -> "LatentGenerator":
-        """The same model on another walk, of ``steps`` steps only."""
-        return LatentGenerator(
-            self.denoiser,
-            grid,
-            self.shape,
-            self.autoencoder,
-            self.prompts,
-            algorithm,
-            (steps,),
-            any_steps=False,
-        )
-
     def forward(
         self,
         noise: Tensor,

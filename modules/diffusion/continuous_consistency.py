@@ -49,7 +49,8 @@ class ContinuousConsistency(FewStepModule):
         noise_law: Law of ``sigma_data tan t``; null is the paper's for CIFAR-10, log-normal with
             mean -1.0 and standard deviation 1.4.
         weighting: The adaptive weight of section 4.2, which the paper uses; null weighs all
-            times alike.
+            times alike, which small students need: where one can be exact, its error goes to 0
+            and the weight of what is left without bound.
         weighting_optimizer: Settings of its optimizer; null takes the student's.
         derivative: How ``dF/dt`` is computed, see
             :func:`~kdlight.losses.continuous.directional_derivative`.
