@@ -50,7 +50,10 @@ SMALLER = {
     "image_folder/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"},
     "mnist5k/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8]"},
     "mnist5k/progressive_distillation.yaml": {SHALLOW.format("student"): "[8, 8, 8]"},
-    "mnist5k/tcm.yaml": {"--model.init_args.tuning_iterations": "1"},
+    **{
+        f"{data}/tcm.yaml": {"--model.init_args.tuning_iterations": "1"}
+        for data in ("digits", "mixture", "mnist5k")
+    },
     "imagenet64/teacher.yaml": small_adm("denoiser"),
 }
 SMALLER |= {

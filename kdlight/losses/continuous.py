@@ -126,6 +126,9 @@ def tangent(
 def limited(g: Tensor, limit: TangentLimit = "normalize", c: float = 0.1) -> Tensor:
     """The tangent at a length that does not blow up (section 4.2).
 
+    A tangent from a single clean sample is right on average only, and lengths made equal move the
+    average. In many dimensions all are of nearly one length; in a few, take c above it.
+
     Args:
         g: Tangents, (B, ...).
         limit: ``normalize`` gives ``g / (|g| + c)`` with the Euclidean norm of each sample; the
