@@ -24,7 +24,6 @@ from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.optim import Optimization
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
 from tests.exactness import (
-    CASES,
     SaveAt,
     differing,
     fit,
@@ -319,11 +318,6 @@ def test_cosine_grid_is_the_papers() -> None:
         1 / (1 + levels[1:] ** 2),
         torch.tensor([math.cos(t * math.pi / 8) ** 2 for t in (3, 2, 1, 0)], dtype=torch.float64),
     )
-
-
-def test_every_case_is_a_method_file() -> None:
-    methods = {path.stem for path in Path("modules/diffusion").glob("[a-z]*.py")}
-    assert methods == set(CASES), "a method without a case in tests/exactness.py"
 
 
 def test_the_default_student_is_a_trainable_copy() -> None:
