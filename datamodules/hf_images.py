@@ -9,7 +9,6 @@ from typing import Any, Literal
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import torch
-from torch import Tensor
 
 from datamodules.images import ImageDataModule, Splits, stratified_split
 from datamodules.loader import Batch, EndlessLoader
@@ -243,12 +242,11 @@ class HFImagesDataModule(ImageDataModule):
             buffer=self.buffer,
         )
 
-    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+    def one_pass(self, part: Literal["reference", "heldout"]) -> Iterable[Batch]:
         if not self.streaming:
-            return super().whole(part)
+            return super().one_pass(part)
         rows = self._training if part == "reference" else self._heldout
-        passed = StreamPass(rows, self.decode, self.batch_size)
-        return torch.cat([batch["image"] for batch in passed])
+        return StreamPass(rows, self.decode, self.batch_size)
 
     def heldout_dataloader(self) -> Iterable[Batch]:
         if not self.streaming:

@@ -125,12 +125,21 @@ class ImageDataModule(LightningDataModule):
             self.splits.reference, self.batch_size, *self.ranks, num_workers=self.num_workers
         )
 
-    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
-        """All images of a part, (N, C, H, W), the same on every rank."""
-        loader = EvaluationLoader(
+    def one_pass(self, part: Literal["reference", "heldout"]) -> Iterable[Batch]:
+        """All batches of a part in order, the same on every rank."""
+        return EvaluationLoader(
             getattr(self.splits, part), self.batch_size, num_workers=self.num_workers
         )
-        return torch.cat([batch["image"] for batch in loader])
+
+    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+        """All images of a part, (N, C, H, W), the same on every rank."""
+        return torch.cat([batch["image"] for batch in self.one_pass(part)])
+
+    def whole_labels(self, part: Literal["reference", "heldout"]) -> Tensor | None:
+        """Labels (N,), int64, of the images of :meth:`whole`; None if the data have none."""
+        if not self.num_classes:
+            return None
+        return torch.cat([batch["label"] for batch in self.one_pass(part)])
 
     def val_dataloader(self) -> Iterable[Batch]:
         """The held-out part in order."""

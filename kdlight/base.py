@@ -110,7 +110,7 @@ class DistillationModule(L.LightningModule):
         _, generator = next(iter(self.generators().values()))
         # Not from the global generator, of which every rank has the same.
         self.noise.start(batch_idx, self.device, self.global_rank, self.trainer.world_size)
-        noise = self.noise.normal(batch["image"])
+        noise = batch["noise"] if "noise" in batch else self.noise.normal(batch["image"])
         condition = {"label": batch["label"]} if generator.num_classes else {}
         samples: Tensor = generator(noise, condition)
         return samples
@@ -233,10 +233,16 @@ class DistillationModule(L.LightningModule):
         self._optimizer(name).optimizer.state.clear()
 
     def report(self, values: Mapping[str, Tensor | float]) -> None:
-        """Log training values as ``train/<key>``, on the batches the loggers will record."""
+        """Log training values, on the batches the loggers will record.
+
+        Args:
+            values: By key, logged as ``train/<key>``; a key that holds a slash as it is.
+        """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every > 0 and (self.iteration + 1) % every == 0:
-            logged = {f"train/{name}": value for name, value in values.items()}
+            logged = {
+                name if "/" in name else f"train/{name}": value for name, value in values.items()
+            }
             logged["iteration"] = float(self.iteration + 1)
             logged["train/non_finite"] = float(self.non_finite_total)
             self.log_dict(logged, sync_dist=self.trainer.world_size > 1)

@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("kdlight.commands.train", "sample for the labels of the held-out data"),
     "sample": ("kdlight.commands.sample", "draw samples into a PNG, GIF, PT or NPZ file"),
     "evaluate": ("kdlight.commands.evaluate", "measure a checkpoint, or samples of any program"),
+    "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),
     "export": ("kdlight.commands.export", "write a model for diffusers, or as safetensors"),
     "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
     "list": ("kdlight.commands.list", "methods, configurations and teachers, a sentence each"),

@@ -24,6 +24,8 @@ class FewStepModule(DistillationModule):
         iterations: Length of the run in training batches.
         teacher: Whom the student learns from or starts from, and is compared with.
         shape: Shape of one sample; the teacher's if there is one.
+        first: Noise level of the first step, whatever noise the samples start from; the student's
+            largest if null.
         intermediate: Falling noise levels at which a walk of more than one step goes on: n steps
             take the first n - 1.
         algorithm: How the student samples.
@@ -43,6 +45,7 @@ class FewStepModule(DistillationModule):
         iterations: int,
         teacher: Generator | None = None,
         shape: Sequence[int] | None = None,
+        first: float | None = None,
         intermediate: Sequence[float] = (),
         algorithm: Algorithm = "consistency",
         ema_half_life: float = 500.0,
@@ -68,8 +71,14 @@ class FewStepModule(DistillationModule):
                 f"augmentation: expected a network with augment_dim {augmentation.dim}, which is "
                 f"told what was done, found {told}: it would draw augmented samples."
             )
+        first = student.sigma_max if first is None else first
+        if not 0 < first <= student.sigma_max:
+            raise InputError(
+                f"first: expected a noise level above 0, at most the student's "
+                f"{student.sigma_max:g}, found {first:g}."
+            )
         # Complains about levels that do not fall.
-        self._grid = PrefixGrid([student.sigma_max, *intermediate])
+        self._grid = PrefixGrid([first, *intermediate])
         self._algorithm = algorithm
         self._shape = tuple(shape)
         self.student = student.requires_grad_(True)

@@ -1,5 +1,6 @@
 """Frozen parts: known by the hash of their weights, absent from every checkpoint."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -22,19 +23,48 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
+@contextlib.contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """No gradient for the weights of ``module``; it still flows through to the module's input.
+
+    What a graph is built with counts: after the block the graph may be walked back at any time.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 def drop_frozen(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any
 ) -> None:
-    """State-dict hook: leave the frozen parts out."""
+    """State-dict hook: leave the frozen parts out, and what other parts share with them."""
+    shared = _shared(module)
     for key in list(state_dict):
-        if key.removeprefix(prefix).partition(".")[0] in _names(module):
+        name = key.removeprefix(prefix)
+        if name.partition(".")[0] in _names(module) or name in shared:
             del state_dict[key]
 
 
 def forgive_frozen(module: nn.Module, incompatible_keys: Any) -> None:
     """Load hook: a frozen part need not be in the file."""
+    shared = _shared(module)
     missing = incompatible_keys.missing_keys
-    missing[:] = [key for key in missing if key.partition(".")[0] not in _names(module)]
+    missing[:] = [
+        key for key in missing if key.partition(".")[0] not in _names(module) and key not in shared
+    ]
+
+
+def _shared(module: nn.Module) -> set[str]:
+    """Names of the parameters that a frozen part has too, as a base under adapters."""
+    parts = (module.get_submodule(name) for name in _names(module))
+    frozen = {id(parameter) for part in parts for parameter in part.parameters()}
+    named = module.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if id(parameter) in frozen}
 
 
 def _names(module: nn.Module) -> dict[str, str]:

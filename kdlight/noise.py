@@ -84,6 +84,11 @@ class NoiseStream:
             )
         )
 
+    def common(self, high: int) -> int:
+        """One integer uniform in [0, high), the same on every rank."""
+        drawn = torch.randint(high, (1,), generator=self._generator, device=self._generator.device)
+        return int(drawn)
+
 
 class ReplayedDraws:
     """Lets a second forward pass draw what the first drew: the same dropout masks.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from datamodules.loader import StreamLoader
+from kdlight.balance import LossBalance
 from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from kdlight.diffusion.augmentation import AffineAugmentation
@@ -29,48 +30,74 @@ from kdlight.diffusion.denoisers import (
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid, TrailingGrid
+from kdlight.networks.discriminator import FeatureHead, Head, MeanHead
 from kdlight.networks.lora import Adapters
 from kdlight.networks.loss_weight import AdaptiveWeight
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.networks.unet_condition import UNet2DCondition
 from kdlight.optim import Optimization
+from kdlight.score_distillation import ScoreDistillationModule
+from modules.diffusion.boot import Boot
 from modules.diffusion.consistency_distillation import ConsistencyDistillation
 from modules.diffusion.consistency_training import ConsistencyTraining
 from modules.diffusion.consistency_tuning import ConsistencyTuning
 from modules.diffusion.continuous_consistency import ContinuousConsistency
+from modules.diffusion.diff_instruct import DiffInstruct
 from modules.diffusion.diffusion_training import DiffusionTraining
+from modules.diffusion.disback import DisBack
+from modules.diffusion.dmd import DMD
+from modules.diffusion.dmd2 import DMD2
+from modules.diffusion.fdistill import FDistill
 from modules.diffusion.latent_consistency import LatentConsistency
 from modules.diffusion.mean_flow import MeanFlow
+from modules.diffusion.multi_student import MultiStudent
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
+from modules.diffusion.score_forgetting import ScoreForgetting
+from modules.diffusion.sid import SiD
+from modules.diffusion.sida import SiDA
+from modules.diffusion.trajectory_regression import TrajectoryRegression
 from modules.diffusion.truncated_consistency import TruncatedConsistency
 
 BATCH = 12
+Maker = Callable[..., DistillationModule]
 
 
 @dataclass(frozen=True)
 class Case:
     """How to make one method, small, and where its stages begin."""
 
-    make: Callable[..., DistillationModule]
+    make: Maker
     iterations: int
     boundaries: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ("image", "label")
 
 
 class TinyImages(L.LightningDataModule):
-    """Forty random 4x4 images in two classes, streamed by the project's own loader."""
+    """Forty random 4x4 images in two classes, streamed by the project's own loader.
+
+    ``parts`` says what a batch holds: ``image``, ``label``, ``noise``.
+    """
 
     shape = (1, 4, 4)
     num_classes = 2
 
-    def __init__(self, batch_size: int = BATCH, steps_per_epoch: int = 7) -> None:
+    def __init__(
+        self,
+        batch_size: int = BATCH,
+        steps_per_epoch: int = 7,
+        parts: tuple[str, ...] = ("image", "label"),
+    ) -> None:
         super().__init__()
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+        self.parts = parts
 
     def train_dataloader(self) -> StreamLoader:
         generator = torch.Generator().manual_seed(5)
         image = torch.rand(40, *self.shape, generator=generator) * 2 - 1
+        noise = torch.randn(40, *self.shape, generator=generator)
+        known = {"image": image, "label": torch.arange(40) % 2, "noise": noise}
         return StreamLoader(
-            {"image": image, "label": torch.arange(40) % 2},
+            {name: known[name] for name in self.parts},
             batch_size=self.batch_size,
             steps_per_epoch=self.steps_per_epoch,
             seed=3,
@@ -83,8 +110,10 @@ def tiny_denoiser(seed: int = 1) -> EDMDenoiser:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = ScaleShiftMLP((1, 4, 4), 16, 1, num_classes=2, embedding=8, augment_dim=5)
-        # The output starts at zero; a teacher needs something to say.
-        torch.nn.init.normal_(network.output.weight, std=0.3)
+        # All these start at zero; a teacher needs something to say, about its label too.
+        for name, weight in network.named_parameters():
+            if name.endswith(("output.weight", "modulation.weight", "down.weight")):
+                torch.nn.init.normal_(weight, std=0.3)
     return EDMDenoiser(network, sigma_data=0.5, sigma_min=0.02, sigma_max=20.0)
 
 
@@ -241,6 +270,61 @@ def latent_consistency_lora(**kwargs: Any) -> LatentConsistency:
         )
 
 
+def tiny_head(adversarial: bool = True) -> Head:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return FeatureHead(["blocks.0"], [16], maps=False) if adversarial else MeanHead(["input"])
+
+
+def score_distillation(method: type[ScoreDistillationModule], **settings: Any) -> Maker:
+    """A maker of one of the methods of score distillation, its student updated now and then."""
+
+    def make(**kwargs: Any) -> ScoreDistillationModule:
+        made = {name: value() if callable(value) else value for name, value in settings.items()}
+        return method(
+            **{
+                "teacher": tiny_teacher(),
+                "optimizer": Optimization(lr=3e-3, decay="linear"),
+                "fake_optimizer": Optimization(lr=3e-3, beta1=0.0, clip=1.0),
+                "iterations": 20,
+                "ema_half_life": 3.0,
+                **made,
+                **kwargs,
+            }
+        )
+
+    return make
+
+
+def lora_fake_score(**kwargs: Any) -> DMD2:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)  # adapters start at random
+        return DMD2(
+            latent_teacher(),
+            Optimization(lr=3e-3),
+            Optimization(lr=3e-3),
+            iterations=20,
+            student_every=1,
+            fake_adapters=Adapters(rank=2),
+            checkpointing=True,
+            ema_half_life=3.0,
+            **kwargs,
+        )
+
+
+def boot(**kwargs: Any) -> Boot:
+    return Boot(tiny_teacher(), Optimization(lr=3e-3), iterations=20, ema_half_life=3.0, **kwargs)
+
+
+def trajectory_regression(**kwargs: Any) -> TrajectoryRegression:
+    return TrajectoryRegression(
+        tiny_teacher(), Optimization(lr=3e-3), iterations=20, ema_half_life=3.0, **kwargs
+    )
+
+
+NOISE = ("noise", "label")
+PAIRS = ("image", "noise", "label")
+
 CASES = {
     "diffusion_training": Case(diffusion_training, 20),
     "progressive_distillation": Case(progressive_distillation, 21, (6, 13)),
@@ -253,6 +337,60 @@ CASES = {
     "mean_flow": Case(mean_flow, 20),
     "latent_consistency": Case(latent_consistency, 20),
     "latent_consistency_lora": Case(latent_consistency_lora, 20),
+    "trajectory_regression": Case(trajectory_regression, 20, parts=PAIRS),
+    "boot": Case(boot, 20, parts=NOISE),
+    "diff_instruct": Case(score_distillation(DiffInstruct), 20, parts=NOISE),
+    "dmd": Case(score_distillation(DMD), 20, parts=PAIRS),
+    # Three steps, and the balance measured in some of the turns.
+    "dmd2": Case(
+        score_distillation(
+            DMD2, discriminator=tiny_head, intermediate=[5.0, 1.0], balance=lambda: LossBalance(2)
+        ),
+        20,
+    ),
+    "dmd2_teacher_features": Case(
+        score_distillation(
+            DMD2,
+            discriminator=tiny_head,
+            features="teacher",
+            intermediate=[1.0],
+            backward_simulation=False,
+            guidance_scale=2.0,
+        ),
+        20,
+    ),
+    "dmd2_lora": Case(lora_fake_score, 20),
+    "sid": Case(score_distillation(SiD), 20, parts=NOISE),
+    "sida": Case(score_distillation(SiDA, discriminator=lambda: tiny_head(False)), 20),
+    "fdistill": Case(score_distillation(FDistill, discriminator=tiny_head), 20),
+    "disback": Case(
+        score_distillation(
+            DisBack,
+            student_every=1,
+            discriminator=tiny_head,
+            degradation_iterations=4,
+            backtracking_iterations=9,
+            path_length=2,
+        ),
+        20,
+        (2, 3, 5, 9, 10, 13),
+    ),
+    "multi_student": Case(
+        score_distillation(
+            MultiStudent,
+            student_every=1,
+            partition=[[1], [0]],
+            # Rounding is what divides two ranks from one, and Adam makes steps of small gradients.
+            optimizer=lambda: Optimization(lr=1e-3, decay="linear"),
+            student=lambda: tiny_denoiser(2),
+            matching_iterations=3,
+            discriminator=tiny_head,
+            features="teacher",
+        ),
+        20,
+        (2, 3, 5),
+    ),
+    "score_forgetting": Case(score_distillation(ScoreForgetting, forget={1: 0}), 20, parts=NOISE),
 }
 
 
@@ -304,7 +442,10 @@ def fit_as_one_rank(folder: Path) -> None:
             find_unused_parameters=True,  # as configs/base/ddp.yaml
         )
         module = fit(
-            case.make(), TinyImages(BATCH // world_size), devices=world_size, strategy=strategy
+            case.make(),
+            TinyImages(BATCH // world_size, parts=case.parts),
+            devices=world_size,
+            strategy=strategy,
         )
         torch.save(state(module), folder / f"{name}_{os.environ['RANK']}.pt")
 

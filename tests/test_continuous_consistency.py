@@ -175,7 +175,7 @@ def test_the_tangent_is_cos_t_times_the_derivative_of_f_along_the_ode() -> None:
     scaled = x_t / SIGMA_DATA
     change = directional_derivative(network, scaled, t, dt * dx_t / SIGMA_DATA, dt.flatten())
     g = tangent(network(scaled, t), change, x_t, dx_t, t, SIGMA_DATA)
-    h = 1e-5
+    h = 2e-6
     expected = t.cos().reshape(-1, 1, 1, 1) * (f(h) - f(-h)) / (2 * h)
     torch.testing.assert_close(g, expected, rtol=1e-6, atol=1e-6)
 

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
 
+from kdlight.base import DistillationModule
 from kdlight.errors import InputError
 from kdlight.files import load_checkpoint
 from tests.exactness import BATCH, CASES, SaveAt, TinyImages, differing, fit, state
@@ -32,11 +35,13 @@ def test_resume_is_bit_equal_wherever_the_run_stopped(
     # Mid-epoch, just before and at an epoch's end (7), around every stage boundary, inside an
     # accumulation, and one before the end.
     stops = sorted({1, 4, 6, 7, 8, 14, 15, case.iterations - 1, *case.boundaries})
-    whole = fit(case.make(accumulate=accumulate), callbacks=[SaveAt(tmp_path, tuple(stops))])
+    data = partial(TinyImages, parts=case.parts)
+    saving = SaveAt(tmp_path, tuple(stops))
+    whole = fit(case.make(accumulate=accumulate), data(), [saving])
     assert whole.iteration == case.iterations
     expected = state(whole)
     for stop in stops:
-        resumed = fit(case.make(accumulate=accumulate), ckpt_path=tmp_path / f"{stop}.ckpt")
+        resumed = fit(case.make(accumulate=accumulate), data(), ckpt_path=tmp_path / f"{stop}.ckpt")
         assert resumed.iteration == case.iterations
         assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
 
@@ -57,7 +62,8 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @each_method
 def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> None:
-    one = state(fit(CASES[name].make(), TinyImages(BATCH)))
+    case = CASES[name]
+    one = state(fit(case.make(), TinyImages(BATCH, parts=case.parts)))
     first, second = (torch.load(two_ranks / f"{name}_{rank}.pt") for rank in (0, 1))
     assert not list(differing(first, second)), "ranks drifted apart"
     for key in one:
@@ -67,9 +73,10 @@ def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> N
 
 @pytest.mark.parametrize("method", sorted(CASES))
 def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> None:
-    module = CASES[method].make()
+    case = CASES[method]
+    module = case.make()
     before = {k: v.clone() for k, v in module.named_parameters(remove_duplicate=False)}
-    fit(module, callbacks=[SaveAt(tmp_path, (4,))])
+    fit(module, TinyImages(parts=case.parts), [SaveAt(tmp_path, (4,))])
     checkpoint = load_checkpoint(tmp_path / "4.ckpt")
     for frozen in module.frozen:
         assert not [key for key in checkpoint["state_dict"] if key.startswith(f"{frozen}.")]
@@ -78,9 +85,9 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
                 assert not any(
                     saved.shape == parameter.shape and torch.equal(saved, parameter)
                     for name, saved in checkpoint["state_dict"].items()
-                    # A student starts as the teacher; a weight it never moved is its own.
+                    # These start as the teacher; a weight that never moved is their own.
                     if torch.is_tensor(saved)
-                    and not name.startswith(("student.", "ema.", "target."))
+                    and not name.startswith(("student.", "ema.", "target.", "critic.", "path."))
                 ), f"{frozen}.{key} is in the checkpoint under another name"
             assert parameter.grad is None
             assert not parameter.requires_grad
@@ -89,21 +96,41 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
     assert set(checkpoint["teachers"]) == set(module.frozen)
 
 
+def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
+    """One sample of the batch is no number, whether a method looks at data or at noise alone."""
+    for value in batch.values():
+        if value.is_floating_point():
+            value[0] = float("nan")
+    drawn = module.noise.normal
+
+    def poisoned(like: torch.Tensor) -> torch.Tensor:
+        noise = drawn(like)
+        noise[0] = float("nan")
+        return noise
+
+    module.noise.normal = poisoned  # type: ignore[method-assign]
+
+
+def cure(module: DistillationModule) -> None:
+    module.noise.__dict__.pop("normal", None)
+
+
 @each_method
 def test_a_non_finite_batch_changes_nothing_but_the_count(name: str) -> None:
     class Poisoned(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if pl_module.iteration == 4:
                 self.before = state(pl_module)
-                batch["image"][0] = float("nan")
+                poison(pl_module, batch)
 
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            cure(pl_module)
             if pl_module.iteration == 5:
                 self.changed = list(differing(self.before, state(pl_module)))
 
-    poison = Poisoned()
-    module = fit(CASES[name].make(), callbacks=[poison])
-    assert poison.changed == []
+    case, poisoned = CASES[name], Poisoned()
+    module = fit(case.make(), TinyImages(parts=case.parts), [poisoned])
+    assert poisoned.changed == []
     assert module.non_finite_total == len(module._optimization), "one update of each part"
     assert all(torch.isfinite(value).all() for value in state(module).values())
 
@@ -112,10 +139,14 @@ def test_a_non_finite_batch_changes_nothing_but_the_count(name: str) -> None:
 def test_non_finite_batches_in_a_row_stop_the_run(name: str) -> None:
     class Poisoned(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            batch["image"][0] = float("nan")
+            poison(pl_module, batch)
 
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            cure(pl_module)
+
+    case = CASES[name]
     with pytest.raises(RuntimeError, match="3 updates in a row had a gradient that is not finite"):
-        fit(CASES[name].make(max_non_finite=3), callbacks=[Poisoned()])
+        fit(case.make(max_non_finite=3), TinyImages(parts=case.parts), [Poisoned()])
 
 
 def test_another_teacher_is_refused_on_resume(tmp_path: Path) -> None:

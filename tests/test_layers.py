@@ -10,19 +10,32 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up; within a group any order. The longest name that fits a module counts.
 LAYERS = [
-    ["kdlight.errors", "kdlight.spec", "kdlight.files"],
+    ["kdlight.errors", "kdlight.spec", "kdlight.files", "kdlight.ranks"],
     ["kdlight.noise", "kdlight.frozen", "kdlight.diffusion", "kdlight.codec"],
     ["kdlight.networks"],
     ["kdlight.losses"],
     ["kdlight.metrics", "kdlight.teachers"],
-    ["kdlight.base", "kdlight.optim", "kdlight.ema", "kdlight.report", "kdlight.export"],
-    ["kdlight.few_step", "kdlight.callbacks"],
+    [
+        "kdlight.base",
+        "kdlight.optim",
+        "kdlight.balance",
+        "kdlight.ema",
+        "kdlight.report",
+        "kdlight.export",
+    ],
+    ["kdlight.few_step", "kdlight.score_distillation", "kdlight.callbacks"],
     ["modules", "datamodules"],
     ["kdlight.commands", "kdlight.cli", "kdlight.__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BASE = RANK["kdlight.base"]
-WITHOUT_LIGHTNING = {"kdlight.optim", "kdlight.ema", "kdlight.report", "kdlight.export"}
+WITHOUT_LIGHTNING = {
+    "kdlight.optim",
+    "kdlight.balance",
+    "kdlight.ema",
+    "kdlight.report",
+    "kdlight.export",
+}
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
 

@@ -14,12 +14,15 @@ from kdlight.base import DistillationModule
 from kdlight.callbacks.pictures import save_grid
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.mixture import MixtureDenoiser
+from kdlight.errors import InputError
 from kdlight.files import write_json
 from kdlight.metrics.extractors import (
     ClassifierFeatures,
     FeatureExtractor,
     as_classifier,
 )
+from kdlight.metrics.forgetting import ForgettingMetrics, check_forgotten
 from kdlight.metrics.generation import GenerationMetrics, Row, latencies
 from kdlight.metrics.teacher_gap import TeacherGap
 from kdlight.report.table import summary_table
@@ -37,7 +40,13 @@ HEADLINE = (
     "frechet_pixels_floor",
     "sliced_wasserstein",
     "sliced_wasserstein_floor",
+    "modes",
+    "strays",
     "accuracy",
+    "accuracy_forgotten",
+    "accuracy_retained",
+    "frechet_features_retained",
+    "frechet_features_retained_floor",
     "nearest",
     "memorisation",
     "variance",
@@ -63,6 +72,13 @@ def _same_walk(first: Walk, second: Walk) -> bool:
     return torch.equal(one.grid.sigmas(steps), other.grid.sigmas(steps))
 
 
+def _models(module: DistillationModule) -> list[tuple[str, Generator]]:
+    """All that is measured, by name."""
+    teacher = module.teacher_generator()
+    known = [] if teacher is None else [("teacher", teacher)]
+    return [*module.generators().values(), *known]
+
+
 def shown(samples: Tensor) -> Tensor:
     """As many as make a picture: a hundred images, every point of a scatter plot."""
     return samples if samples.ndim == 2 else samples[:100]
@@ -86,6 +102,12 @@ class GenerationReport(L.Callback):
         batch_size: Samples at once.
         latency_batch: Samples at once when speed is measured; 0 leaves speed out.
         seed: Seed of the evaluation noise, the same for every run that is to be compared.
+        forgotten: Classes that the student ought to have forgotten; every row then holds the
+            figures of :class:`kdlight.metrics.forgetting.ForgettingMetrics` too.
+
+    Raises:
+        InputError: ``forgotten`` without a classifier; or, before training starts, with classes
+            that do not exist, or a model or data without labels.
     """
 
     def __init__(
@@ -98,7 +120,10 @@ class GenerationReport(L.Callback):
         batch_size: int = 500,
         latency_batch: int = 100,
         seed: int = 1234,
+        forgotten: list[int] | None = None,
     ) -> None:
+        if forgotten is not None and classifier is None:
+            raise InputError("forgotten: expected a classifier to judge the classes, found none.")
         self.num_samples = num_samples
         self.preview = preview
         self.classifier = None if classifier is None else as_classifier(classifier)
@@ -109,7 +134,18 @@ class GenerationReport(L.Callback):
         self.batch_size = batch_size
         self.latency_batch = latency_batch
         self.seed = seed
+        self.forgotten = forgotten
         self._metrics: GenerationMetrics | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.forgotten is None:
+            return
+        assert isinstance(pl_module, DistillationModule)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        classes = {"the data": getattr(data, "num_classes", 0)}
+        classes |= {f"the {name}": model.num_classes for name, model in _models(pl_module)}
+        for owner, count in classes.items():
+            check_forgotten(self.forgotten, count, owner)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
@@ -119,7 +155,12 @@ class GenerationReport(L.Callback):
         walk = (name, generator, generator.steps[0])
         row, images = self._measure(trainer, pl_module, walk, self.preview)
         figures = {f"val/{key}": float(value) for key, value in row.items()}
-        pl_module.log_dict(figures | {"iteration": float(pl_module.iteration)}, rank_zero_only=True)
+        # Updates of the student: fewer than iterations where other parts are trained in between.
+        figures |= {
+            "iteration": float(pl_module.iteration),
+            "val/updates": float(trainer.global_step),
+        }
+        pl_module.log_dict(figures, rank_zero_only=True)
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if folder and trainer.is_global_zero:
             path = Path(folder) / "samples" / f"progress_{pl_module.iteration:07d}.png"
@@ -260,12 +301,22 @@ class GenerationReport(L.Callback):
 
     def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        place = (trainer.global_rank, trainer.world_size, device)
+        reference = data.whole("reference")
+        # A data module may know the law of its points.
+        mixture = getattr(data, "mixture", None)
+        forgetting = None
+        if self.forgotten is not None and self.classifier is not None:
+            labels = data.whole_labels("reference")
+            forgetting = ForgettingMetrics(
+                reference, labels, self.forgotten, self.classifier, self.features, *place
+            )
         return GenerationMetrics(
-            data.whole("reference"),
+            reference,
             data.whole("heldout"),
             self.features,
             self.classifier,
-            trainer.global_rank,
-            trainer.world_size,
-            device,
+            *place,
+            mixture=mixture if isinstance(mixture, MixtureDenoiser) else None,
+            forgetting=forgetting,
         )

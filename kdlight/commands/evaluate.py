@@ -26,8 +26,10 @@ from kdlight.metrics.extractors import (
     TransformersFeatures,
     as_classifier,
 )
+from kdlight.metrics.forgetting import ForgettingMetrics, check_forgotten
 from kdlight.metrics.generation import GenerationMetrics, Row, latencies
 from kdlight.metrics.sigma_search import ROUNDS, SampleDistance, search_sigmas
+from kdlight.networks.classifier import SmallClassifier
 from kdlight.noise import mix
 
 
@@ -88,6 +90,13 @@ def parser() -> Parser:
         default=None,
         help="inception[:FILE], transformers:PATH or timm:NAME; default: the classifier's",
     )
+    made.add_argument(
+        "--forgotten",
+        type=whole,
+        nargs="+",
+        default=None,
+        help="classes that ought to be forgotten: measure them and the others apart",
+    )
     made.add_argument("--seed", type=whole, default=1234, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
@@ -133,8 +142,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--samples {options.samples}: expected the data's shape {tuple(data.shape)}, "
             f"found {shape}."
         )
+    forgetting = None
+    if options.forgotten is not None:
+        forgetting = forgetting_of(options, walks, given, data, features, classifier)
     reference, held_out = data.whole("reference"), data.whole("heldout")
-    metrics = GenerationMetrics(reference, held_out, features, classifier, device=options.device)
+    metrics = GenerationMetrics(
+        reference, held_out, features, classifier, device=options.device, forgetting=forgetting
+    )
     rows: list[Row] = []
     if given is not None:
         images, labels = given
@@ -204,6 +218,36 @@ def walks_of(options: argparse.Namespace) -> list[Walk]:
         Walk(generator, steps or generator.steps[0])
         for generator, steps in zip(made, options.steps, strict=True)
     ]
+
+
+def forgetting_of(
+    options: argparse.Namespace,
+    walks: Sequence[Walk],
+    given: tuple[Tensor, Tensor | None] | None,
+    data: Any,
+    features: FeatureExtractor | None,
+    classifier: SmallClassifier | None,
+) -> ForgettingMetrics:
+    """What ``--forgotten`` measures.
+
+    Raises:
+        InputError: There is no classifier, or what is measured or the data know no such classes.
+    """
+    if classifier is None:
+        raise InputError("--forgotten: expected a --classifier to judge the classes, found none.")
+    if given is not None and given[1] is None:
+        raise InputError(f"--forgotten: expected labels in {options.samples}, found none.")
+    classes = {str(options.checkpoint): walk.generator.num_classes for walk in walks}
+    for owner, count in {**classes, f"--data {options.data}": data.num_classes}.items():
+        check_forgotten(options.forgotten, count, owner, "--forgotten")
+    return ForgettingMetrics(
+        data.whole("reference"),
+        data.whole_labels("reference"),
+        options.forgotten,
+        classifier,
+        features,
+        device=options.device,
+    )
 
 
 def sigmas_of(walk: Walk) -> dict[str, list[float]]:

@@ -6,7 +6,9 @@ from pathlib import Path
 from kdlight.commands.arguments import Parser, check_output, positive
 from kdlight.files import write_json
 from kdlight.report.page import write_report
-from kdlight.report.verdict import compare, verdict_lines
+from kdlight.report.reach import compare_reach, reach_lines
+from kdlight.report.runs import load_run
+from kdlight.report.verdict import compare_runs, verdict_lines
 
 
 def run(verb: str, argv: Sequence[str]) -> None:
@@ -23,6 +25,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
     parser.add_argument("--metric", default=None, help="figure of the verdicts")
     parser.add_argument("--model", default="student", help="model of the verdicts")
     parser.add_argument("--steps", type=positive, default=None, help="steps of the verdicts")
+    parser.add_argument(
+        "--reach",
+        choices=("iterations", "updates"),
+        default=None,
+        help="also judge in how many iterations, or updates of the student, an arm is as good as "
+        "the baseline at its end",
+    )
     parser.add_argument("--json", type=Path, default=None, help="write rows and verdicts as JSON")
     options = parser.parse_args(argv)
     output = options.output or options.runs[0] / "report.html"
@@ -30,9 +39,14 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.json is not None:
         check_output(options.json, (".json",))
     question = (options.baseline, options.metric, options.model, options.steps)
-    comparison = compare(options.runs, *question)
-    path = write_report(options.runs, output, *question)
-    for line in verdict_lines(comparison):
+    loaded = [load_run(path) for path in options.runs]
+    comparison = compare_runs(loaded, *question)
+    lines = verdict_lines(comparison)
+    if options.reach is not None:
+        comparison["reach"] = compare_reach(loaded, comparison, options.reach)
+        lines += reach_lines(comparison["reach"])
+    path = write_report(options.runs, output, *question, options.reach)
+    for line in lines:
         print(line)
     if options.json is not None:
         write_json(options.json, comparison)

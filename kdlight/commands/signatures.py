@@ -143,21 +143,51 @@ def _import(path: str) -> Any:
 
 def hints_of(part: Any) -> dict[str, Any] | None:
     """The arguments of a class or function and their types; None if it takes any."""
-    signature = inspect.signature(part)
-    if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+    called = _called(part)
+    if called is None:
         return None
-    called = part.__init__ if inspect.isclass(part) else part
-    # Through decorators, which keep the annotations but not the module of their names.
-    try:
-        hints = typing.get_type_hints(inspect.unwrap(called))
-    except (NameError, TypeError):
-        hints = {}
-    return {name: hints.get(name, Any) for name in signature.parameters}
+    hints: dict[str, Any] = {}
+    for each in called:
+        # Through decorators, which keep the annotations but not the module of their names.
+        try:
+            made = each.__init__ if inspect.isclass(each) else each
+            known = typing.get_type_hints(inspect.unwrap(made))
+        except (NameError, TypeError):
+            known = {}
+        for name in _parameters(each):
+            hints.setdefault(name, known.get(name, Any))
+    return hints
 
 
 def _required(part: Any) -> list[str]:
-    parameters = inspect.signature(part).parameters.values()
-    return [each.name for each in parameters if each.default is each.empty]
+    named: dict[str, inspect.Parameter] = {}
+    for each in _called(part) or []:
+        named = _parameters(each) | named
+    return [name for name, each in named.items() if each.default is each.empty]
+
+
+def _called(part: Any) -> list[Any] | None:
+    """What the arguments go to: also the bases that a method of ours hands ``**kwargs`` on to."""
+    called = [part]
+    bases = list(part.__mro__[1:]) if inspect.isclass(part) else []
+    while _takes_any(called[-1]):
+        if not bases or not called[-1].__module__.startswith("modules."):
+            return None
+        called.append(bases.pop(0))
+    return called
+
+
+def _takes_any(called: Any) -> bool:
+    parameters = inspect.signature(called).parameters.values()
+    return any(each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def _parameters(called: Any) -> dict[str, inspect.Parameter]:
+    return {
+        name: each
+        for name, each in inspect.signature(called).parameters.items()
+        if each.kind is not each.VAR_KEYWORD
+    }
 
 
 def _is_part(hint: Any) -> bool:

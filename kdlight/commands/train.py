@@ -246,7 +246,8 @@ class KDLightCLI(LightningCLI):
                 row["steps"] = generator.steps[0]
             for key, value in self.trainer.callback_metrics.items():
                 row[key.partition("/")[2] or key] = float(value)
-            row.pop("iteration", None)
+            for key in ("iteration", "updates"):  # where training stood, no figures
+                row.pop(key, None)
             print_rows([row])
             write_json(summary, [row])
         print(summary)

@@ -12,6 +12,7 @@ from kdlight.diffusion.denoisers import (
     GuidedDenoiser,
 )
 from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.errors import InputError
 
 
@@ -65,3 +66,23 @@ def consistency_student(teacher: Generator, dropout: float | None = None) -> Den
     if isinstance(made, EDMDenoiser):
         return ConsistencyDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)
     return BoundaryDenoiser(made)
+
+
+def signal_student(teacher: Generator, dropout: float | None = None) -> SignalDenoiser:
+    """A signal model that starts at the teacher's estimate of pure noise.
+
+    Args:
+        teacher: The teacher.
+        dropout: See :func:`copy_of`.
+
+    Raises:
+        InputError: The teacher is no EDM denoiser, or has no weights to copy.
+    """
+    made = copy_of(teacher, dropout)
+    if not isinstance(made, EDMDenoiser):
+        # Other networks see another input at another number: none of them starts out right.
+        raise InputError(
+            f"student: expected a SignalDenoiser of its own for a teacher that is no EDMDenoiser, "
+            f"a {type(made).__name__}, found null."
+        )
+    return SignalDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)

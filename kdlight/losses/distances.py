@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.errors import InputError
+from kdlight.networks.activations import recorded, require_layers
 from kdlight.spec import Recorded
 
 
@@ -76,26 +77,13 @@ class FeatureDistance(Distance):
     """
 
     def __init__(self, network: nn.Module, layers: list[str]) -> None:
-        known = dict(network.named_modules())
-        missing = [name for name in layers if name not in known]
-        if missing or not layers:
-            raise InputError(
-                f"layers: expected names of submodules such as {', '.join(list(known)[1:4])}, "
-                f"found {', '.join(missing) or 'none'}."
-            )
+        require_layers(network, layers)
         self.network = network.requires_grad_(False).eval()
         self.layers = list(layers)
-        self._seen: list[Tensor] = []
-        for name in layers:
-            known[name].register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._seen.append(output)
 
     def _activations(self, images: Tensor) -> list[Tensor]:
-        self._seen = []
-        self.network.to(images.device)(images)
-        found, self._seen = self._seen, []
+        with recorded(self.network.to(images.device), self.layers) as found:
+            self.network(images)
         return [
             nn.functional.normalize(layer.flatten(2) if layer.ndim > 2 else layer[..., None])
             for layer in found

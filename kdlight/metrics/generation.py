@@ -7,14 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 from kdlight.metrics.base import FeatureMetric
 from kdlight.metrics.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.forgetting import ForgettingMetrics
 from kdlight.metrics.frechet import FrechetDistance
 from kdlight.metrics.kernel import KernelDistance
 from kdlight.metrics.labels import LabelAccuracy
+from kdlight.metrics.modes import ModeCoverage
 from kdlight.metrics.neighbours import NearestNeighbour
-from kdlight.metrics.precision_recall import PrecisionRecall
+from kdlight.metrics.precision_recall import EqualPrecisionRecall, PrecisionRecall
 from kdlight.metrics.sliced import SlicedWasserstein
 from kdlight.metrics.variance import VarianceRatio
 from kdlight.networks.classifier import SmallClassifier
@@ -27,7 +30,8 @@ class GenerationMetrics(nn.Module):
 
     The row holds Frechet distances in percent with their floors, kernel distance (features),
     precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
-    memorisation ratio, variance ratio; for points the sliced Wasserstein distance and its floor.
+    memorisation ratio, variance ratio; for points the sliced Wasserstein distance, precision and
+    recall, each with its floor, and of a known mixture the modes covered and the strays.
 
     Args:
         reference: The training split, unaugmented, (N, ...) in [-1, 1].
@@ -37,6 +41,8 @@ class GenerationMetrics(nn.Module):
         rank: Which rank this is: it takes its share of the reference, and of the samples.
         world_size: Number of ranks, whose figures are summed.
         device: Where features are computed.
+        mixture: The law of points, where it is known, for the modes.
+        forgetting: What measures forgotten and retained classes apart; its figures join the row.
     """
 
     def __init__(
@@ -48,6 +54,8 @@ class GenerationMetrics(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
+        mixture: MixtureDenoiser | None = None,
+        forgetting: ForgettingMetrics | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(reference.shape[1:])
@@ -64,10 +72,14 @@ class GenerationMetrics(nn.Module):
             ]
         if len(self.shape) == 1:
             compared.append(SlicedWasserstein(self.shape[0], keep_reference=True))
+            if features is None:
+                compared.append(EqualPrecisionRecall(pixels, held_out, keep_reference=True))
         self._compared = compared
         self.compared = nn.ModuleList(compared)  # so that they move with this module
         self.neighbours = NearestNeighbour(reference, held_out)
         self.accuracy = None if classifier is None else LabelAccuracy(classifier)
+        self.modes = None if mixture is None else ModeCoverage(mixture)
+        self.forgetting = forgetting
         self._labelled = False
         self.to(device)
         for images in torch.split(reference[rank::world_size], 1000):
@@ -90,6 +102,10 @@ class GenerationMetrics(nn.Module):
         if self.accuracy is not None and label is not None:
             self._labelled = True
             self.accuracy.update(images, label)
+        if self.modes is not None:
+            self.modes.update(images, label)
+        if self.forgetting is not None:
+            self.forgetting.update(images, label)
 
     def row(self) -> Row:
         """The figures, summed over all ranks; then the samples are forgotten."""
@@ -105,7 +121,12 @@ class GenerationMetrics(nn.Module):
             accuracy = float(self.accuracy.compute()["accuracy"])
             if self._labelled:
                 row["accuracy"] = accuracy
-        for measured in (*self._compared, self.neighbours, self.accuracy):
+        if self.modes is not None:
+            figures = self.modes.compute()
+            row |= {name: float(figures[name]) for name in self.modes.names}
+        if self.forgetting is not None:
+            row |= self.forgetting.row()
+        for measured in (*self._compared, self.neighbours, self.accuracy, self.modes):
             if measured is not None:
                 measured.reset()
         self._labelled = False

@@ -1,14 +1,16 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the U-Net of latent diffusion."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the U-Nets of diffusers."""
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.errors import InputError
+from kdlight.networks.unet import UNet2D
 from kdlight.networks.unet_condition import UNet2DCondition
 from kdlight.spec import Recorded
 
@@ -49,7 +51,7 @@ class AdaptedUNet(Recorded, nn.Module):
     checkpoint.
 
     Args:
-        network: The network; it is changed in place.
+        network: The network, one of diffusers; it is changed in place.
         rank: Rank of the adapters.
         alpha: See :class:`Adapters`.
         layers: See :class:`Adapters`.
@@ -60,7 +62,7 @@ class AdaptedUNet(Recorded, nn.Module):
 
     def __init__(
         self,
-        network: UNet2DCondition,
+        network: UNet2DCondition | UNet2D,
         rank: int = 64,
         alpha: float | None = None,
         layers: Sequence[str] | None = None,
@@ -68,7 +70,7 @@ class AdaptedUNet(Recorded, nn.Module):
         super().__init__()
         self.shape = network.shape
         self.num_classes = network.num_classes
-        self.guidance_dim = network.guidance_dim
+        self.guidance_dim = getattr(network, "guidance_dim", 0)
         self.alpha = rank if alpha is None else alpha
         self.rank = rank
         self.network = network
@@ -92,10 +94,10 @@ class AdaptedUNet(Recorded, nn.Module):
             if adapts
         }
 
-    def merged(self) -> UNet2DCondition:
+    def merged(self) -> UNet2DCondition | UNet2D:
         """A network of the original kind whose weights hold the adapters."""
         made = copy.deepcopy(self.network, self._shared({}))
-        plain = UNet2DCondition(**self.network._init_args)
+        plain = type(self.network)(**self.network._init_args)
         weights = {}
         for name, module in made.named_modules():
             if hasattr(module, "get_delta_weight"):
@@ -123,6 +125,29 @@ class AdaptedUNet(Recorded, nn.Module):
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, self._shared(memo)))
         return made
+
+
+def adapted(denoiser: Denoiser, adapters: Adapters) -> Denoiser:
+    """A denoiser with trained adapters whose other weights are those of ``denoiser`` themselves.
+
+    Args:
+        denoiser: The original; it stays as it is.
+        adapters: Settings of the adapters.
+
+    Raises:
+        InputError: Its network takes no adapters.
+    """
+    network = getattr(denoiser, "network", None)
+    if not isinstance(network, UNet2D | UNet2DCondition):
+        raise InputError(
+            f"adapters: expected a teacher with a U-Net of diffusers, found a "
+            f"{type(network or denoiser).__name__}."
+        )
+    tensors = itertools.chain(denoiser.parameters(), denoiser.buffers())
+    made = copy.deepcopy(denoiser, {id(tensor): tensor for tensor in tensors})
+    settings = (adapters.rank, adapters.alpha, adapters.layers)
+    made.network = AdaptedUNet(made.network, *settings)  # type: ignore[arg-type]
+    return made
 
 
 def _inject(model: nn.Module, rank: int, alpha: float, layers: list[str]) -> None:

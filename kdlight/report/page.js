@@ -186,6 +186,32 @@ function verdictTable(column, steps) {
   return scroller("Verdicts", el("table", { id: "verdicts" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
 }
 
+/** How soon each arm is as good as the baseline at its end. */
+function reach() {
+  const found = COMPARISON.reach;
+  if (!found) return null;
+  const column = columnOf(found.metric) ?? { label: found.metric, unit: "", scale: 1 };
+  const [base, ...others] = found.arms;
+  const plot = chart({
+    label: `${column.label} over ${found.axis}, all runs`, height: 360, xLog: false, yLog: found.better === "lower", snap: "point", xLabel: found.axis, yLabel: headingText(column),
+    floor: { value: found.target * column.scale, text: `final value of ${base.arm}` },
+    series: found.curves.map((curve) => ({
+      name: curve.run, colour: armColour(curve.name),
+      points: curve.x.map((x, index) => ({ x, y: curve.y[index] * column.scale, text: `${curve.run}: ${shown(curve.y[index], column)} at ${found.axis === "updates" ? "update" : "iteration"} ${x.toLocaleString("en")}` })),
+    })),
+  });
+  const row = (arm) => el("tr", {}, el("td", {}, armSwatch(arm.arm)),
+    el("td", { class: "left" }, arm.verdict ? el("span", { class: `verdict ${VERDICT_CLASS[arm.verdict]}` }, arm.verdict) : el("span", { class: "verdict open" }, "baseline"), arm.reason && el("small", {}, arm.reason)),
+    el("td", {}, arm.verdict ? (arm.ratio == null ? "–" : short(arm.ratio)) : "1", arm.low != null && el("small", {}, `${short(arm.low)} to ${short(arm.high)}`)),
+    el("td", {}, arm.median == null ? "not reached" : wholeOr(arm.median)), el("td", {}, `${arm.reached} of ${arm.values.length}`));
+  const head = [["Arm"], ["Verdict", "left"], ["Ratio, 95 %"], [`Median ${found.axis}`], ["Seeds"]].map(([text, side]) => el("th", { scope: "col", class: side }, text));
+  return section(`${capital(found.axis)} to the quality of ${base.arm}`, null,
+    el("p", { class: "note" }, `First validation at which the student’s ${column.label} is at least as good as ${shown(found.target, column)}, the median over seeds of what ${base.arm} ends with; fewer ${found.axis} are better.`),
+    scroller("How soon", el("table", { id: "reach" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, [...others, base].map(row)))),
+    el("figure", { id: "reach-chart" }, plot.node), el("div", { class: "legend" }, found.arms.map((arm) => armSwatch(arm.arm))),
+    el("p", { class: "note" }, "A seed that never gets there counts with its last validation; an arm with such a seed cannot win. Times are as fine as the validations are close. The ratio is made as in the verdicts."));
+}
+
 /** Runs side by side for one model and number of steps, sortable; a row picks the run shown below. */
 function sideBySide(choose) {
   const settings = [...new Map(RUNS.flatMap((run) => run.rows).map((row) => [`${row.model}|${row.steps}`, row])).entries()]
@@ -269,6 +295,28 @@ function curves(run) {
     many && el("p", { class: "note" }, "Where more was logged than fits, the line is a mean over neighbouring points and the shade their range."));
 }
 
+/** How hard each term of the loss pulls at the generated sample, and the largest over the smallest. */
+function balance(run) {
+  if (!run.balance) return null;
+  const { terms, threshold, sentence } = run.balance;
+  const series = (key, colour, text) => {
+    const curve = run.curves[`balance/${key}`];
+    return {
+      name: key, colour,
+      points: (curve?.x ?? []).map((x, index) => ({ x, y: curve.mean[index], low: curve.low[index], high: curve.high[index], text: text(short(curve.mean[index])) })),
+    };
+  };
+  const figure = (id, label, yLabel, lines, floor = null) =>
+    el("figure", { id }, chart({ label: `${label} over training iterations`, height: 320, yLog: true, snap: "x", xLabel: "iteration", yLabel, floor, series: lines }).node);
+  const line = threshold == null ? null : { value: threshold, text: `threshold ${tickText(threshold)}` };
+  return section("Loss balance", null, el("p", { class: "note" }, sentence),
+    el("div", { class: "pair" },
+      figure("norms", "Gradient norm of each term", "gradient norm at the sample", terms.map((term, index) => series(term, `k${index % 8}`, (value) => `${term} ${value}`))),
+      figure("ratio", "Largest over smallest gradient norm", "largest over smallest", [series("ratio", "k-student", (value) => `${value} times`)], line)),
+    el("div", { class: "legend" }, terms.map((term, index) => swatch(`k${index % 8}`, term))),
+    el("p", { class: "note" }, "Each term is weighted as in the loss; the norm is that of its gradient with respect to the generated samples of a batch. A norm of zero has no place on these axes."));
+}
+
 function details(run) {
   const blocks = [];
   const block = (title, content) => blocks.push(el("details", {}, el("summary", {}, title), el("pre", { tabindex: "0" }, content)));
@@ -317,13 +365,13 @@ function start() {
   function choose(index) {
     const run = RUNS[index];
     const title = several && el("section", {}, el("h2", { id: "run-name" }, run.label), lede(run), facts(run));
-    shownRun.replaceChildren(...[title, headline(run), samples(run), quality(run), curves(run), details(run)].filter(Boolean));
+    shownRun.replaceChildren(...[title, headline(run), samples(run), quality(run), curves(run), balance(run), details(run)].filter(Boolean));
   }
   header.append(el("p", { class: "eyebrow" }, several ? "kdlight, comparison" : `kdlight, ${RUNS[0].version}`),
     el("h1", {}, several ? ARMS.join(", ") : RUNS[0].name));
   if (several) header.append(el("p", { class: "lede" }, `${plural(RUNS.length, "run")} of ${plural(ARMS.length, "arm")}.`));
   else header.append(...[lede(RUNS[0]), facts(RUNS[0])].filter(Boolean));
-  if (several) main.append(...[qualityOfArms(), methods(), verdicts(), sideBySide(choose)].filter(Boolean));
+  if (several) main.append(...[qualityOfArms(), methods(), verdicts(), reach(), sideBySide(choose)].filter(Boolean));
   main.append(shownRun);
   choose(0);
   document.getElementById("foot").append(el("p", {}, "Written by kdlight. This file holds all its data and fetches nothing."));

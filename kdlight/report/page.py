@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from kdlight.errors import InputError
+from kdlight.report.balance import balance_of
 from kdlight.report.columns import FLOOR, columns_of
+from kdlight.report.reach import Axis, compare_reach
 from kdlight.report.runs import Curve, Picture, Run, load_run
 from kdlight.report.verdict import compare_runs
 
@@ -26,6 +28,7 @@ def write_report(
     metric: str | None = None,
     model: str = "student",
     steps: int | None = None,
+    reach: Axis | None = None,
 ) -> Path:
     """Write one self-contained HTML page over one or many runs.
 
@@ -37,13 +40,15 @@ def write_report(
             that the runs have.
         model: Whose rows the verdicts compare.
         steps: At how many steps; default: at every number that the baseline shares with an arm.
+        reach: In what to judge how soon an arm is as good as the baseline at its end; None for
+            no such verdict.
 
     Returns:
         ``output``.
 
     Raises:
         InputError: ``output`` cannot be a page, a folder is no run, or the baseline, metric, model
-            or steps are not in the runs.
+            or steps are not in the runs, or nothing there says how soon.
     """
     if output.suffix != ".html":
         raise InputError(f"{output}: expected a name that ends in .html.")
@@ -51,6 +56,8 @@ def write_report(
         raise InputError(f"{output}: expected a file to write, found a folder.")
     loaded = [load_run(path) for path in runs]
     comparison = compare_runs(loaded, baseline, metric, model, steps)
+    if reach is not None:
+        comparison["reach"] = compare_reach(loaded, comparison, reach)
     text = render(page_data(loaded, comparison), " · ".join({run.name: None for run in loaded}))
     # Not kdlight.files.atomic_path: it comes with torch, and a page should be there in a second.
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +117,7 @@ def _run_data(run: Run) -> dict[str, Any]:
     teacher = teacher if isinstance(teacher, dict) else {"source": teacher}
     versions = facts.get("versions")
     thinned = _thin(run.progress)
+    balance = balance_of(run.logged)
     notes = list(run.notes)
     if len(thinned) < len(run.progress):
         notes.append(f"{len(thinned)} of {len(run.progress)} progress grids are shown.")
@@ -130,6 +138,7 @@ def _run_data(run: Run) -> dict[str, Any]:
         else {},
         "rows": [asdict(row) for row in run.rows],
         "curves": {key: _curve(curve) for key, curve in run.curves.items()},
+        "balance": None if balance is None else asdict(balance),
         "progress": [_image(picture) for picture in thinned],
         "finals": [_image(picture) for picture in run.finals],
         "animations": [_image(picture) for picture in run.animations],

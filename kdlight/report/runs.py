@@ -85,7 +85,8 @@ class Run:
         facts: ``run.json``.
         config: ``config.yaml`` as text, "" if there is none.
         rows: ``summary.json``.
-        curves: ``metrics.csv``, one curve a key.
+        logged: ``metrics.csv``: every point (iteration, value), by key.
+        curves: The same, one curve a key.
         progress: Student's grids by iteration.
         finals: Final grids by model, then steps.
         animations: GIFs.
@@ -99,6 +100,7 @@ class Run:
     facts: dict[str, Any]
     config: str
     rows: list[Row]
+    logged: dict[str, list[tuple[float, float]]]
     curves: dict[str, Curve]
     progress: list[Picture]
     finals: list[Picture]
@@ -122,6 +124,7 @@ def load_run(path: Path) -> Run:
     seed = finite_number(facts.get("seed"))
     notes: list[str] = []
     pictures = _pictures(path / "samples", notes)
+    logged = _logged(path / "metrics.csv")
     return Run(
         path=path,
         name=str(facts.get("name") or folder.parent.name),
@@ -130,7 +133,8 @@ def load_run(path: Path) -> Run:
         facts=facts,
         config=_read_text(path / "config.yaml"),
         rows=parse_rows(_read_json(path / "summary.json", list) or [], path / "summary.json"),
-        curves=_curves(path / "metrics.csv"),
+        logged=logged,
+        curves={key: _bucketed(points) for key, points in logged.items()},
         progress=pictures["progress"],
         finals=pictures["final"],
         animations=pictures["trajectory"],
@@ -217,8 +221,8 @@ def _cell(text: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _curves(path: Path) -> dict[str, Curve]:
-    """One curve for each logged key, over ``iteration`` where it is logged, else over ``step``.
+def _logged(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Points of each logged key, over ``iteration`` where it is logged, else over ``step``.
 
     Rows that log other keys carry no iteration; they happened at the last one before them.
     """
@@ -235,7 +239,7 @@ def _curves(path: Path) -> dict[str, Curve]:
             value = _cell(text)
             if value is not None:
                 points.setdefault(key, []).append((position, value))
-    return {key: _bucketed(values) for key, values in sorted(points.items())}
+    return dict(sorted(points.items()))
 
 
 def _bucketed(points: Iterable[tuple[float, float]]) -> Curve:

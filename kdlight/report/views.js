@@ -88,7 +88,7 @@ function headline(run) {
   const head = el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, "Steps"), columns.map((column) => heading(column)));
   const parts = ["An arrow says which way is better."];
   if (columns.some((column) => column.key.startsWith("frechet"))) parts.push("Fréchet distances are in percent of the reference set’s variance.");
-  if (columns.some((column) => column.floor)) parts.push("The floor is the same figure for as many real images: no model can be expected below it.");
+  if (columns.some((column) => column.floor)) parts.push("The floor is the same figure for as many real samples: no model can be expected to do better.");
   return section(title, null,
     scroller(title, el("table", { id: "headline" }, el("thead", {}, head), el("tbody", {}, body))),
     el("p", { class: "note" }, parts.join(" ")));

@@ -63,6 +63,12 @@ def main() -> None:
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--arms", nargs="+", default=None, help="some of the arms")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1")
+    parser.add_argument(
+        "--reach",
+        choices=("iterations", "updates"),
+        default=None,
+        help="also judge how soon the arms are as good as the first one at its end",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
     options = parser.parse_args()
     arms = EXPERIMENTS[options.experiment]
@@ -92,6 +98,7 @@ def main() -> None:
             str(folder / "report.html"),
             "--json",
             str(folder / "report.json"),
+            *([] if options.reach is None else ["--reach", options.reach]),
         ],
         check=True,
         env=environment,

@@ -48,6 +48,7 @@ def wrong(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"image": images, "label": torch.full((20,), 12)}, folder / "label12.pt")
     torch.save({"image": images, "label": torch.zeros(3).long()}, folder / "labels3.pt")
     torch.save({"image": images[:1]}, folder / "one.pt")
+    torch.save({"image": images[:3]}, folder / "three.pt")
     torch.save({"image": images.byte()}, folder / "bytes.pt")
     torch.save({"image": images / 0}, folder / "nan.pt")
     torch.save(images, folder / "bare.pt")
@@ -150,6 +151,14 @@ CONFIGURATIONS = {
     f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{classifier:nix}}}}]".replace(
         ":", ": "
     ): ["classifier 'nix': expected a file or one of digits_classifier"],
+    f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{classifier:null,"
+    "forgotten:[3]}}]".replace(":", ": "): [
+        "forgotten: expected a classifier to judge the classes, found none"
+    ],
+    f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{forgotten:[3,12],"
+    "classifier:digits_classifier}}]".replace(":", ": "): [
+        "forgotten: expected classes from 0 to 9 as the data has, found 12"
+    ],
     # Files.
     f"{MODEL}teacher.init_args.name nix": ["expected a bundled teacher", "'nix'"],
     "--ckpt_path nowhere.ckpt": ["nowhere.ckpt: no such file"],
@@ -275,6 +284,12 @@ OUR_VERBS = {
     "evaluate images --data digits --checkpoint GOOD --output x.csv": ["x.csv", ".json"],
     "evaluate images --data digits --checkpoint GOOD --classifier nix": ["classifier 'nix'"],
     "evaluate images --data digits --checkpoint GOOD --features nix": ["--features", "'nix'"],
+    "evaluate images --data digits --checkpoint GOOD --forgotten 3": ["--forgotten", "classifier"],
+    "evaluate images --data digits --checkpoint GOOD --forgotten x": ["--forgotten", "'x'"],
+    "evaluate images --data digits --checkpoint GOOD --classifier digits_classifier "
+    "--forgotten 3 10": ["--forgotten: expected classes from 0 to 9", "last.ckpt", "found 10"],
+    "evaluate images --data digits --samples WRONG/three.pt --classifier digits_classifier "
+    "--forgotten 3": ["--forgotten: expected labels in", "three.pt, found none"],
     "evaluate images --data mnist5k --checkpoint GOOD": ["expected shape (1, 28, 28)"],
     "evaluate images --data WRONG/nothing --checkpoint GOOD": ["nothing", "found no folder"],
     "evaluate images --data WRONG/classes --checkpoint GOOD": ["classes", "found none"],
@@ -309,6 +324,8 @@ OUR_VERBS = {
     "report RUN --output x.pdf": ["x.pdf", ".html"],
     "report RUN --json x.txt": ["x.txt", ".json"],
     "report RUN --baseline nix": ["baseline", "tiny", "nix"],
+    "report RUN --reach seconds": ["--reach", "'seconds'", "'updates'"],
+    "report RUN --reach updates": ["reach: expected runs of at least two names, found tiny alone"],
     "list nix": ["'nix'", "methods"],
     "smaple": ["smaple", "did you mean sample?"],
 }

@@ -8,7 +8,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from sklearn.datasets import load_digits
 
+from kdlight.report.runs import load_run
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
@@ -41,6 +43,9 @@ def test_a_run_leaves_its_record(run_folder: Path) -> None:
     assert facts["teacher"]["source"] == "bundled: digits_teacher"
     rows = json.loads((run_folder / "summary.json").read_text())
     assert [(row["model"], row["steps"]) for row in rows][-2:] == [("student", 2), ("student", 1)]
+    logged = load_run(run_folder).logged
+    assert [x for x, _ in logged["val/frechet_features"]] == [7, 14, 20]
+    assert logged["val/updates"] == [(7, 7), (14, 14), (20, 20)]
 
 
 def test_the_configuration_of_a_run_runs_again(
@@ -112,6 +117,49 @@ def test_predictions_can_be_evaluated(
     assert row["model"] == "predictions"
     assert 0 <= row["accuracy"] <= 1
     assert row["frechet_features"] > 0
+
+
+FORGETTING = ("accuracy_forgotten", "accuracy_retained", "frechet_features_retained")
+
+
+def test_forgotten_classes_are_measured_apart(
+    checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    digits = load_digits()
+    images = torch.tensor(digits.images / 8 - 1, dtype=torch.float32)[:, None]
+    label = torch.tensor(digits.target)
+    real = torch.where(label == 3, 5, label)  # a five where a three is asked for
+    shown = images[torch.stack([(label == digit).nonzero()[0, 0] for digit in real])]
+    shown[label != 3] = images[label != 3]
+    torch.save({"image": shown, "label": label}, tmp_path / "unlearned.pt")
+    figures = tmp_path / "figures.json"
+    words = ["--data", "digits", "--classifier", "digits_classifier", "--forgotten", 3]
+    words += ["--output", figures]
+    given = ["--samples", tmp_path / "unlearned.pt"]
+    assert kdlight("evaluate", "images", *given, *words).code == 0
+    (row,) = json.loads(figures.read_text())
+    assert row["accuracy_forgotten"] == 0.0
+    assert row["accuracy_retained"] > 0.99
+    assert row["frechet_pixels_retained"] < row["frechet_pixels_retained_floor"]
+    assert 0 <= row["frechet_features_retained"] < row["frechet_features"]
+    words += ["--checkpoint", checkpoint, "--num-samples", 40]
+    assert kdlight("evaluate", "images", *words).code == 0
+    (row,) = json.loads(figures.read_text())
+    assert set(FORGETTING) <= set(row)
+
+
+def test_a_run_measures_forgotten_classes(kdlight: Run, tmp_path: Path) -> None:
+    config = yaml.safe_load(TINY.read_text())
+    (callback,) = config["trainer"]["callbacks"]
+    callback["init_args"]["forgotten"] = [3, 7]
+    config["model"]["init_args"]["round_iterations"] = 1
+    path = tmp_path / "forget.yaml"
+    path.write_text(yaml.safe_dump(config))
+    code, _, err = kdlight("fit", "--config", path, "--runs_dir", tmp_path)
+    assert code == 0, err
+    rows = json.loads((tmp_path / "tiny" / "version_0" / "summary.json").read_text())
+    assert all(set(FORGETTING) <= set(row) for row in rows)
+    assert rows[0]["accuracy_forgotten"] > 0.8, "the teacher has forgotten nothing"
 
 
 @pytest.mark.parametrize("name", ["grid.png", "walk.GIF", "tensor.pt", "ARRAY.NPZ"])

@@ -52,6 +52,21 @@ def test_digits_are_the_documented_split():
         assert torch.equal(part["label"], torch.from_numpy(target[index]))
 
 
+def test_labels_are_those_of_the_whole_parts():
+    data = DigitsDataModule()
+    for part, loader in (
+        ("reference", data.reference_dataloader()),
+        ("heldout", data.heldout_dataloader()),
+    ):
+        expected = whole(loader)
+        assert torch.equal(data.whole(part), expected["image"])
+        assert torch.equal(data.whole_labels(part), expected["label"])
+    assert GaussianMixtureDataModule(ring(), 20, 20).whole_labels("reference") is None
+    points = GaussianMixtureDataModule(ring(labelled=True), 20, 20)
+    nearest = torch.cdist(points.whole("heldout").double(), ring().means).argmin(1)
+    assert torch.equal(points.whole_labels("heldout"), nearest)
+
+
 def test_the_split_does_not_depend_on_the_seed_but_the_order_does():
     first, second = DigitsDataModule(seed=0), DigitsDataModule(seed=1)
     assert torch.equal(

@@ -77,6 +77,9 @@ def test_rows_and_streams(kind, streaming, request):
     assert data.shape == (1, 4, 4)
     assert stream(data.reference_dataloader()).tolist() == list(range(SIZE))
     assert stream(data.heldout_dataloader()).tolist() == list(range(100, 107))
+    for _ in range(2):  # as often as asked
+        assert data.whole_labels("reference").tolist() == [n % 2 for n in range(SIZE)]
+        assert numbers({"image": data.whole("heldout")}).tolist() == list(range(100, 107))
     seen = stream(data.train_dataloader())
     for epoch in (seen[:SIZE], seen[SIZE : 2 * SIZE]):
         assert epoch.sort().values.tolist() == list(range(SIZE))

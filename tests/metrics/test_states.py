@@ -8,12 +8,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.metrics.extractors import ClassifierFeatures, PixelFeatures
 from kdlight.metrics.frechet import FrechetDistance
 from kdlight.metrics.kernel import KernelDistance
 from kdlight.metrics.labels import LabelAccuracy
+from kdlight.metrics.modes import ModeCoverage
 from kdlight.metrics.neighbours import NearestNeighbour
-from kdlight.metrics.precision_recall import PrecisionRecall
+from kdlight.metrics.precision_recall import EqualPrecisionRecall, PrecisionRecall
 from kdlight.metrics.sliced import SlicedWasserstein
 from kdlight.metrics.teacher_gap import TeacherGap
 from kdlight.metrics.variance import VarianceRatio
@@ -49,6 +51,11 @@ def with_teacher():
     return metric, lambda generated, labels: metric.update(generated, generated * 0.9)
 
 
+def with_mixture():
+    metric = ModeCoverage(MixtureDenoiser([[0.0] * 64, [0.1] * 64], variances=1.0))
+    return metric, lambda generated, labels: metric.update(generated, labels % 3)
+
+
 def with_sets():
     metric = NearestNeighbour(random(50, 1, 8, 8, seed=2), random(20, 1, 8, 8, seed=3))
     return metric, lambda generated, labels: metric.update(generated)
@@ -59,6 +66,10 @@ METRICS = {
     "frechet": lambda: against_real(FrechetDistance(ClassifierFeatures(classifier()))),
     "kernel": lambda: against_real(KernelDistance(PixelFeatures(FEATURES))),
     "precision_recall": lambda: against_real(PrecisionRecall(PixelFeatures(FEATURES))),
+    "equal_precision_recall": lambda: against_real(
+        EqualPrecisionRecall(PixelFeatures((64,)), random(30, 64, seed=5))
+    ),
+    "modes": with_mixture,
     "variance": lambda: against_real(VarianceRatio(PixelFeatures(FEATURES))),
     "sliced": lambda: against_real(SlicedWasserstein(64)),
     "labels": with_labels,
@@ -66,10 +77,12 @@ METRICS = {
     "neighbours": with_sets,
 }
 
+POINTS = ("sliced", "equal_precision_recall", "modes")
+
 
 def samples(name, seed=4, count=COUNT):
     generated = random(count, 1, 8, 8, seed=seed)
-    return generated.flatten(1) if name == "sliced" else generated
+    return generated.flatten(1) if name in POINTS else generated
 
 
 def labels_of(generated):
@@ -156,6 +169,8 @@ def share_of(rank, folder):
         mine = slice(0, 29) if rank == 0 else slice(29, COUNT)
         if name == "labels":
             metric.update(generated[mine], labels[mine])
+        elif name == "modes":
+            metric.update(generated[mine], labels[mine] % 3)
         elif name == "teacher_gap":
             metric.update(generated[mine], generated[mine] * 0.9)
         elif name == "neighbours":

@@ -261,6 +261,61 @@ def test_arms_that_lack_a_teacher_a_step_or_a_summary(opened, make_run, tmp_path
     assert lacking.text == "\u2013"
 
 
+def balanced(folder: Path, gan: list[float]) -> Path:
+    """The run with two terms measured every 50 iterations, ``kl`` always 2."""
+    lines = ["iteration,step,train/loss,balance/kl,balance/gan,balance/ratio,balance/threshold"]
+    for index, norm in enumerate(gan, 1):
+        ratio = max(2, norm) / min(2, norm) if norm else float("inf")
+        lines.append(f"{50 * index},{50 * index},1.0,2.0,{norm},{ratio},100")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def heading(browser, text: str):
+    path = f"//section[.//h2[normalize-space()='{text}']]"
+    return browser.find_elements("xpath", path)
+
+
+def test_loss_balance_is_drawn_with_its_threshold_and_said(opened, make_run):
+    browser = opened(balanced(make_run(), [2.0, 0.01, 0.0, 4.0]))
+    (section,) = heading(browser, "Loss balance")
+    assert "exceeded 100 times the smallest in 2 of 4 measurements" in section.text
+    assert "gan had none at all at iteration 150" in section.text
+    lines = section.find_elements("css selector", "#norms polyline")
+    # A norm of zero has no place on a log axis.
+    assert sorted(len(line.get_attribute("points").split()) for line in lines) == [3, 4]
+    assert "threshold 100" in section.find_element("css selector", "#ratio svg").text
+    plot = section.find_element("css selector", "#norms .chart")
+    plot.send_keys("\ue014")  # arrow right
+    assert "gan 2.00" in section.find_element("css selector", "#norms .readout").text
+
+
+def test_no_loss_balance_where_none_was_logged(opened):
+    assert heading(opened(), "Loss balance") == []
+
+
+def test_how_soon_is_drawn_and_judged(opened, make_run):
+    runs = [make_run(name, seed) for name in ("ours", "off") for seed in range(3)]
+    for folder in runs[:3]:
+        text = (folder / "metrics.csv").read_text().splitlines()
+        shift = 1 + int(folder.name[-1])
+        soon = [
+            line.rpartition(",")[0] + f",{0.1 * shift}"
+            if ",,,," in line or line.endswith(",")
+            else line
+            for line in text[1:]
+        ]
+        (folder / "metrics.csv").write_text("\n".join([text[0], *soon]) + "\n")
+    browser = opened(*runs, baseline="off", reach="iterations")
+    (section,) = heading(browser, "Iterations to the quality of off")
+    rows = section.find_elements("css selector", "#reach tbody tr")
+    assert [row.text.split()[0] for row in rows] == ["ours", "off"]
+    assert "BEATS" in rows[0].text
+    assert "3 of 3" in rows[0].text
+    assert len(section.find_elements("css selector", "#reach-chart polyline")) == 6
+    assert "final value of off" in section.find_element("css selector", "#reach-chart svg").text
+
+
 def test_hostile_values_stay_text(opened, make_run):
     folder = make_run()
     (folder / "config.yaml").write_text("</script><img src=x onerror=document.title='owned'>")

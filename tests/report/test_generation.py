@@ -13,7 +13,9 @@ from torch import Tensor
 from kdlight.base import DistillationModule
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.sigmas import CosineGrid, KarrasGrid
+from kdlight.errors import InputError
 from tests.exactness import consistency_distillation, tiny_denoiser, tiny_teacher
 
 COUNT, BATCH, SEED = 20, 8, 1234
@@ -53,8 +55,9 @@ def student(algorithm: str = "consistency", steps: tuple[int, ...] = (1, 2), **k
 
 def measure(folder: Path, module: DistillationModule, **settings: Any) -> list[dict[str, Any]]:
     settings = {"num_samples": COUNT, "batch_size": BATCH, "latency_batch": 0} | settings
+    data = settings.pop("data", Data())
     trainer = SimpleNamespace(
-        log_dir=str(folder), is_global_zero=True, world_size=1, global_rank=0, datamodule=Data()
+        log_dir=str(folder), is_global_zero=True, world_size=1, global_rank=0, datamodule=data
     )
     GenerationReport(**settings).on_test_end(cast(Any, trainer), module)
     rows: list[dict[str, Any]] = json.loads((folder / "summary.json").read_text())
@@ -168,3 +171,43 @@ def test_without_a_teacher_there_is_no_gap(tmp_path: Path):
     rows = measure(tmp_path, Student([student()], None))
     assert walks(rows) == [("student", 2, "consistency"), ("student", 1, "consistency")]
     assert not any("teacher_gap" in row for row in rows)
+
+
+class Points:
+    """Data that know their law, as datamodules.mixture does."""
+
+    def __init__(self) -> None:
+        self.mixture = MixtureDenoiser([[-0.5, 0.0], [0.5, 0.0]], variances=0.01)
+
+    def whole(self, part: str) -> Tensor:
+        return self.mixture.draw(200, torch.Generator().manual_seed(len(part)))[0]
+
+
+@torch.no_grad()
+def test_modes_of_data_that_know_their_law(tmp_path: Path):
+    oracle = Generator(Points().mixture, KarrasGrid(0.01, 10.0), (2,), steps=(16,))
+    rows = measure(tmp_path, Student([], oracle), data=Points(), num_samples=100)
+    assert rows[0]["modes"] == 1.0
+    assert rows[0]["strays"] == 0.0
+    assert rows[0]["precision"] == pytest.approx(rows[0]["precision_floor"], abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "classes", "message"),
+    [
+        ([12], 10, "forgotten: expected classes from 0 to 9 as the data has, found 12"),
+        ([3], 0, "forgotten: expected classes to ask for, but the data has no labels"),
+        ([3], 10, "forgotten: expected classes to ask for, but the student has no labels"),
+    ],
+)
+def test_forgotten_classes_that_do_not_exist(forgotten, classes, message):
+    report = GenerationReport(classifier="digits_classifier", forgotten=forgotten)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(num_classes=classes))
+    unlabelled = Generator(Points().mixture, KarrasGrid(0.02, 20.0), (2,))
+    with pytest.raises(InputError, match=message):
+        report.setup(cast(Any, trainer), Student([unlabelled], None), "fit")
+
+
+def test_forgetting_needs_a_judge():
+    with pytest.raises(InputError, match="forgotten: expected a classifier to judge the classes"):
+        GenerationReport(forgotten=[3])

@@ -1,0 +1,63 @@
+"""f-distill: distillation by any f-divergence (Xu et al. 2025, arXiv:2502.15681)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.generator import Generator
+from kdlight.errors import InputError
+from kdlight.losses.scores import Divergence, divergence_weight, require_divergence
+from kdlight.networks.discriminator import Head
+from kdlight.optim import Optimization
+from modules.diffusion.dmd2 import DMD2
+
+
+class FDistill(DMD2):
+    """DMD2 whose gradient is weighted, sample by sample, by ``h(r) = r^2 f''(r)``.
+
+    The ratio r of the densities of data and samples, noised, is what the discriminator's logit is
+    the logarithm of. The reverse KL, whose weight is 1, is DMD2; less mode-seeking divergences
+    weigh samples down that have little probability under the teacher, whose score is least to be
+    trusted there.
+
+    Args:
+        teacher: The model to distil.
+        optimizer: Settings of the student's optimizer.
+        fake_optimizer: Settings of the critic's.
+        discriminator: The head whose logits are the logarithms of the ratio.
+        divergence: Which f.
+        ratio_min: Smallest ratio.
+        ratio_max: Largest ratio.
+        kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`.
+    """
+
+    def __init__(
+        self,
+        teacher: Generator,
+        optimizer: Optimization,
+        fake_optimizer: Optimization,
+        discriminator: Head,
+        divergence: Divergence = "forward_kl",
+        ratio_min: float = 0.1,
+        ratio_max: float = 20.0,
+        **kwargs: Any,
+    ) -> None:
+        require_divergence(divergence)
+        if not 0 < ratio_min < ratio_max:
+            raise InputError(
+                f"ratio_min: expected 0 < ratio_min < ratio_max, found {ratio_min} and {ratio_max}."
+            )
+        super().__init__(teacher, optimizer, fake_optimizer, discriminator=discriminator, **kwargs)
+        self.divergence = divergence
+        self.ratio_min, self.ratio_max = ratio_min, ratio_max
+
+    def score(self, x: Tensor, condition: Condition) -> Tensor:
+        noisy, sigma = self.noised(x, self.noise_law)
+        with self.estimating():
+            x0_real = self.real(noisy, sigma, condition)
+            x0_fake, logits = self.judged(noisy, sigma, condition)
+            if self.judge is not self.fake_score:
+                x0_fake = self.fake_score(noisy, sigma, condition)
+        weight = divergence_weight(logits.mean(1), self.divergence, self.ratio_min, self.ratio_max)
+        return self.objective(x, x0_real, x0_fake, sigma, weight)

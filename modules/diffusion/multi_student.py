@@ -1,0 +1,93 @@
+"""Multi-student distillation, MSD (Song et al. 2024, arXiv:2410.23274)."""
+
+import copy
+from typing import Any
+
+import torch
+
+from kdlight.base import Batch
+from kdlight.diffusion.denoisers import Denoiser
+from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.router import RoutedDenoiser
+from kdlight.diffusion.students import copy_of
+from kdlight.errors import InputError
+from kdlight.losses.denoising import weight_of, weighted_squared_error
+from kdlight.optim import Optimization
+from modules.diffusion.dmd2 import DMD2
+
+
+class MultiStudent(DMD2):
+    """DMD2 with a student, and a fake score, for each part of the classes.
+
+    The students are one generator to everything else: a router asks the one that knows the class.
+    Students that are no copies of the teacher start with teacher score matching, a first stage in
+    which they learn to denoise data as the teacher does. With one part and no first stage it is
+    DMD2.
+
+    Args:
+        teacher: The model to distil.
+        optimizer: Settings of the students' optimizer; its schedule spans each stage.
+        fake_optimizer: Settings of the critic's.
+        partition: The classes of each student: every class once.
+        student: One student, copied for each part; null copies the teacher's network.
+        matching_iterations: Batches of the first stage.
+        dropout: Dropout of the copied networks; null leaves the teacher's.
+        kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`. A discriminator judges the ``teacher``'s
+            activations: of a fake score of several parts there is no one network.
+    """
+
+    def __init__(
+        self,
+        teacher: Generator,
+        optimizer: Optimization,
+        fake_optimizer: Optimization,
+        partition: list[list[int]],
+        student: Denoiser | None = None,
+        matching_iterations: int = 0,
+        dropout: float | None = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        def routed(source: Denoiser) -> RoutedDenoiser:
+            return RoutedDenoiser([copy.deepcopy(source) for _ in partition], partition)
+
+        copied = copy_of(teacher, dropout)
+        super().__init__(
+            teacher,
+            optimizer,
+            fake_optimizer,
+            student=routed(student or copied),
+            fake_score=routed(copied),
+            **kwargs,
+        )
+        if not 0 <= matching_iterations < self.iterations:
+            raise InputError(
+                f"matching_iterations: expected at least 0 and less than {self.iterations}, "
+                f"found {matching_iterations}."
+            )
+        self.matching = matching_iterations
+
+    def stage(self) -> tuple[int, int]:
+        if self.iteration < self.matching:
+            return self.iteration, self.matching
+        return self.iteration - self.matching, self.iterations - self.matching
+
+    def describe_stage(self) -> str:
+        return "score matching" if self.iteration < self.matching else "training"
+
+    def step(self, batch: Batch) -> None:
+        if self.iteration >= self.matching:
+            super().step(batch)
+            return
+        condition = self.asked(batch)
+        noisy, sigma = self.noised(self.images(batch), self.fake_noise_law)
+        with torch.no_grad():
+            target = self.real(noisy, sigma, condition)
+        weight = weight_of(sigma, self.fake_weighting, self.sigma_data)
+        loss = weighted_squared_error(self.student(noisy, sigma, condition), target, weight)
+        self.optimize("student", loss)
+        self.report({"matching": loss.detach()})
+
+    def after_iteration(self) -> None:
+        if self.iteration == self.matching:
+            self.ema.restart(self.student)
+            self.forget_optimizer("student")
