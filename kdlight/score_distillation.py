@@ -198,7 +198,7 @@ class ScoreDistillationModule(FewStepModule):
     @property
     def discriminator(self) -> Head | None:
         """The head that tells data from samples, if there is one."""
-        found = self.critic["discriminator"] if "discriminator" in self.critic else None
+        found = getattr(self.critic, "discriminator", None)
         assert found is None or isinstance(found, Head)
         return found
 

@@ -109,6 +109,11 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
     } | SMALLER.get(name, {})
     if "data_dir" in config["data"]["init_args"]:
         options["--data.init_args.data_dir"] = str(pictures)
+    if config["data"]["class_path"] == "datamodules.pairs.PairsDataModule":
+        options |= {
+            "--data.init_args.count": "8",
+            "--data.init_args.folder": str(runs / "pairs"),
+        }
     teacher = arguments.get("teacher", {})
     if teacher.get("class_path") == TEACHER:
         path = teacher["init_args"]["checkpoint"]

@@ -1,4 +1,4 @@
-"""Signal models: students that read pure noise alone and say what of a sample shows at any level."""
+"""Signal models: students that read noise alone and say what of a sample shows at any level."""
 
 import torch
 from torch import Tensor, nn

@@ -82,9 +82,10 @@ def bootstrap_pair(
 ) -> tuple[Tensor, Tensor]:
     """What the student says of the lower level, and what the teacher makes of the upper one.
 
-    The paper divides the squared error by the squared step. Here a step is relative, ``1 - sigma_next / sigma``, and dividing by it means comparing the
-    estimates of x0 that lead from ``y`` to either signal: with Euler the teacher's own ``D``. So
-    both things returned are like clean samples, and any distance of samples fits.
+    The paper divides the squared error by the squared step. Here a step is relative,
+    ``1 - sigma_next / sigma``, and dividing by it means comparing the estimates of x0 that lead
+    from ``y`` to either signal: with Euler the teacher's own ``D``. So both things returned are
+    like clean samples, and any distance of samples fits.
 
     Args:
         student: The trained model.

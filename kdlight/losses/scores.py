@@ -118,7 +118,7 @@ class DistributionMatching(ScoreObjective):
 
 
 class ScoreIdentity(ScoreObjective):
-    """The loss of SiD (Zhou et al. 2024, arXiv:2404.04057, eq. 23), gradient through both denoisers.
+    """The loss of SiD (Zhou et al. 2024, arXiv:2404.04057, eq. 23), through both denoisers.
 
     ``(D_real - D_fake) . ((D_real - x) - alpha (D_real - D_fake)) / mean |x - D_real|``, averaged
     over a sample's numbers where the authors sum.

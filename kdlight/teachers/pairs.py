@@ -116,7 +116,7 @@ def make_pairs(
     tensors = {"noise": torch.randn(count, *teacher.shape, generator=source)}
     tensors |= draw_labels(count, teacher.num_classes)
     images = []
-    with tqdm(total=count, desc="Making pairs", delay=2, leave=False) as bar:
+    with tqdm(total=count, desc="Making pairs", delay=2, leave=False, disable=None) as bar:
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             noise = tensors["noise"][part].to(device)
@@ -163,7 +163,7 @@ def read_pairs(
                 f"{file}: expected pairs of {name} {expected[:16]}, "
                 f"found {found.get(name, 'none')[:16]}; they were made otherwise."
             )
-    shapes = {name: (count, *teacher.shape) for name in ("noise", "image")}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("noise", "image"), (count, *teacher.shape))
     if teacher.num_classes:
         shapes["label"] = (count,)
     there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from kdlight.base import Batch
@@ -14,7 +13,7 @@ from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.diffusion.students import signal_student
 from kdlight.errors import InputError
 from kdlight.few_step import FewStepModule
-from kdlight.losses.bootstrap import boundary_pair, bootstrap_pair
+from kdlight.losses.bootstrap import bootstrap_pair, boundary_pair
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import Solver
 from kdlight.optim import Optimization
@@ -125,6 +124,7 @@ class Boot(FewStepModule):
         index = self.index_law(levels, self.noise.uniform(len(noise)))
         sigma_next, sigma = levels[index], levels[index + 1]
         target = self.student if self.target == "student" else self.ema.module
+        assert isinstance(target, SignalDenoiser)
         pair = bootstrap_pair(
             self.student,
             target,

@@ -21,8 +21,8 @@ class MultiStudent(DMD2):
 
     The students are one generator to everything else: a router asks the one that knows the class.
     Students that are no copies of the teacher start with teacher score matching, a first stage in
-    which they learn to denoise data as the teacher does. With one part and no first stage it is
-    DMD2.
+    which they learn to denoise data as the teacher does, at all levels of ``noise_law``: a student
+    that generates is asked at a large one. With one part and no first stage it is DMD2.
 
     Args:
         teacher: The model to distil.
@@ -79,7 +79,7 @@ class MultiStudent(DMD2):
             super().step(batch)
             return
         condition = self.asked(batch)
-        noisy, sigma = self.noised(self.images(batch), self.fake_noise_law)
+        noisy, sigma = self.noised(self.images(batch), self.noise_law)
         with torch.no_grad():
             target = self.real(noisy, sigma, condition)
         weight = weight_of(sigma, self.fake_weighting, self.sigma_data)

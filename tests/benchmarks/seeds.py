@@ -49,6 +49,45 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         name: recipe(f"mixture/{name}")
         for name in ("cd", "ct", "ict", "ect", "tcm", "scd", "sct", "meanflow")
     },
+    # One step by score distillation and by what it has to beat, three CPU minutes a run.
+    "digits_scores": {
+        "dmd2": recipe("digits/dmd2"),
+        # As many CPU-seconds as with a discriminator.
+        "dmd2_without_gan": [
+            *recipe("digits/dmd2"),
+            *("--model.init_args.discriminator", "null", "--model.init_args.iterations", "3600"),
+        ],
+        **{
+            name: recipe(f"digits/{name}")
+            for name in (
+                *("diff_instruct", "dmd", "sid", "sida", "fdistill", "disback"),
+                *("multi_student", "boot", "trajectory_regression"),
+            )
+        },
+    },
+    "digits_students": {
+        "four": recipe("digits/multi_student"),
+        "one": [
+            *recipe("digits/multi_student"),
+            *("--model.init_args.partition", "[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]"),
+        ],
+    },
+    "digits_forgetting": {
+        "score_forgetting": recipe("digits/score_forgetting"),
+        "finetune_rest": recipe("digits/finetune_rest"),
+        # Nothing forgotten, and measured the same way.
+        "sid": [
+            *recipe("digits/score_forgetting"),
+            *("--model.init_args.forget", "{3: 3}"),
+        ],
+    },
+    "mixture_scores": {
+        name: recipe(f"mixture/{name}")
+        for name in (
+            *("dmd2", "diff_instruct", "dmd", "sid", "sida", "fdistill", "disback"),
+            *("multi_student", "score_forgetting", "boot", "trajectory_regression"),
+        )
+    },
 }
 
 

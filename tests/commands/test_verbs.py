@@ -10,11 +10,13 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from datamodules.pairs import PairsDataModule
 from kdlight.report.runs import load_run
+from kdlight.teachers.diffusion import ASSETS, bundled_teacher
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
-OURS = ["sample", "evaluate", "export", "report", "list"]
+OURS = ["sample", "evaluate", "pairs", "export", "report", "list"]
 
 
 @pytest.mark.parametrize("verb", LIGHTNING + OURS)
@@ -186,6 +188,17 @@ def test_evaluate_a_checkpoint_at_several_steps(
     code, out, _ = kdlight("evaluate", "images", *words, "--output", figures)
     assert (code, last_line(out)) == (0, figures)
     assert [row["steps"] for row in json.loads(figures.read_text())] == [1, 2]
+
+
+def test_pairs_are_what_their_data_module_reads(kdlight: Run, tmp_path: Path) -> None:
+    path, teacher = tmp_path / "new" / "pairs.safetensors", ASSETS / "digits_teacher.safetensors"
+    words = ["--checkpoint", teacher, "--count", 12, "--steps", 2, "--seed", 3, "--out", path]
+    code, out, _ = kdlight("pairs", *words)
+    assert (code, last_line(out)) == (0, path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    own = bundled_teacher("digits_teacher")
+    data = PairsDataModule(own, 12, 2, str(path), pairs_seed=3)
+    assert data.pairs["image"].shape == (12, 1, 8, 8)
 
 
 def test_export_and_report_print_their_path_last(
