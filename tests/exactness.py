@@ -385,7 +385,6 @@ CASES = {
             student=lambda: tiny_denoiser(2),
             matching_iterations=3,
             discriminator=tiny_head,
-            features="teacher",
         ),
         20,
         (2, 3, 5),

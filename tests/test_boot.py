@@ -373,7 +373,7 @@ def test_an_affine_student_reaches_the_exact_map(settings):
     module = Boot(
         Generator(GAUSSIAN, KarrasGrid(SIGMA_MIN, SIGMA_MAX), (2,)),
         Optimization(lr=5e-3, beta2=0.99, decay="cosine"),
-        iterations=2500,
+        iterations=3500,
         student=SignalDenoiser(Affine(), STD, SIGMA_MIN, SIGMA_MAX),
         ema_half_life=50.0,
         **{"levels": 40, **settings},

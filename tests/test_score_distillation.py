@@ -164,7 +164,7 @@ def test_disback_without_a_path_is_dmd2(objective):
 
 
 def test_multi_student_of_one_part_is_dmd2():
-    settings = {"discriminator": tiny_head, "features": "teacher"}
+    settings = {"discriminator": tiny_head}
     plain = fit(made(DMD2, **settings))
     routed = fit(made(MultiStudent, partition=[[0, 1]], **settings))
     assert same(plain, routed, lambda key: key.replace("experts.0.", ""))
@@ -563,11 +563,6 @@ def test_the_balance_is_measured_at_the_samples_before_the_update():
             DMD2,
             {"discriminator": lambda: MeanHead(["blocks.9"])},
             "layers: expected names of submodules",
-        ),
-        (
-            MultiStudent,
-            {"partition": [[0], [1]], "discriminator": tiny_head},
-            "discriminator: expected a denoiser with a network",
         ),
         (MultiStudent, {"partition": [[0]]}, "partition: expected every class"),
         (

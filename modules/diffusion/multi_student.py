@@ -17,9 +17,11 @@ from modules.diffusion.dmd2 import DMD2
 
 
 class MultiStudent(DMD2):
-    """DMD2 with a student, and a fake score, for each part of the classes.
+    """DMD2 with a student for each part of the classes.
 
     The students are one generator to everything else: a router asks the one that knows the class.
+    Where the paper trains each in a run and with a fake score of its own, they share a batch and a
+    fake score here: it is told the class, and so is for each student the score of its samples.
     Students that are no copies of the teacher start with teacher score matching, a first stage in
     which they learn to denoise data as the teacher does, at all levels of ``noise_law``: a student
     that generates is asked at a large one. With one part and no first stage it is DMD2.
@@ -32,8 +34,7 @@ class MultiStudent(DMD2):
         student: One student, copied for each part; null copies the teacher's network.
         matching_iterations: Batches of the first stage.
         dropout: Dropout of the copied networks; null leaves the teacher's.
-        kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`. A discriminator judges the ``teacher``'s
-            activations: of a fake score of several parts there is no one network.
+        kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`.
     """
 
     def __init__(
@@ -47,17 +48,10 @@ class MultiStudent(DMD2):
         dropout: float | None = 0.0,
         **kwargs: Any,
     ) -> None:
-        def routed(source: Denoiser) -> RoutedDenoiser:
-            return RoutedDenoiser([copy.deepcopy(source) for _ in partition], partition)
-
-        copied = copy_of(teacher, dropout)
+        one = student or copy_of(teacher, dropout)
+        router = RoutedDenoiser([copy.deepcopy(one) for _ in partition], partition)
         super().__init__(
-            teacher,
-            optimizer,
-            fake_optimizer,
-            student=routed(student or copied),
-            fake_score=routed(copied),
-            **kwargs,
+            teacher, optimizer, fake_optimizer, student=router, dropout=dropout, **kwargs
         )
         if not 0 <= matching_iterations < self.iterations:
             raise InputError(
