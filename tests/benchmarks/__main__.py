@@ -15,7 +15,12 @@ from kdlight.commands.train import quiet
 from tests.benchmarks.beside import shares
 from tests.benchmarks.interleave import HEADER
 from tests.benchmarks.sampling import sampling
-from tests.benchmarks.training import CHUNK, diffusion_training, progressive_distillation
+from tests.benchmarks.training import (
+    CHUNK,
+    diffusion_training,
+    progressive_distillation,
+    score_distillation,
+)
 
 
 def main() -> None:
@@ -34,6 +39,8 @@ def main() -> None:
     for pairs in teacher:
         print(pairs.row(), flush=True)
     for pairs in progressive_distillation(arguments.turns):
+        print(pairs.row(), flush=True)
+    for pairs in score_distillation(arguments.turns):
         print(pairs.row(), flush=True)
     for pairs in sampling(max(3, arguments.turns // 4)):
         print(pairs.row(), flush=True)

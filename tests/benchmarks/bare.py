@@ -31,7 +31,14 @@ def batches(image: Tensor, label: Tensor, size: int) -> Iterator[tuple[Tensor, T
 class Trained:
     """A network, its optimizer, its average and its schedule."""
 
-    def __init__(self, network: nn.Module, settings: Optimization, half_life: float, steps: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Optimization,
+        half_life: float,
+        steps: int,
+        averaged: bool = True,
+    ) -> None:
         self.network = network
         self.settings = settings
         self.half_life = half_life
@@ -46,6 +53,7 @@ class Trained:
             foreach=True,
         )
         self.average = list(copy.deepcopy(network).requires_grad_(False).parameters())
+        self.averaged = averaged
 
     def update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -60,8 +68,9 @@ class Trained:
         self.optimizer.step()
         half_life = min(self.half_life, 0.05 * done)
         decay = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        if self.averaged:
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
         self.done += 1
 
 

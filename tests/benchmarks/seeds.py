@@ -55,7 +55,7 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         # As many CPU-seconds as with a discriminator.
         "dmd2_without_gan": [
             *recipe("digits/dmd2"),
-            *("--model.init_args.discriminator", "null", "--model.init_args.iterations", "3600"),
+            *("--model.init_args.discriminator", "null", "--model.init_args.iterations", "2900"),
         ],
         **{
             name: recipe(f"digits/{name}")
@@ -64,6 +64,15 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
                 *("multi_student", "boot", "trajectory_regression"),
             )
         },
+    },
+    # With --reach updates: who needs fewer updates of the student for what DMD2 ends in.
+    "digits_backtracking": {
+        name: [
+            *recipe(f"digits/{name}"),
+            *("--data.init_args.steps_per_epoch", "100"),
+            *("--trainer.callbacks.init_args.preview", "2000"),
+        ]
+        for name in ("dmd2", "disback")
     },
     "digits_students": {
         "four": recipe("digits/multi_student"),

@@ -15,12 +15,15 @@ from kdlight.base import DistillationModule
 from kdlight.callbacks.progress import StageProgress
 from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.diffusion.sigmas import LogNormalNoise
+from kdlight.networks.discriminator import FeatureHead
 from kdlight.optim import Optimization
 from kdlight.spec import build
 from kdlight.teachers.diffusion import bundled_teacher
 from modules.diffusion.diffusion_training import DiffusionTraining
+from modules.diffusion.dmd2 import DMD2
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
 from tests.benchmarks.bare import BareDiffusion, BareProgressive, batches
+from tests.benchmarks.bare_scores import BareDMD2
 from tests.benchmarks.interleave import Clock, Pairs
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits" / "teacher.yaml"
@@ -156,3 +159,17 @@ def progressive_distillation(turns: int) -> list[Pairs]:
         race("progressive distillation, batch 128", module, bare()),
         race(LIGHTNING, BareInLightning(bare(), steps), bare()),
     ]
+
+
+def score_distillation(turns: int) -> list[Pairs]:
+    """DMD2 with its discriminator; a turn holds whole cycles of five critic updates."""
+    steps = (turns + 1) * CHUNK
+    teacher = bundled_teacher("digits_teacher")
+    optimizer = Optimization(lr=1e-4, beta1=0.0, beta2=0.99, decay="cosine")
+    head = FeatureHead(["blocks.1"], [384], maps=False)
+    assert isinstance(teacher.denoiser, EDMDenoiser)
+    bare = BareDMD2(teacher.denoiser, head, optimizer, 500.0, steps, student_every=5)
+    module = DMD2(
+        teacher, optimizer, optimizer, student_every=5, iterations=steps, discriminator=head
+    )
+    return [race("DMD2 with a discriminator, batch 128", module, bare)]
