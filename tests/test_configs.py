@@ -62,6 +62,34 @@ SMALLER |= {
 }
 SMALLER |= {f"imagenet64/{name}.yaml": small_adm("student") for name in ("ict", "sct")}
 SMALLER |= {f"imagenet64/{name}.yaml": FEW_PICTURES for name in ("ect", "tcm_first", "tcm", "scd")}
+MODEL = "--model.init_args."
+# The head of a small network.
+NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
+SHORT_STAGES = {
+    MODEL + "iterations": "3",
+    MODEL + "degradation_iterations": "1",
+    MODEL + "backtracking_iterations": "1",
+    MODEL + "path_length": "1",
+}
+SMALLER |= {f"{data}/disback.yaml": SHORT_STAGES for data in ("digits", "mixture")}
+SMALLER |= {
+    f"{data}/multi_student.yaml": {MODEL + "matching_iterations": "1"}
+    for data in ("digits", "mixture")
+}
+SMALLER |= {f"mnist5k/{name}.yaml": NARROW_HEAD for name in ("dmd2", "fdistill")}
+SMALLER["mnist5k/disback.yaml"] = NARROW_HEAD | SHORT_STAGES
+SMALLER["mnist5k/multi_student.yaml"] = NARROW_HEAD | {
+    SHALLOW.format("student"): "[8, 8, 8]",
+    MODEL + "matching_iterations": "1",
+}
+SMALLER |= {f"imagenet64/{name}.yaml": FEW_PICTURES | NARROW_HEAD for name in ("dmd2", "fdistill")}
+SMALLER["imagenet64/dmd2_one_gpu.yaml"] = FEW_PICTURES | NARROW_HEAD | {MODEL + "accumulate": "1"}
+SMALLER["imagenet64/disback.yaml"] = FEW_PICTURES | NARROW_HEAD | SHORT_STAGES
+SMALLER["imagenet64/multi_student.yaml"] = (
+    FEW_PICTURES | NARROW_HEAD | {MODEL + "partition": "[[0], [1]]"}
+)
+SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
+SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
 TEACHER = "kdlight.teachers.diffusion.run_teacher"
 
 
@@ -119,6 +147,8 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
         path = teacher["init_args"]["checkpoint"]
         made = train_teacher(path, runs, pictures)
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
+        if "teacher" in config["data"]["init_args"]:
+            options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
     words = ["fit", "--config", str(CONFIGS / name)]
     return words + [word for pair in options.items() for word in pair]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser
 from kdlight.errors import InputError
 from kdlight.networks.activations import recorded, require_layers
+from kdlight.networks.lora import AdaptedUNet
 from kdlight.spec import Recorded
 
 
@@ -95,7 +96,7 @@ class MeanHead(Head):
 
 
 def network_of(denoiser: nn.Module) -> nn.Module:
-    """The network inside a denoiser, below any guidance.
+    """The network inside a denoiser, below any guidance and without the adapters' wrapper.
 
     Raises:
         InputError: There is none, or no single one.
@@ -108,7 +109,7 @@ def network_of(denoiser: nn.Module) -> nn.Module:
             f"discriminator: expected a denoiser with a network whose layers can be judged, "
             f"found a {type(denoiser).__name__}."
         )
-    return network
+    return network.network if isinstance(network, AdaptedUNet) else network
 
 
 def check_head(head: Head, denoiser: nn.Module) -> None:
