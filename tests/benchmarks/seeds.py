@@ -74,6 +74,17 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         ]
         for name in ("dmd2", "disback")
     },
+    # Both at 350,000 evaluations of the teacher: 2.25 for each sample BOOT is trained on, 35 a pair.
+    "digits_teacher_calls": {
+        "boot": [
+            *recipe("digits/boot"),
+            *("--data.init_args.batch_size", "64", "--model.init_args.iterations", "2430"),
+        ],
+        "trajectory_regression": [
+            *recipe("digits/trajectory_regression"),
+            *("--data.init_args.count", "10000"),
+        ],
+    },
     "digits_students": {
         "four": recipe("digits/multi_student"),
         "one": [
