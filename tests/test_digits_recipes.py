@@ -1,6 +1,7 @@
 """Recipes of the digits as users run them, one seed each: README's table has the medians of three.
 
-``python -m tests.benchmarks.seeds digits_distilled`` and ``digits_from_data`` measure all of them.
+``python -m tests.benchmarks.seeds digits_distilled``, ``digits_from_data`` and ``digits_scores``
+measure all of them.
 """
 
 import json
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
                 2: {"frechet_features": 0.5},
             },
         ),
+        ("dmd2", {1: {"frechet_features": 0.4, "frechet_pixels": 1.8, "accuracy": 0.98}}),
+        ("score_forgetting", {1: {"accuracy_forgotten": 0.02, "frechet_features_retained": 0.6}}),
     ],
 )
 def test_a_recipe_reaches_its_figures(
