@@ -74,7 +74,7 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         ]
         for name in ("dmd2", "disback")
     },
-    # Both at 350,000 evaluations of the teacher: 2.25 for each sample BOOT is trained on, 35 a pair.
+    # Both at 350,000 evaluations of the teacher: 2.25 for each sample that BOOT sees, 35 a pair.
     "digits_teacher_calls": {
         "boot": [
             *recipe("digits/boot"),
