@@ -3,12 +3,12 @@
 import copy
 import itertools
 
-import lightning as L
 import pytest
 import torch
 from torch import nn
 
-from datamodules.loader import EndlessLoader
+from datamodules.images import ImageDataModule
+from datamodules.noise import NoiseDataModule
 from kdlight.diffusion.denoisers import EDMDenoiser, VPDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.mixture import MixtureDenoiser
@@ -26,7 +26,6 @@ from kdlight.losses.bootstrap import (
 )
 from kdlight.losses.progressive import teacher_walk
 from kdlight.networks.mlp import FourierFeatures, ScaleShiftMLP
-from kdlight.noise import mix
 from kdlight.optim import Optimization
 from kdlight.spec import build, spec_of
 from modules.diffusion.boot import Boot
@@ -305,42 +304,23 @@ def test_both_levels_share_their_dropout():
 # Training -----------------------------------------------------------------------------------
 
 
-class NoImages(dict):
-    """A batch whose images must not be looked at."""
+class Untouchable(ImageDataModule):
+    """A reference with a shape and classes, whose images must not be looked at."""
 
-    def __getitem__(self, key):
-        if key == "image":
-            raise AssertionError("a method without data looked at an image")
-        return super().__getitem__(key)
+    shape, class_names = (1, 4, 4), ["one", "two"]
 
-    def get(self, key, default=None):
-        found = super().get(key, default)
-        return self[key] if key == "image" else found
+    def __init__(self):
+        super().__init__(12, 7, 0)
 
+    def prepare_data(self):
+        raise AssertionError("prepared")
 
-class NoiseLoader(EndlessLoader):
-    def __init__(self, shape, batch_size, rank, world_size):
-        super().__init__(500)
-        self.shape, self.batch_size = shape, batch_size
-        self.rank, self.world_size = rank, world_size
-
-    def next_batch(self):
-        generator = torch.Generator().manual_seed(mix(3, self.batches))
-        noise = torch.randn(self.batch_size, *self.shape, generator=generator)
-        label = torch.arange(self.batch_size) % 2
-        return NoImages(noise=noise, label=label, image=torch.full_like(noise, torch.nan))
-
-    def identity(self):
-        return {}
+    def read(self):
+        raise AssertionError("a method without data looked at an image")
 
 
-class Noise(L.LightningDataModule):
-    def __init__(self, shape=(1, 4, 4), batch_size=12):
-        super().__init__()
-        self.shape, self.batch_size = shape, batch_size
-
-    def train_dataloader(self):
-        return NoiseLoader(self.shape, self.batch_size, 0, 1)
+def without_data(steps_per_epoch=500):
+    return NoiseDataModule(Untouchable(), batch_size=12, steps_per_epoch=steps_per_epoch)
 
 
 class Affine(nn.Module):
@@ -360,31 +340,86 @@ class Affine(nn.Module):
         return out[:, :1] * x + out[:, 1:]
 
 
+WALKS = {"euler": sample_euler, "heun": sample_heun}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"solver": "heun"},
-        {"solver": "euler", "levels": 320},
+        {"solver": "euler"},
         {"solver": "heun", "target": "average", "relative": False, "boundary_every": 4},
     ],
 )
-def test_an_affine_student_reaches_the_exact_map(settings):
+def test_an_affine_student_becomes_the_walk_of_its_levels(settings):
     torch.manual_seed(0)
     module = Boot(
         Generator(GAUSSIAN, KarrasGrid(SIGMA_MIN, SIGMA_MAX), (2,)),
         Optimization(lr=5e-3, beta2=0.99, decay="cosine"),
         iterations=3500,
+        levels=40,
         student=SignalDenoiser(Affine(), STD, SIGMA_MIN, SIGMA_MAX),
         ema_half_life=50.0,
-        **{"levels": 40, **settings},
+        **settings,
     )
-    fit(module, Noise((2,), 256))
+    fit(module, NoiseDataModule(shape=(2,), batch_size=256))
     ((_, generator),) = module.generators().values()
-    noise = draws(4000, seed=9)[0].float()
-    expected = exact_signal(noise.double(), torch.zeros(1, dtype=torch.float64)).float()
-    error = float((generator(noise) - expected).norm() / expected.norm())
-    print(f"{settings}: relative error {error:.3%}")
-    assert error <= 0.02
+    noise = draws(4000, seed=9)[0]
+    top = torch.tensor(SIGMA_MAX, dtype=torch.float64)
+    start = top * noise + GAUSSIAN(top * noise, top)
+    walk = WALKS[settings["solver"]](GAUSSIAN, start, module.levels.flip(0))
+    exact = exact_signal(noise, torch.zeros(1, dtype=torch.float64))
+    found = generator(noise.float()).double()
+    to_walk, to_exact = (float((found - x).norm() / x.norm()) for x in (walk, exact))
+    print(f"{settings}: {to_walk:.3%} from the walk, {to_exact:.3%} from the exact map")
+    assert to_walk <= 0.01
+    # Euler's own error at these levels is 4.2 %, Heun's 0.3 %.
+    assert (to_exact <= 0.01) == (settings["solver"] == "heun")
+
+
+class Table(SignalDenoiser):
+    """A student that can hold anything: a number for every noise and level."""
+
+    def __init__(self, levels, count):
+        super().__init__(nn.Identity(), STD, SIGMA_MIN, SIGMA_MAX)
+        generator = torch.Generator().manual_seed(4)
+        values = torch.randn(len(levels), count, 2, generator=generator, dtype=torch.float64)
+        self.levels, self.values = levels, nn.Parameter(values)
+
+    def signal(self, noise, sigma, condition=None):
+        level = (self.levels - sigma.reshape(-1, 1)).abs().argmin(1)
+        return self.values[level, torch.arange(len(noise))]
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_bootstrapping_settles_on_the_teachers_walk_wherever_it_starts(solver):
+    noise = draws(30)[0]
+    levels = KarrasGrid(SIGMA_MIN, SIGMA_MAX).sigmas(12).flip(0)
+    student = Table(levels, len(noise))
+    optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
+    losses = []
+    # What is right at the top moves down by one level an update.
+    for _ in range(len(levels) + 1):
+        pairs = [boundary_pair(student, RING, noise)] + [
+            bootstrap_pair(
+                *(student, student, RING, noise, sigma.expand(30), sigma_next.expand(30)),
+                solver=solver,
+                relative=False,
+            )
+            for sigma_next, sigma in itertools.pairwise(levels)
+        ]
+        loss = sum((estimate - target).square().sum() for estimate, target in pairs) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[0] > 1
+    assert losses[-1] < 1e-24
+    top = torch.tensor(SIGMA_MAX, dtype=torch.float64)
+    start = top * noise + RING(top * noise, top)
+    walk = WALKS[solver](RING, start, levels.flip(0))
+    found = student(top * noise, top)
+    torch.testing.assert_close(found, walk, rtol=0, atol=1e-11)
 
 
 def test_the_exact_map_is_the_walk_that_the_student_becomes():
@@ -402,6 +437,15 @@ def test_the_exact_map_is_the_walk_that_the_student_becomes():
     for sigma, sigma_next in itertools.pairwise(levels):
         y = signal_target(GAUSSIAN, noise, y, sigma.expand(50), sigma_next.expand(50))
     torch.testing.assert_close(y, sample_euler(GAUSSIAN, start, levels), rtol=0, atol=1e-12)
+
+
+def test_training_never_touches_an_image():
+    data = without_data(steps_per_epoch=2)
+    module = fit(boot(), data, limit_val_batches=0)
+    assert module.iteration == 6
+    with pytest.raises(AssertionError, match="prepared"):
+        data.whole("reference")
+    assert set(next(iter(data.train_dataloader()))) == {"noise", "label"}
 
 
 def boot(**kwargs):
@@ -424,14 +468,14 @@ def test_every_call_of_the_teacher_is_counted(settings):
         lambda network, arguments, output: rows.append(len(output))
     )
     module.report = logged.append
-    fit(module, Noise())
+    fit(module, without_data(), limit_val_batches=0)
     assert sum(rows) == sum(values["teacher_calls"] for values in logged)
     boundaries = sum("boundary" in values for values in logged)
     assert boundaries == (0 if "boundary_weight" in settings else 6 // module.boundary_every)
 
 
 def test_samples_take_one_call_and_come_from_noise_alone():
-    module = fit(boot(), Noise())
+    module = fit(boot(), without_data(), limit_val_batches=0)
     name, generator = module.generators()["ema.module"]
     assert (name, generator.steps, generator.evaluations(1)) == ("student", (1,), 1)
     assert generator.grid.sigmas(1).tolist() == [20.0, 0.0]
@@ -440,8 +484,13 @@ def test_samples_take_one_call_and_come_from_noise_alone():
     expected = generator.denoiser.signal(noise, torch.tensor(0.0), condition)
     samples = generator(noise, condition)
     torch.testing.assert_close(samples, expected, rtol=0, atol=1e-5)
-    predicted = module.predict_step(NoImages(noise=noise, **condition), 0)
+    predicted = module.predict_step({"noise": noise, **condition}, 0)
     assert torch.equal(predicted, samples)
+    # The verb predict asks for the labels of the reference, whose batches hold images.
+    blank = torch.full_like(noise, torch.nan)
+    predicted = module.predict_step({"image": blank, **condition}, 0)
+    assert predicted.shape == noise.shape
+    assert predicted.isfinite().all()
     with pytest.raises(InputError, match="steps: this student samples in 1 steps, found 2"):
         generator(noise, condition, steps=2)
 

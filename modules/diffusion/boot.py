@@ -149,10 +149,3 @@ class Boot(FewStepModule):
         # Evaluations of the teacher's network that this rank's batch took.
         evaluations = float(calls * self.guided.network_calls * len(noise))
         self.report({**logged, "teacher_calls": evaluations})
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Samples for the noise and the labels of the batch."""
-        noise, condition = self.prepare(batch)
-        _, generator = next(iter(self.generators().values()))
-        samples: Tensor = generator(noise, condition)
-        return samples
