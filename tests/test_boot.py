@@ -469,9 +469,19 @@ def test_every_call_of_the_teacher_is_counted(settings):
     )
     module.report = logged.append
     fit(module, without_data(), limit_val_batches=0)
-    assert sum(rows) == sum(values["teacher_calls"] for values in logged)
-    boundaries = sum("boundary" in values for values in logged)
-    assert boundaries == (0 if "boundary_weight" in settings else 6 // module.boundary_every)
+    assert sum(rows) == pytest.approx(sum(values["teacher_calls"] for values in logged))
+
+
+def test_the_log_knows_the_boundary_even_if_it_never_falls_on_a_logged_batch():
+    module = boot(boundary_every=2)
+    fit(module, without_data(), limit_val_batches=0, log_every_n_steps=2)
+    # Batches 1, 3 and 5 are logged; 0, 2 and 4 have a boundary.
+    metrics = module.trainer.logged_metrics
+    assert float(metrics["train/boundary"]) > 0
+    assert float(metrics["train/teacher_calls"]) == 2.5 * 12
+    without = boot(boundary_weight=0.0)
+    fit(without, without_data(), limit_val_batches=0, log_every_n_steps=2)
+    assert "train/boundary" not in without.trainer.logged_metrics
 
 
 def test_samples_take_one_call_and_come_from_noise_alone():

@@ -112,6 +112,7 @@ class Boot(FewStepModule):
         self.boundary_weight = boundary_weight
         self.boundary_every = boundary_every
         self.target = target
+        self._boundary: dict[str, Tensor] = {}
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Condition]:
         """Unit noise (B, ...) and what its samples are conditioned on."""
@@ -136,16 +137,19 @@ class Boot(FewStepModule):
             self.solver,
             self.relative,
         )
-        loss = self.distance(*pair).mean()
-        logged = {"bootstrap": loss.detach()}
-        calls = 2 if self.solver == "heun" else 1
-        if self.boundary_weight > 0 and self.iteration % self.boundary_every == 0:
-            boundary = boundary_pair(self.student, self.guided, noise, condition)
-            distance = self.distance(*boundary).mean()
-            loss = loss + self.boundary_weight * self.boundary_every * distance
-            logged["boundary"] = distance.detach()
-            calls += 1
+        loss = bootstrap = self.distance(*pair).mean()
+        calls = 2.0 if self.solver == "heun" else 1.0
+        if self.boundary_weight > 0:
+            calls += 1 / self.boundary_every
+            if self.iteration % self.boundary_every == 0:
+                boundary = boundary_pair(self.student, self.guided, noise, condition)
+                distance = self.distance(*boundary).mean()
+                loss = loss + self.boundary_weight * self.boundary_every * distance
+                self._boundary = {"boundary": distance.detach()}
         self.optimize("student", loss)
-        # Evaluations of the teacher's network that this rank's batch took.
-        evaluations = float(calls * self.guided.network_calls * len(noise))
-        self.report({**logged, "teacher_calls": evaluations})
+        # The last boundary loss and the mean of the teacher's evaluations a batch of this rank:
+        # batches that are logged and batches with a boundary need never meet.
+        evaluations = calls * self.guided.network_calls * len(noise)
+        self.report(
+            {"bootstrap": bootstrap.detach(), **self._boundary, "teacher_calls": evaluations}
+        )
