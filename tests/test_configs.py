@@ -137,6 +137,9 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
     } | SMALLER.get(name, {})
     if "data_dir" in config["data"]["init_args"]:
         options["--data.init_args.data_dir"] = str(pictures)
+    if "student_every" in arguments:
+        # Or the student would have no turn in so few batches.
+        options["--model.init_args.student_every"] = "1"
     if config["data"]["class_path"] == "datamodules.pairs.PairsDataModule":
         options |= {
             "--data.init_args.count": "8",
