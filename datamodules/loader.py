@@ -4,7 +4,7 @@ Neither knows Lightning. Lightning saves and restores the state of any loader th
 ``state_dict`` and ``load_state_dict``, which :class:`StreamLoader` has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -34,6 +34,10 @@ Data: TypeAlias = Batch | Samples
 """Tensors of equal length in memory (uint8 images are mapped to [-1, 1] when read), or samples."""
 
 
+Collate: TypeAlias = Callable[[list[Any]], Batch]
+"""Makes one batch of samples; torch's ``default_collate`` where none is given."""
+
+
 def length_of(data: Data) -> int:
     """Number of samples."""
     return len(next(iter(data.values()))) if isinstance(data, dict) else len(data)
@@ -47,12 +51,15 @@ def take(data: Batch, index: Tensor) -> Batch:
     return batch
 
 
-def _read(samples: Samples, keys: Any, num_workers: int) -> DataLoader[Batch]:
+def _read(
+    samples: Samples, keys: Any, num_workers: int, collate: Collate | None = None
+) -> DataLoader[Batch]:
     """A torch loader over batches of keys, an endless iterable or a list."""
     return DataLoader(
         samples,  # type: ignore[arg-type]  # a map-style data set with our keys
         batch_sampler=keys,
         num_workers=num_workers,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         # The loader draws a seed for its workers when it starts. From the global generator, that
         # would make a resumed run differ from an unbroken one.
@@ -205,6 +212,7 @@ class EvaluationLoader:
         rank: Which rank this is.
         world_size: Number of ranks.
         num_workers: Worker processes that read samples; 0 reads in the main process.
+        collate: Makes a batch of samples, for samples of unequal shapes.
     """
 
     def __init__(
@@ -214,9 +222,11 @@ class EvaluationLoader:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
+        collate: Collate | None = None,
     ) -> None:
         self.data = data
         self.num_workers = num_workers
+        self.collate = collate
         self.shares = shares(length_of(data), batch_size, rank, world_size)
 
     def __len__(self) -> int:
@@ -228,4 +238,4 @@ class EvaluationLoader:
                 yield take(self.data, share)
         else:
             keys = [[(index, 0) for index in share.tolist()] for share in self.shares]
-            yield from _read(self.data, keys, self.num_workers)
+            yield from _read(self.data, keys, self.num_workers, self.collate)

@@ -43,6 +43,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that replaces it as a whole when the block ends well.
+
+    Args:
+        path: Folder to write.
+        mark: A file by which an earlier one is known, which may be replaced, as may an empty one.
+
+    Raises:
+        InputError: Something else lives at ``path``.
+    """
+    free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not free and not (path / mark).is_file():
+        raise InputError(f"{path}: expected a new folder or an earlier export.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        work = Path(name)
+        # Inside, because the temporary folder itself is closed to other users.
+        (work / "new").mkdir()
+        yield work / "new"
+        if path.exists():
+            path.rename(work / "old")
+        (work / "new").rename(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; a NaN or an infinity becomes null."""
     with atomic_path(path) as temporary:

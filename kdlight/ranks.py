@@ -13,3 +13,27 @@ def joint_sum(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+@torch.no_grad()
+def joint_rows(value: Tensor) -> Tensor:
+    """The rows of all ranks in the order of the joint batch, whose row i is on rank i % ranks.
+
+    Args:
+        value: (B, ...), of one shape on all ranks.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, value.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+@torch.no_grad()
+def of_first_rank(value: Tensor) -> Tensor:
+    """``value`` of rank 0 on every rank, bit for bit."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    common = value.clone()
+    dist.broadcast(common, src=0)
+    return common

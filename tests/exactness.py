@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import lightning as L
@@ -19,6 +21,7 @@ from datamodules.loader import StreamLoader
 from kdlight.balance import LossBalance
 from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
+from kdlight.codec.balancer import GradientBalancer
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import AdaptiveDecay, ConstantDecay, DoublingCurriculum
 from kdlight.diffusion.denoisers import (
@@ -30,7 +33,9 @@ from kdlight.diffusion.denoisers import (
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid, TrailingGrid
+from kdlight.losses.spectral import LogMelLoss
 from kdlight.networks.discriminator import FeatureHead, Head, MeanHead
+from kdlight.networks.discriminators.period import MultiPeriodDiscriminator
 from kdlight.networks.lora import Adapters
 from kdlight.networks.loss_weight import AdaptiveWeight
 from kdlight.networks.mlp import ScaleShiftMLP
@@ -57,6 +62,8 @@ from modules.diffusion.sid import SiD
 from modules.diffusion.sida import SiDA
 from modules.diffusion.trajectory_regression import TrajectoryRegression
 from modules.diffusion.truncated_consistency import TruncatedConsistency
+from modules.speech.codec_training import CodecTraining
+from tests.guided_cases import RATE, TinyTalk, codec_to_codec, guided, tiny_codec
 
 BATCH = 12
 Maker = Callable[..., DistillationModule]
@@ -70,6 +77,13 @@ class Case:
     iterations: int
     boundaries: tuple[int, ...] = ()
     parts: tuple[str, ...] = ("image", "label")
+    speech: bool = False
+
+    def data(self, batch_size: int = BATCH) -> L.LightningDataModule:
+        """What it trains on, at a batch size of one rank; a third of it for utterances."""
+        if self.speech:
+            return TinyTalk(batch_size // 3)
+        return TinyImages(batch_size, parts=self.parts)
 
 
 class TinyImages(L.LightningDataModule):
@@ -322,6 +336,26 @@ def trajectory_regression(**kwargs: Any) -> TrajectoryRegression:
     )
 
 
+def codec_training(**kwargs: Any) -> CodecTraining:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        discriminator = MultiPeriodDiscriminator([2, 3], channels=2)
+    return CodecTraining(
+        tiny_codec(),
+        Optimization(lr=3e-3, clip=1.0),
+        iterations=20,
+        discriminator=discriminator,
+        discriminator_optimizer=Optimization(lr=1e-3),
+        spectral=LogMelLoss(RATE, (320,), (16,)),
+        adversarial_loss="hinge",
+        relative_features=True,
+        balancer=GradientBalancer(0.9),
+        warmup=3,
+        dropout=0.5,
+        **kwargs,
+    )
+
+
 NOISE = ("noise", "label")
 PAIRS = ("image", "noise", "label")
 
@@ -390,6 +424,9 @@ CASES = {
         (2, 3, 5),
     ),
     "score_forgetting": Case(score_distillation(ScoreForgetting, forget={1: 0}), 20, parts=NOISE),
+    "codec_training": Case(codec_training, 20, (3,), speech=True),
+    "guided_codec": Case(guided, 20, speech=True),
+    "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, speech=True),
 }
 
 
@@ -442,7 +479,7 @@ def fit_as_one_rank(folder: Path) -> None:
         )
         module = fit(
             case.make(),
-            TinyImages(BATCH // world_size, parts=case.parts),
+            case.data(BATCH // world_size),
             devices=world_size,
             strategy=strategy,
         )
@@ -450,7 +487,11 @@ def fit_as_one_rank(folder: Path) -> None:
 
 
 def state(module: DistillationModule) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in module.state_dict().items() if torch.is_tensor(v)}
+    found = {k: v.detach().clone() for k, v in module.state_dict().items() if torch.is_tensor(v)}
+    for part in module.modules():
+        if isinstance(part, GradientBalancer):
+            found |= {f"norms.{name}": norm.clone() for name, norm in part.norms.items()}
+    return found
 
 
 def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> Iterator[str]:

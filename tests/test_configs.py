@@ -28,6 +28,11 @@ OUT_OF_REACH = {
     "datamodules.hf_images.HFImagesDataModule": "its data are downloaded",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
+    "kdlight.teachers.speech.SpeechTeacher": "its teacher comes from the hub",
+    "kdlight.teachers.speech.PackagedWhisper": "its teacher is a package of its own",
+    "kdlight.teachers.text.TextTeacher": "its teacher comes from the hub",
+    "kdlight.teachers.text.PackagedMiniLM": "its teacher is a package of its own",
+    "kdlight.teachers.codec.CodecTeacher": "its teacher is another run's codec",
 }
 NETWORK = "--model.init_args.{}.init_args.network.init_args."
 SHALLOW = NETWORK + "block_out_channels"
@@ -185,7 +190,7 @@ def test_a_configuration_trains(
         assert main(["fit", "--config", str(CONFIGS / name), "--print_config"]) == 0
         parsed = yaml.safe_load(capsys.readouterr().out)
         assert class_paths(parsed) >= class_paths(config)
-        for part in ("denoiser", "student"):
+        for part in ("denoiser", "student", "codec"):
             if config["model"]["init_args"].get(part):
                 build(config["model"]["init_args"][part])
         pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")

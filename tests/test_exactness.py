@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from kdlight.base import DistillationModule
 from kdlight.errors import InputError
 from kdlight.files import load_checkpoint
-from tests.exactness import BATCH, CASES, SaveAt, TinyImages, differing, fit, state
+from tests.exactness import CASES, SaveAt, differing, fit, state
 
 each_method = pytest.mark.parametrize("name", sorted(CASES))
 
@@ -35,13 +34,12 @@ def test_resume_is_bit_equal_wherever_the_run_stopped(
     # Mid-epoch, just before and at an epoch's end (7), around every stage boundary, inside an
     # accumulation, and one before the end.
     stops = sorted({1, 4, 6, 7, 8, 14, 15, case.iterations - 1, *case.boundaries})
-    data = partial(TinyImages, parts=case.parts)
     saving = SaveAt(tmp_path, tuple(stops))
-    whole = fit(case.make(accumulate=accumulate), data(), [saving])
+    whole = fit(case.make(accumulate=accumulate), case.data(), [saving])
     assert whole.iteration == case.iterations
     expected = state(whole)
     for stop in stops:
-        resumed = fit(case.make(accumulate=accumulate), data(), ckpt_path=tmp_path / f"{stop}.ckpt")
+        resumed = fit(case.make(accumulate=accumulate), case.data(), ckpt_path=tmp_path / f"{stop}.ckpt")
         assert resumed.iteration == case.iterations
         assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
 
@@ -63,7 +61,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @each_method
 def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> None:
     case = CASES[name]
-    one = state(fit(case.make(), TinyImages(BATCH, parts=case.parts)))
+    one = state(fit(case.make(), case.data()))
     first, second = (torch.load(two_ranks / f"{name}_{rank}.pt") for rank in (0, 1))
     assert not list(differing(first, second)), "ranks drifted apart"
     for key in one:
@@ -76,7 +74,7 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
     case = CASES[method]
     module = case.make()
     before = {k: v.clone() for k, v in module.named_parameters(remove_duplicate=False)}
-    fit(module, TinyImages(parts=case.parts), [SaveAt(tmp_path, (4,))])
+    fit(module, case.data(), [SaveAt(tmp_path, (4,))])
     checkpoint = load_checkpoint(tmp_path / "4.ckpt")
     for frozen in module.frozen:
         assert not [key for key in checkpoint["state_dict"] if key.startswith(f"{frozen}.")]
@@ -99,7 +97,7 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
 def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
     """One sample of the batch is no number, whether a method looks at data or at noise alone."""
     for value in batch.values():
-        if value.is_floating_point():
+        if torch.is_tensor(value) and value.is_floating_point():
             value[0] = float("nan")
     drawn = module.noise.normal
 
@@ -129,7 +127,7 @@ def test_a_non_finite_batch_changes_nothing_but_the_count(name: str) -> None:
                 self.changed = list(differing(self.before, state(pl_module)))
 
     case, poisoned = CASES[name], Poisoned()
-    module = fit(case.make(), TinyImages(parts=case.parts), [poisoned])
+    module = fit(case.make(), case.data(), [poisoned])
     assert poisoned.changed == []
     assert module.non_finite_total == len(module._optimization), "one update of each part"
     assert all(torch.isfinite(value).all() for value in state(module).values())
@@ -146,7 +144,7 @@ def test_non_finite_batches_in_a_row_stop_the_run(name: str) -> None:
 
     case = CASES[name]
     with pytest.raises(RuntimeError, match="3 updates in a row had a gradient that is not finite"):
-        fit(case.make(max_non_finite=3), TinyImages(parts=case.parts), [Poisoned()])
+        fit(case.make(max_non_finite=3), case.data(), [Poisoned()])
 
 
 def test_another_teacher_is_refused_on_resume(tmp_path: Path) -> None:

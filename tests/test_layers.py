@@ -10,11 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up; within a group any order. The longest name that fits a module counts.
 LAYERS = [
-    ["kdlight.errors", "kdlight.spec", "kdlight.files", "kdlight.ranks"],
+    ["kdlight.errors", "kdlight.spec", "kdlight.files", "kdlight.ranks", "kdlight.audio"],
     ["kdlight.noise", "kdlight.frozen", "kdlight.diffusion", "kdlight.codec"],
     ["kdlight.networks"],
     ["kdlight.losses"],
-    ["kdlight.metrics", "kdlight.teachers"],
+    ["kdlight.metrics", "kdlight.teachers", "kdlight.guidance"],
     [
         "kdlight.base",
         "kdlight.optim",
@@ -22,6 +22,8 @@ LAYERS = [
         "kdlight.ema",
         "kdlight.report",
         "kdlight.export",
+        "kdlight.convert",
+        "kdlight.tokens",
     ],
     ["kdlight.few_step", "kdlight.score_distillation", "kdlight.callbacks"],
     ["modules", "datamodules"],

@@ -1,4 +1,4 @@
-"""``evaluate images``: measure a checkpoint, or samples that any program made."""
+"""``evaluate images``: measure a checkpoint, or samples of any program; dispatches `codec`."""
 
 import argparse
 import math
@@ -63,7 +63,8 @@ def parser() -> Parser:
     """The options of ``evaluate images``."""
     made = Parser(
         "evaluate images",
-        "Measure a model's samples, or samples in a file or folder, against a data set.",
+        "Measure a model's samples, or samples in a file or folder, against a data set. "
+        "For speech see `evaluate codec --help`.",
         "evaluate images --checkpoint runs/quickstart/version_0/checkpoints/last.ckpt "
         "--data digits --classifier digits_classifier --steps 1 2 4 --output figures.json",
     )
@@ -120,8 +121,16 @@ class Walk(NamedTuple):
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``evaluate``."""
+    if argv and argv[0] == "codec":
+        from kdlight.commands import evaluate_codec
+
+        evaluate_codec.run(argv[1:])
+        return
     if not argv or argv[0] not in ("images", "-h", "--help"):
-        raise InputError(f"expected `evaluate images`, found {' '.join(argv[:1]) or 'nothing'}.")
+        raise InputError(
+            f"expected `evaluate images` or `evaluate codec`, "
+            f"found {' '.join(argv[:1]) or 'nothing'}."
+        )
     options = parser().parse_args(argv[1:] if argv[0] == "images" else argv)
     check_options(options)
     # What can be wrong with the input is found before the data are read.

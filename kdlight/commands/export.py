@@ -1,9 +1,10 @@
-"""``export``: a trained model as safetensors, or as a pipeline of diffusers."""
+"""``export``: a trained model as safetensors, or in the format of another library."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdlight.codec.codec import Codec
 from kdlight.commands.arguments import (
     Parser,
     add_sigmas,
@@ -12,8 +13,11 @@ from kdlight.commands.arguments import (
     picked,
     positive,
 )
+from kdlight.commands.codecs import load_codec
 from kdlight.commands.folders import newest_checkpoint
 from kdlight.errors import InputError
+from kdlight.export.traced import export_traced
+from kdlight.export.transformers import export_transformers
 from kdlight.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models
 
@@ -23,8 +27,8 @@ def parser() -> Parser:
     made = Parser(
         "export",
         "Write a model of a run. A name that ends in .safetensors gets weights and, beside them, "
-        "a JSON with all it takes to rebuild the model; any other name becomes a folder that "
-        "diffusers' DiffusionPipeline.from_pretrained loads.",
+        "a JSON with all it takes to rebuild the model; any other name becomes a folder: one that "
+        "diffusers' DiffusionPipeline.from_pretrained loads, or for a codec what --to names.",
         "export --run runs/quickstart --steps 1 --output student.safetensors",
     )
     source = made.add_mutually_exclusive_group(required=True)
@@ -33,6 +37,13 @@ def parser() -> Parser:
     made.add_argument("--output", type=Path, required=True, help=".safetensors file or folder")
     made.add_argument("--steps", type=positive, default=None, help="the student of that many steps")
     add_sigmas(made)
+    made.add_argument(
+        "--to",
+        choices=("transformers", "onnx", "torch"),
+        default=None,
+        help="for a codec: a folder for transformers' EncodecModel, or encoder and decoder as "
+        "ONNX files or torch.export programs",
+    )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--summary", default="", help="one sentence for the model card")
     return made
@@ -42,7 +53,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``export``."""
     options = parser().parse_args(argv)
     checkpoint = options.checkpoint or newest_checkpoint(options.run, f"--run {options.run}")
-    if options.output.suffix == ".safetensors":
+    if options.to is not None:
+        if options.steps is not None or options.sigmas is not None:
+            raise InputError(f"--to {options.to}: a codec has no --steps and no --sigmas.")
+        _export_codec(load_codec(checkpoint, options.model), options.output, options.to)
+    elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",))
         models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
         as_it_is = options.steps is None and options.sigmas is None
@@ -58,15 +73,43 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--output {options.output}: expected a name that ends in .safetensors, or a folder."
         )
     else:
-        if options.output.is_file():
-            raise InputError(f"--output {options.output}: expected a folder, found a file.")
-        check_place(options.output)
+        _check_folder(options.output)
         # diffusers takes seconds to import.
         from kdlight.export.diffusers import export_diffusers
 
-        generator = picked(checkpoint, options.steps, options.model, options.sigmas)
+        try:
+            generator = picked(checkpoint, options.steps, options.model, options.sigmas)
+        except InputError:
+            _refuse_codec(checkpoint, options.model)
+            raise
         export_diffusers(generator, options.output, options.steps)
     print(options.output)
+
+
+def _export_codec(codec: Codec, output: Path, to: str) -> None:
+    _check_folder(output)
+    if to == "transformers":
+        export_transformers(codec, output)
+    else:
+        export_traced(codec, output, to)
+
+
+def _refuse_codec(checkpoint: Path, model: str | None) -> None:
+    """Say what a codec becomes a folder with; nothing if there is none."""
+    try:
+        load_codec(checkpoint, model)
+    except InputError:
+        return
+    raise InputError(
+        f"{checkpoint}: a codec becomes a folder --to transformers, onnx or torch, found no --to."
+    )
+
+
+def _check_folder(output: Path) -> None:
+    """Refuse an output folder that cannot be written."""
+    if output.is_file():
+        raise InputError(f"--output {output}: expected a folder, found a file.")
+    check_place(output)
 
 
 def notes_of(checkpoint: Path, summary: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 
 const OVERVIEW = COMPARISON.overview;
 const VERDICT_CLASS = { BEATS: "beats", "NO BEATS": "worse", INCONCLUSIVE: "open" };
-const stepsText = (steps) => (steps == null ? "any steps" : plural(steps, "step"));
+const stepsText = (steps) => (steps == null ? "any steps" : plural(steps, STEP));
 const headingText = (column) => `${column.label}${column.unit === "%" ? " %" : ""}${ARROW[column.better] ?? ""}`;
 
 /** The better end of a figure's range. */
@@ -138,11 +138,11 @@ function verdicts() {
   const column = columnOf(COMPARISON.metric);
   const says = el("p", { class: "note" }), box = el("div");
   function draw(steps) {
-    says.textContent = `${column.label} of the ${COMPARISON.model}${steps == null ? "" : ` at ${plural(steps, "step")}`}, against ${COMPARISON.baseline}; ${COMPARISON.better} is better.`;
+    says.textContent = `${column.label} of the ${COMPARISON.model}${steps == null ? "" : ` at ${plural(steps, STEP)}`}, against ${COMPARISON.baseline}; ${COMPARISON.better} is better.`;
     box.replaceChildren(verdictTable(column, steps));
   }
   draw(COMPARISON.steps[0]);
-  const control = COMPARISON.steps.length > 1 && segments("Steps of the verdicts", COMPARISON.steps.map((steps) => [steps, stepsText(steps)]), COMPARISON.steps[0], draw);
+  const control = COMPARISON.steps.length > 1 && segments(`${capital(STEP)}s of the verdicts`, COMPARISON.steps.map((steps) => [steps, stepsText(steps)]), COMPARISON.steps[0], draw);
   return section("Verdicts", control, says, box,
     el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides and the whole interval on one side of 1; all else is INCONCLUSIVE."));
 }
@@ -251,8 +251,8 @@ function sideBySide(choose) {
   }
 
   draw();
-  const choices = settings.map(([key, row]) => [key, `${capital(row.model)}${row.steps == null ? "" : `, ${plural(row.steps, "step")}`}`]);
-  const control = choices.length ? picker("Model and steps", choices, setting, (key) => { setting = key; draw(); }) : null;
+  const choices = settings.map(([key, row]) => [key, `${capital(row.model)}${row.steps == null ? "" : `, ${plural(row.steps, STEP)}`}`]);
+  const control = choices.length ? picker(`Model and ${STEP}s`, choices, setting, (key) => { setting = key; draw(); }) : null;
   return section("Side by side", control, scroller("Runs side by side", table), el("p", { class: "note" }, "A heading sorts; a row chooses the run that is shown below."));
 }
 
@@ -330,6 +330,7 @@ function details(run) {
 
 /** One sentence: what the student at its fewest steps gives and costs beside the teacher. */
 function lede(run) {
+  if (isCodec(run)) return ledeOfCodec(run);
   const column = columnOf("frechet_features") ?? COLUMNS.find((item) => item.better === "lower");
   if (!column) return null;
   const having = (model) => run.rows.filter((row) => row.model === model && row.steps != null && column.key in row.values).sort((a, b) => a.steps - b.steps);
@@ -365,7 +366,7 @@ function start() {
   function choose(index) {
     const run = RUNS[index];
     const title = several && el("section", {}, el("h2", { id: "run-name" }, run.label), lede(run), facts(run));
-    shownRun.replaceChildren(...[title, headline(run), samples(run), quality(run), curves(run), balance(run), details(run)].filter(Boolean));
+    shownRun.replaceChildren(...[title, headline(run), speech(run), samples(run), codebooks(run), quality(run), curves(run), balance(run), details(run)].filter(Boolean));
   }
   header.append(el("p", { class: "eyebrow" }, several ? "kdlight, comparison" : `kdlight, ${RUNS[0].version}`),
     el("h1", {}, several ? ARMS.join(", ") : RUNS[0].name));

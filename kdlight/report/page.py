@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlight.errors import InputError
+from kdlight.report.audio import embedded
 from kdlight.report.balance import balance_of
 from kdlight.report.columns import FLOOR, columns_of
 from kdlight.report.reach import Axis, compare_reach
@@ -19,6 +20,9 @@ from kdlight.report.verdict import compare_runs
 
 MAX_PROGRESS = 48
 """More progress grids than this are thinned evenly, so that a page can still be mailed."""
+
+MAX_AUDIO = 6_500_000
+"""Bytes of audio and spectrograms of all runs together, before they are encoded as text."""
 
 
 def write_report(
@@ -73,11 +77,11 @@ def write_report(
 def render(data: dict[str, Any], title: str) -> str:
     """The page for ``data``.
 
-    The content security policy admits this style and this script by hash and images by data URI,
-    nothing else: whatever a run folder holds, the page cannot fetch, send or execute it.
+    The content security policy admits this style and this script by hash and images and audio by
+    data URI, nothing else: whatever a run folder holds, the page cannot fetch, send or execute it.
     """
     style = _part("page.css")
-    script = _part("chart.js") + _part("views.js") + _part("page.js")
+    script = "".join(map(_part, ("chart.js", "views.js", "codec.js", "page.js")))
     parts = {
         "title": html.escape(f"{title} - kdlight"),
         "style": style,
@@ -107,11 +111,11 @@ def page_data(runs: Sequence[Run], comparison: dict[str, Any]) -> dict[str, Any]
     return {
         "columns": [asdict(item) | {"floor": item.key in floors} for item in columns_of(keys)],
         "comparison": {key: value for key, value in comparison.items() if key != "rows"},
-        "runs": [_run_data(run) for run in runs],
+        "runs": [_run_data(run, MAX_AUDIO // len(runs)) for run in runs],
     }
 
 
-def _run_data(run: Run) -> dict[str, Any]:
+def _run_data(run: Run, audio_bytes: int) -> dict[str, Any]:
     facts = run.facts
     teacher = facts.get("teacher")
     teacher = teacher if isinstance(teacher, dict) else {"source": teacher}
@@ -121,6 +125,12 @@ def _run_data(run: Run) -> dict[str, Any]:
     notes = list(run.notes)
     if len(thinned) < len(run.progress):
         notes.append(f"{len(thinned)} of {len(run.progress)} progress grids are shown.")
+    utterances = embedded(run.utterances, audio_bytes)
+    if len(utterances) < len(run.utterances):
+        notes.append(
+            f"{len(utterances)} of {len(run.utterances)} utterances are here, the page would "
+            f"grow too large; the others lie in samples/."
+        )
     return {
         "label": run.label,
         "name": run.name,
@@ -141,6 +151,7 @@ def _run_data(run: Run) -> dict[str, Any]:
         "balance": None if balance is None else asdict(balance),
         "progress": [_image(picture) for picture in thinned],
         "finals": [_image(picture) for picture in run.finals],
+        "utterances": utterances,
         "animations": [_image(picture) for picture in run.animations],
         "config": run.config,
         "notes": notes,

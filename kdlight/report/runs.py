@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from kdlight.errors import InputError
+from kdlight.report.audio import Utterance, load_utterances
 
 MARKS = ("config.yaml", "metrics.csv", "summary.json", "run.json")
 """A folder with any of these is a run."""
@@ -32,15 +33,17 @@ class Row:
 
     Attributes:
         model: ``teacher``, ``student``, or another name.
-        steps: Number of sampling steps, or None where none was recorded.
+        steps: Number of sampling steps, or of a codec's levels, or None where none was recorded.
         algorithm: Name of the sampler, "" where none was recorded.
         values: The finite numbers of the row, ``steps`` apart.
+        levels: Figures of each level of a codec: lists of finite numbers.
     """
 
     model: str
     steps: int | None
     algorithm: str
     values: dict[str, float]
+    levels: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Run:
         progress: Student's grids by iteration.
         finals: Final grids by model, then steps.
         animations: GIFs.
+        utterances: What a codec made of speech, to listen to.
         notes: Sentences about what could not be shown.
     """
 
@@ -105,6 +109,7 @@ class Run:
     progress: list[Picture]
     finals: list[Picture]
     animations: list[Picture]
+    utterances: list[Utterance] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -138,6 +143,7 @@ def load_run(path: Path) -> Run:
         progress=pictures["progress"],
         finals=pictures["final"],
         animations=pictures["trajectory"],
+        utterances=load_utterances(path / "samples", notes),
         notes=notes,
     )
 
@@ -155,13 +161,14 @@ def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]
                 f"{source}: row {index}: expected an object, found {type(row).__name__}."
             )
         numbers = {str(key): finite_number(value) for key, value in row.items()}
-        steps = numbers.pop("steps", None)
+        steps = numbers.pop("steps", numbers.pop("n_q", None))
         parsed.append(
             Row(
                 model=str(row.get("model") or "model"),
                 steps=None if steps is None else int(steps),
                 algorithm=str(row.get("algorithm") or ""),
                 values={key: value for key, value in numbers.items() if value is not None},
+                levels={str(key): found for key, cell in row.items() if (found := _list(cell))},
             )
         )
     return parsed
@@ -211,6 +218,13 @@ def finite_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _list(value: Any) -> list[float]:
+    """``value`` as floats, empty where it is no list of finite numbers."""
+    numbers = [finite_number(item) for item in value] if isinstance(value, list) else []
+    found = [number for number in numbers if number is not None]
+    return found if len(found) == len(numbers) else []
 
 
 def _cell(text: Any) -> float | None:

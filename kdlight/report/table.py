@@ -30,7 +30,8 @@ def summary_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -
     shown = columns_of(key for row in parsed for key in row.values)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("Model", no_wrap=True, vertical="bottom")
-    table.add_column("Steps", justify="right", vertical="bottom")
+    counted = "Levels" if any("n_q" in row for row in rows) else "Steps"
+    table.add_column(counted, justify="right", vertical="bottom")
     for item in shown:
         sign = f"{item.unit if item.unit == '%' else ''} {ARROWS[item.better]}".strip()
         heading = "\n".join(filter(None, [item.narrow or item.label, sign]))

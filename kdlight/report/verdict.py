@@ -28,7 +28,7 @@ from kdlight.report.runs import Run, load_run
 MIN_SEEDS = 3
 LEVEL = 0.95
 
-HEADLINES = ("frechet_features", "sliced_wasserstein", "frechet_pixels")
+HEADLINES = ("frechet_features", "sliced_wasserstein", "frechet_pixels", "wer", "log_mel_l1")
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""
 
 
@@ -173,6 +173,7 @@ def compare_runs(
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
         raise InputError(f"baseline: expected one of {', '.join(names)}, found {baseline}.")
+    model = _model(runs, model)
     asked = (metric, steps) != (None, None)
     metric = metric or _headline(runs, model)
     arms: list[dict[str, Any]] = []
@@ -252,6 +253,12 @@ def verdict_lines(comparison: dict[str, Any]) -> list[str]:
                 line += f" (95 % interval {item['low']:.3f} to {item['high']:.3f})"
             lines.append(line + (f" [{item['reason']}]" if item["reason"] else ""))
     return lines
+
+
+def _model(runs: Sequence[Run], model: str) -> str:
+    """``model``, or the only one that the runs have, as the codec of codec runs."""
+    models = {row.model for run in runs for row in run.rows}
+    return next(iter(models)) if model == "student" and len(models) == 1 else model
 
 
 def _headline(runs: Sequence[Run], model: str) -> str:

@@ -9,6 +9,9 @@ const armColour = (name) => (RUNS.length === 1 ? "k-student" : `k${ARMS.indexOf(
 // Colour and shape together tell 32 arms apart, and the shape alone those who see no colours.
 const armShape = (name) => SHAPES[(ARMS.indexOf(name) + Math.floor(ARMS.indexOf(name) / 8)) % SHAPES.length];
 const modelColour = (model) => `k-${["teacher", "student"].includes(model) ? model : "other"}`;
+// What a model was measured at several numbers of: the levels of a codec, or a sampler's steps.
+const isCodec = (run) => run.rows.some((row) => "kbps" in row.values);
+const STEP = RUNS.some(isCodec) ? "level" : "step";
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -85,7 +88,7 @@ function headline(run) {
   const body = run.rows.map((row) =>
     el("tr", { class: row.model }, el("td", {}, swatch(modelColour(row.model), capital(row.model), row.model === "teacher")),
       el("td", {}, row.steps ?? "–", row.algorithm && el("small", {}, row.algorithm)), columns.map((column) => cell(row, column))));
-  const head = el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, "Steps"), columns.map((column) => heading(column)));
+  const head = el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, `${capital(STEP)}s`), columns.map((column) => heading(column)));
   const parts = ["An arrow says which way is better."];
   if (columns.some((column) => column.key.startsWith("frechet"))) parts.push("Fréchet distances are in percent of the reference set’s variance.");
   if (columns.some((column) => column.floor)) parts.push("The floor is the same figure for as many real samples: no model can be expected to do better.");
@@ -151,7 +154,7 @@ function samples(run) {
 function quality(run) {
   const metrics = COLUMNS.filter((column) => ["lower", "higher"].includes(column.better) && !["ms_per_image", "speed_up"].includes(column.key)
     && run.rows.some((row) => column.key in row.values));
-  const costs = [["nfe", "network evaluations (NFE)"], ["ms_per_image", "ms per image"]]
+  const costs = [["nfe", "network evaluations (NFE)"], ["ms_per_image", "ms per image"], ["kbps", "kilobits per second"]]
     .filter(([key]) => run.rows.some((row) => row.values[key] > 0));
   if (!metrics.length || !costs.length || run.rows.length < 2) return null;
   const models = [...new Set(run.rows.map((row) => row.model))];
@@ -161,13 +164,13 @@ function quality(run) {
     return {
       label: `${column.label} over ${label}`, height: 320, xLog: true, yLog: column.better === "lower", snap: "point", xLabel: label,
       yLabel: `${column.label}${column.unit === "%" ? " %" : ""}${ARROW[column.better]}`,
-      xTicks: cost === "nfe" ? [...new Set(points.map((row) => row.values.nfe))].sort((a, b) => a - b) : null,
+      xTicks: cost === "ms_per_image" ? null : [...new Set(points.map((row) => row.values[cost]))].sort((a, b) => a - b),
       floor: floor == null ? null : { value: floor * column.scale, text: "floor" },
       series: models.map((model) => ({
         name: model, colour: modelColour(model), marks: true, hollow: model === "teacher",
         points: points.filter((row) => row.model === model).sort((a, b) => a.values[cost] - b.values[cost]).map((row) => ({
           x: row.values[cost], y: row.values[column.key] * column.scale, tag: row.steps == null ? "" : String(row.steps),
-          text: `${capital(model)}${row.steps == null ? "" : `, ${plural(row.steps, "step")}`}: ${shown(row.values[column.key], column)} at ${cost === "nfe" ? `${wholeOr(row.values.nfe)} NFE` : `${short(row.values[cost])} ms per image`}`,
+          text: `${capital(model)}${row.steps == null ? "" : `, ${plural(row.steps, STEP)}`}: ${shown(row.values[column.key], column)} at ${cost === "nfe" ? `${wholeOr(row.values.nfe)} NFE` : `${short(row.values[cost])} ${label}`}`,
         })),
       })),
     };
@@ -179,5 +182,5 @@ function quality(run) {
   return section("Quality and cost", pick,
     el("div", { class: "pair" }, charts.map((item) => el("figure", {}, item.chart.node))),
     el("div", { class: "legend" }, models.map((model) => swatch(modelColour(model), capital(model), model === "teacher"))),
-    el("p", { class: "note" }, "The number at a point is its sampling steps; the axes of cost are logarithmic."));
+    el("p", { class: "note" }, `The number at a point is its ${STEP === "step" ? "sampling steps" : "levels"}; the axes of cost are logarithmic.`));
 }

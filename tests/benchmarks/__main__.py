@@ -13,6 +13,7 @@ import torch
 
 from kdlight.commands.train import quiet
 from tests.benchmarks.beside import shares
+from tests.benchmarks.codec import codec
 from tests.benchmarks.interleave import HEADER
 from tests.benchmarks.sampling import sampling
 from tests.benchmarks.training import (
@@ -43,6 +44,8 @@ def main() -> None:
     for pairs in score_distillation(arguments.turns):
         print(pairs.row(), flush=True)
     for pairs in sampling(max(3, arguments.turns // 4)):
+        print(pairs.row(), flush=True)
+    for pairs in codec(max(3, arguments.turns // 4)):
         print(pairs.row(), flush=True)
     step = statistics.median(turn.wall for turn in teacher[0].ours) / CHUNK
     print("\n".join(shares(step)))

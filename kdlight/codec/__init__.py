@@ -1,0 +1,1 @@
+"""Mathematics of neural speech codecs: quantisers, networks on waveforms, streaming."""

@@ -1,0 +1,123 @@
+"""A neural codec: encoder, quantiser, decoder."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlight.codec.quantization import Quantized, Quantizer
+from kdlight.errors import InputError
+from kdlight.spec import Recorded
+
+
+class CodecOutput(NamedTuple):
+    """What a codec makes of audio in training.
+
+    Attributes:
+        audio: Reconstruction (B, 1, T).
+        quantized: Latents, codes and losses.
+    """
+
+    audio: Tensor
+    quantized: Quantized
+
+
+class Codec(Recorded, nn.Module):
+    """Audio to codes and back.
+
+    Args:
+        encoder: (B, 1, T) to latents (B, D, T / hop_length), for T a multiple of the hop.
+        quantizer: Of latents of D channels.
+        decoder: Latents (B, D, F) to (B, 1, F * hop_length).
+        sample_rate: Samples per second.
+        hop_length: Samples of a frame.
+
+    Attributes:
+        frame_rate: Frames per second.
+        context: Frames on each side that a frame's codes and samples depend on at most; None if
+            there is no bound, as with a recurrent network.
+        causal: Whether a frame's codes and samples depend on no later sample.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        quantizer: Quantizer,
+        decoder: nn.Module,
+        sample_rate: int,
+        hop_length: int,
+    ) -> None:
+        super().__init__()
+        if sample_rate < 1 or hop_length < 1:
+            raise InputError(
+                f"expected sample_rate and hop_length of at least 1, "
+                f"found {sample_rate} and {hop_length}."
+            )
+        for name, part in (("encoder", encoder), ("decoder", decoder)):
+            made_for = getattr(part, "hop_length", hop_length)
+            if made_for != hop_length:
+                raise InputError(f"{name}: expected hop_length {hop_length}, found {made_for}.")
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+
+    @property
+    def n_q(self) -> int:
+        """Number of levels."""
+        return self.quantizer.n_q
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of a level."""
+        return self.quantizer.codebook_size
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def context(self) -> int | None:
+        parts = (getattr(self.encoder, "context", None), getattr(self.decoder, "context", None))
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    @property
+    def causal(self) -> bool:
+        return all(getattr(part, "causal", False) for part in (self.encoder, self.decoder))
+
+    def kbps(self, n_q: int | None = None) -> float:
+        """Kilobits per second of ``n_q`` levels at a fixed length of code."""
+        levels = self.n_q if n_q is None else n_q
+        return self.frame_rate * levels * math.log2(self.codebook_size) / 1000
+
+    def latents(self, audio: Tensor) -> Tensor:
+        """Latents (B, D, F) of audio (B, 1, T), F = ceil(T / hop_length), padded with silence."""
+        if audio.ndim != 3 or audio.shape[1] != 1 or audio.shape[2] == 0:
+            raise InputError(f"audio: expected (B, 1, T), found {tuple(audio.shape)}.")
+        latents: Tensor = self.encoder(F.pad(audio, (0, -audio.shape[-1] % self.hop_length)))
+        return latents
+
+    def forward(self, audio: Tensor, n_q: int | Tensor | None = None) -> CodecOutput:
+        """Reconstruct audio (B, 1, T), with gradient.
+
+        Args:
+            audio: (B, 1, T) in [-1, 1].
+            n_q: Levels to use; see :meth:`~kdlight.codec.quantization.Quantizer.forward`.
+        """
+        quantized = self.quantizer(self.latents(audio), n_q)
+        return CodecOutput(self.decoder(quantized.latents)[..., : audio.shape[-1]], quantized)
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, n_q: int | None = None) -> Tensor:
+        """Codes (B, n_q, F) int64 of audio (B, 1, T)."""
+        return self.quantizer.encode(self.latents(audio), n_q)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Audio (B, 1, F * hop_length) of codes (B, n, F)."""
+        audio: Tensor = self.decoder(self.quantizer.decode(codes))
+        return audio

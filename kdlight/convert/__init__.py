@@ -1,0 +1,1 @@
+"""Published codecs in the layouts of their makers, rebuilt as codecs of kdlight."""

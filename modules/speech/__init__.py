@@ -1,0 +1,1 @@
+"""Methods of speech: codecs, and what guides them."""

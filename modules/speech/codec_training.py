@@ -1,0 +1,250 @@
+"""Training a neural speech codec: reconstruction, adversaries, commitment."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.base import Batch, DistillationModule
+from kdlight.codec.balancer import GradientBalancer
+from kdlight.codec.codec import Codec, CodecOutput
+from kdlight.codec.quantization import Quantized
+from kdlight.errors import InputError
+from kdlight.frozen import held
+from kdlight.losses.spectral import LogMelLoss, SpectralLoss
+from kdlight.losses.waveform_gan import (
+    Kind,
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+)
+from kdlight.networks.discriminators.judges import Discriminator
+from kdlight.optim import Optimization
+
+
+class CodecTraining(DistillationModule):
+    """EnCodec (arXiv:2210.13438), SpeechTokenizer (arXiv:2308.16692) and DAC (arXiv:2306.06546).
+
+    Their recipes are configurations under ``configs/librispeech/``: what differs is the codec, the
+    discriminators, the adversarial loss and whether weights are fixed or balanced.
+
+    Args:
+        codec: What is trained.
+        optimizer: Of the codec.
+        iterations: Length of the run in training batches.
+        discriminator: Tells recorded from decoded audio; null for none.
+        discriminator_optimizer: Of the discriminator; the codec's settings by default.
+        spectral: Distance of spectrograms; :class:`~kdlight.losses.spectral.LogMelLoss` of 1,024
+            samples and 80 bands by default.
+        weights: Of each term, by the name it is logged under; those not named stay at 1. A weight
+            of 0 leaves the term out.
+        adversarial_loss: ``least_squares`` or ``hinge``.
+        relative_features: Feature matching in units of each layer's mean magnitude (EnCodec).
+        balancer: Balances all terms but those of the quantiser by their gradients; null for fixed
+            weights.
+        warmup: Iterations before the discriminator comes in.
+        dropout: Share of the draws in which fewer than all levels are used (quantiser dropout): 1
+            in EnCodec, 0.5 in DAC.
+        dropout_by: One draw for the ``batch`` (EnCodec) or one for each ``item`` (DAC).
+        dropout_levels: Numbers of levels to draw from; all from 1 by default.
+        accumulate: Batches per update.
+        seed: Seed of the step noise.
+        max_non_finite: Skipped updates in a row after which the run stops.
+
+    Attributes:
+        last_codes: Codes (B, n_q, F) of the last training batch.
+
+    Raises:
+        InputError: A weight belongs to no term; a number is out of range.
+    """
+
+    term_weights: ClassVar[Mapping[str, float]] = {
+        "wave": 1.0,
+        "spectral": 1.0,
+        "adversarial": 1.0,
+        "features": 1.0,
+        "commitment": 1.0,
+        "codebook": 1.0,
+    }
+    last_codes: Tensor
+
+    def __init__(
+        self,
+        codec: Codec,
+        optimizer: Optimization,
+        iterations: int = 10_000,
+        discriminator: Discriminator | None = None,
+        discriminator_optimizer: Optimization | None = None,
+        spectral: SpectralLoss | None = None,
+        weights: dict[str, float] | None = None,
+        adversarial_loss: Kind = "least_squares",
+        relative_features: bool = False,
+        balancer: GradientBalancer | None = None,
+        warmup: int = 0,
+        dropout: float = 0.0,
+        dropout_by: Literal["batch", "item"] = "batch",
+        dropout_levels: Sequence[int] | None = None,
+        accumulate: int = 1,
+        seed: int = 0,
+        max_non_finite: int = 10,
+    ) -> None:
+        optimizers = {"codec": optimizer}
+        if discriminator is not None:
+            optimizers["discriminator"] = discriminator_optimizer or optimizer
+        super().__init__(iterations, optimizers, accumulate, seed, max_non_finite)
+        if not 0 <= dropout <= 1:
+            raise InputError(f"dropout: expected a share in [0, 1], found {dropout}.")
+        levels = list(range(1, codec.n_q + 1) if dropout_levels is None else dropout_levels)
+        if not levels or min(levels) < 1 or max(levels) > codec.n_q:
+            raise InputError(
+                f"dropout_levels: expected numbers from 1 to {codec.n_q}, found {levels}."
+            )
+        self.codec = codec
+        self.discriminator = discriminator
+        self.spectral = spectral or LogMelLoss(codec.sample_rate, (1024,), (80,))
+        self.balancer = balancer
+        self.weights = self._weights(weights or {})
+        self.adversarial_loss: Kind = adversarial_loss
+        self.relative_features = relative_features
+        self.warmup = warmup
+        self.dropout = dropout
+        self.dropout_by = dropout_by
+        self.dropout_levels = levels
+
+    def _weights(self, given: Mapping[str, float]) -> dict[str, float]:
+        usual = self.terms()
+        for name, weight in given.items():
+            if name not in usual:
+                known = ", ".join(usual)
+                raise InputError(f"weights: expected some of {known}, found {name}.")
+            if not weight >= 0:
+                raise InputError(f"weights.{name}: expected at least 0, found {weight}.")
+        return {**usual, **given}
+
+    def terms(self) -> dict[str, float]:
+        """Names of the terms, and their weights where none is given."""
+        return dict(self.term_weights)
+
+    def models(self) -> dict[str, tuple[str, nn.Module]]:
+        return {"codec": ("codec", self.codec)}
+
+    def companions(self) -> list[str]:
+        """Parts beside the codec that its optimizer trains, such as heads; not exported."""
+        return []
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers = super().configure_optimizers()
+        parts = (self.get_submodule(name) for name in self.companions())
+        if own := [parameter for part in parts for parameter in part.parameters()]:
+            optimizers[0].add_param_group({"params": own})
+        return optimizers
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if "codec" in self._spent:
+            # Theirs are as used up as the codec's gradients.
+            used_up = tuple(f"{name}." for name in self.companions())
+            kept = checkpoint.get("gradients", {}).items()
+            checkpoint["gradients"] = {
+                name: gradient for name, gradient in kept if not name.startswith(used_up)
+            }
+
+    def describe_stage(self) -> str:
+        return "with discriminator" if self.adversarial else "training"
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the discriminator takes part in this iteration."""
+        return self.discriminator is not None and self.iteration >= self.warmup
+
+    # The algorithm --------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> None:
+        audio = self.target(batch)
+        decoded, quantized = self.code(batch)
+        self.last_codes = quantized.codes
+        logged: dict[str, Tensor] = {}
+        if self.adversarial:
+            logged["discriminator"] = self.judge(audio, decoded.detach())
+            self.optimize("discriminator", logged["discriminator"])
+        terms = self.reconstruction(audio, decoded)
+        if self.adversarial:
+            terms |= self.deception(audio, decoded)
+        beside = self.beside(batch, quantized)
+        logged |= terms | beside
+        self.optimize("codec", self.combine(decoded, terms) + self.weighted(beside))
+        self.report(logged)
+
+    def target(self, batch: Batch) -> Tensor:
+        """What the codec shall decode, (B, 1, T)."""
+        audio: Tensor = batch["audio"]
+        return audio
+
+    def code(self, batch: Batch) -> CodecOutput:
+        """What the codec makes of the batch."""
+        audio = batch["audio"]
+        output: CodecOutput = self.codec(audio, self.levels(len(audio)))
+        return output
+
+    def beside(self, batch: Batch, quantized: Quantized) -> dict[str, Tensor]:
+        """Terms that reach the codec without the decoded audio, by name."""
+        return {"commitment": quantized.commitment_loss, "codebook": quantized.codebook_loss}
+
+    def judge(self, audio: Tensor, decoded: Tensor) -> Tensor:
+        """The discriminator's loss, ()."""
+        assert self.discriminator is not None
+        real = [judgement.logits for judgement in self.discriminator(audio)]
+        fake = [judgement.logits for judgement in self.discriminator(decoded)]
+        return discriminator_loss(real, fake, self.adversarial_loss)
+
+    def reconstruction(self, audio: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        """Distances of decoded from recorded audio, by name."""
+        return {
+            "wave": (decoded - audio).abs().mean(),
+            "spectral": self.spectral(decoded, audio),
+        }
+
+    def deception(self, audio: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        """What the held discriminator makes of decoded audio, by name."""
+        assert self.discriminator is not None
+        with held(self.discriminator):
+            with torch.no_grad():
+                real = [judgement.features for judgement in self.discriminator(audio)]
+            judgements = self.discriminator(decoded)
+        fake = [judgement.features for judgement in judgements]
+        return {
+            "adversarial": generator_loss(
+                [judgement.logits for judgement in judgements], self.adversarial_loss
+            ),
+            "features": feature_matching(real, fake, self.relative_features),
+        }
+
+    def combine(self, decoded: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
+        """One loss of the terms that reach the codec through the decoded audio, ()."""
+        if self.balancer is None:
+            return self.weighted(terms)
+        used = {name: term for name, term in terms.items() if self.weights[name] > 0}
+        loss: Tensor = self.balancer(decoded, used, self.weights)
+        return loss
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The sum of ``terms`` by their weights, ()."""
+        total = torch.zeros((), device=self.device)
+        for name, term in terms.items():
+            if self.weights[name] > 0:
+                total = total + self.weights[name] * term
+        return total
+
+    def levels(self, items: int) -> int | Tensor:
+        """How many levels to use: one number, or one for each of the ``items``, (items,)."""
+        choices = torch.tensor(self.dropout_levels, device=self.device)
+        if self.dropout == 0:
+            return self.codec.n_q
+        if self.dropout_by == "batch":
+            dropped = self.noise.common(1 << 30) < self.dropout * (1 << 30)
+            drawn = self.noise.common(len(choices))
+            return int(choices[drawn]) if dropped else self.codec.n_q
+        kept = self.noise.uniform(items) >= self.dropout
+        drawn_levels = choices[self.noise.integers(items, len(choices))]
+        return torch.where(kept, self.codec.n_q, drawn_levels)

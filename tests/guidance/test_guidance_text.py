@@ -1,0 +1,140 @@
+"""Texts on frames: aligned with the whole utterance, cut to the crop, never laid on padding."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datamodules.utterances import Utterance
+from kdlight.codec.alignment import TimedWord
+from kdlight.errors import InputError
+from kdlight.guidance.text import (
+    IndexAlignment,
+    SentenceAlignment,
+    TextSource,
+    TimedAlignment,
+    UniformAlignment,
+    WindowAlignment,
+)
+from kdlight.guidance.words import WordTimer
+from tests.guidance.tiny_guidance import GRID, HOP, RATE, WIDTH, Letters, crop, utterance
+
+TALK = [utterance(0, 20 * HOP, "one fine day now"), utterance(1, 30 * HOP, "so it is")]
+ALL = [IndexAlignment(), UniformAlignment(), WindowAlignment(2), SentenceAlignment()]
+
+
+class Timed(WordTimer):
+    """Every word lasts 50 ms, after 20 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def words(self, utterance: Any) -> list[TimedWord]:
+        self.asked += 1
+        words = utterance.transcript.split()
+        return [
+            TimedWord(word, 0.02 + 0.05 * place, 0.07 + 0.05 * place)
+            for place, word in enumerate(words)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        return {"pace": 0.05}
+
+
+def laid(source: TextSource, starts: list[int], frames: int) -> Any:
+    source.prepare(TALK)
+    batch = crop(TALK, [start * HOP for start in starts], frames * HOP)
+    return source.features(batch, GRID, torch.zeros(2, frames, WIDTH))
+
+
+def words_of(found: Any) -> list[list[int]]:
+    """Number of the word on each frame, 0 for none."""
+    return [(row[:, 2] * mask).long().tolist() for row, mask in zip(*found, strict=True)]
+
+
+def test_even_places_by_hand() -> None:
+    found = laid(TextSource(Letters(), UniformAlignment()), [0, 0], 30)
+    expected = [word for word in (1, 2, 3, 4) for _ in range(5)] + [0] * 10
+    assert words_of(found) == [expected, [word for word in (1, 2, 3) for _ in range(10)]]
+
+
+@pytest.mark.parametrize("alignment", [IndexAlignment(), UniformAlignment(), TimedAlignment()])
+def test_a_crop_has_the_words_that_lie_in_it(alignment: Any) -> None:
+    whole = laid(TextSource(Letters(), alignment, Timed()), [0, 0], 30)
+    found = laid(TextSource(Letters(), alignment, Timed()), [6, 2], 9)
+    for row, start in enumerate((6, 2)):
+        assert torch.equal(found.mask[row], whole.mask[row, start : start + 9])
+        assert torch.equal(found.features[row], whole.features[row, start : start + 9])
+
+
+def test_times_by_hand() -> None:
+    # Frames of 10 ms: a pause of two, and five of each word.
+    found = laid(TextSource(Letters(), TimedAlignment(), Timed()), [0, 0], 30)
+    expected = [0, 0] + [word for word in (1, 2, 3, 4) for _ in range(5)]
+    # The first utterance ends after 20 frames, within its last word.
+    assert words_of(found)[0] == expected[:20] + [0] * 10
+    assert words_of(found)[1] == expected[:17] + [0] * 13
+
+
+@pytest.mark.parametrize("alignment", ALL)
+@pytest.mark.parametrize("start", [0, 15])
+def test_padding_is_never_a_target(alignment: Any, start: int) -> None:
+    found = laid(TextSource(Letters(), alignment), [start, start], 15)
+    left = [max(0, min(15, frames - start)) for frames in (20, 30)]
+    for row, frames in enumerate(left):
+        assert not found.mask[row, frames:].any()
+    assert found.features[~found.mask].eq(0).all()
+    # Nor is the token that is no text.
+    assert found.features.abs().max() < 1000
+
+
+def test_windows_keep_to_the_words_of_the_crop() -> None:
+    found = laid(TextSource(Letters(), WindowAlignment(0)), [0, 0], 30)
+    # Even places are the middles of the words; each reaches up to the next.
+    assert words_of(found)[0] == [1] * 7 + [2] * 5 + [3] * 5 + [4] * 3 + [0] * 10
+    found = laid(TextSource(Letters(), WindowAlignment(0)), [10, 10], 10)
+    assert words_of(found)[0] == [3] * 7 + [4] * 3
+
+
+def test_a_window_finds_the_frame_that_is_most_like_the_word() -> None:
+    source = TextSource(Letters(), WindowAlignment(3))
+    source.prepare(TALK)
+    student = torch.zeros(2, 20, WIDTH)
+    # Even places of the four words are frames 2, 7, 12 and 17.
+    for place, state in ((4, (3, ord("o"), 1)), (15, (3, ord("d"), 3))):
+        student[0, place] = torch.tensor(state).float()
+    student[0, 9] = torch.tensor([4.0, ord("f"), 2.0])
+    student[0, 18] = torch.tensor([3.0, ord("n"), 4.0])
+    found = source.features(crop(TALK, [0, 0], 20 * HOP), GRID, student)
+    assert words_of(found)[0][9:15] == [2] * 6
+    assert words_of(found)[0][15:] == [3, 3, 3, 4, 4]
+
+
+def test_one_vector_is_on_every_frame() -> None:
+    found = laid(TextSource(Letters(), SentenceAlignment()), [0, 0], 30)
+    assert found.mask.sum(1).tolist() == [20, 30]
+    assert found.features[0, :20].eq(torch.tensor([1.0, 2.0, 5.0])).all()
+
+
+def test_states_and_times_from_the_cache_are_the_same(tmp_path: Path) -> None:
+    online = laid(TextSource(Letters(), TimedAlignment(), Timed()), [3, 4], 10)
+    for _ in range(2):
+        teacher, timer = Letters(), Timed()
+        kept = laid(TextSource(teacher, TimedAlignment(), timer, str(tmp_path)), [3, 4], 10)
+        assert torch.equal(kept.features, online.features)
+        assert torch.equal(kept.mask, online.mask)
+    assert teacher.asked == timer.asked == 0, "the second run asks nobody"
+
+
+def test_what_cannot_be_aligned_is_refused() -> None:
+    with pytest.raises(InputError, match="words: expected who tells word times"):
+        TextSource(Letters(), TimedAlignment())
+    silent = [Utterance("u", torch.zeros(1, HOP), HOP, RATE)]
+    with pytest.raises(InputError, match="the data have no transcripts"):
+        TextSource(Letters(), UniformAlignment()).prepare(silent)
+    source = TextSource(Letters(), TimedAlignment(), Timed())
+    source.prepare(TALK[:1])
+    with pytest.raises(InputError, match="u1: expected an utterance of the training data"):
+        source.features(crop(TALK, [0, 0], HOP), GRID, torch.zeros(2, 1, WIDTH))
