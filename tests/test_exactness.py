@@ -39,7 +39,8 @@ def test_resume_is_bit_equal_wherever_the_run_stopped(
     assert whole.iteration == case.iterations
     expected = state(whole)
     for stop in stops:
-        resumed = fit(case.make(accumulate=accumulate), case.data(), ckpt_path=tmp_path / f"{stop}.ckpt")
+        checkpoint = tmp_path / f"{stop}.ckpt"
+        resumed = fit(case.make(accumulate=accumulate), case.data(), ckpt_path=checkpoint)
         assert resumed.iteration == case.iterations
         assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
 
