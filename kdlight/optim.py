@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from kdlight.errors import InputError
+from kdlight.muon import MuonWithAdamW
 
 
 @dataclass
@@ -16,7 +17,8 @@ class Optimization:
     """Settings of one optimizer, written in YAML under the name of the part it trains.
 
     Args:
-        algorithm: Optimizer; ``adam`` is AdamW with ``weight_decay`` 0.
+        algorithm: Optimizer; ``adam`` is AdamW with ``weight_decay`` 0; ``muon`` has Muon for
+            matrices and AdamW for the rest.
         lr: Peak learning rate.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
@@ -31,7 +33,7 @@ class Optimization:
         clip: Largest norm of the joint gradient; None for no clipping.
     """
 
-    algorithm: Literal["adam", "radam"] = "adam"
+    algorithm: Literal["adam", "radam", "muon"] = "adam"
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -72,6 +74,8 @@ class Optimization:
             return torch.optim.RAdam(
                 trained, lr=self.lr, decoupled_weight_decay=True, **self.hyperparameters()
             )
+        if self.algorithm == "muon":
+            return MuonWithAdamW(trained, self.lr, **self.hyperparameters())
         return torch.optim.AdamW(trained, lr=self.lr, foreach=True, **self.hyperparameters())
 
     def lr_at(self, step: int, total: int) -> float:

@@ -18,6 +18,7 @@ LAYERS = [
     [
         "kdlight.base",
         "kdlight.optim",
+        "kdlight.muon",
         "kdlight.balance",
         "kdlight.ema",
         "kdlight.report",
@@ -33,6 +34,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BASE = RANK["kdlight.base"]
 WITHOUT_LIGHTNING = {
     "kdlight.optim",
+    "kdlight.muon",
     "kdlight.balance",
     "kdlight.ema",
     "kdlight.report",

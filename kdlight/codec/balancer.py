@@ -47,7 +47,9 @@ class GradientBalancer(nn.Module):
         for name, term in terms.items():
             (gradient,) = torch.autograd.grad(term, x, retain_graph=True)
             gradient = gradient * len(x)  # of an item's own loss
-            norm = self._average(name, gradient.flatten(1).norm(dim=1).mean())
+            norm = gradient.flatten(1).norm(dim=1).mean()
+            # The slope of |NaN| is 0: a term that is no number can have a finite gradient.
+            norm = self._average(name, norm + 0 * term.detach())
             total += weights[name] / whole * gradient / norm.clamp(min=1e-12)
         return (x * total).sum() / len(x)
 

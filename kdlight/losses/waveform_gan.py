@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.ranks import joint_sum
+
 Logits = Sequence[Tensor]
 Features = Sequence[Sequence[Tensor]]
 Kind = Literal["least_squares", "hinge"]
@@ -52,11 +54,15 @@ def feature_matching(real: Features, fake: Features, relative: bool) -> Tensor:
         relative: Divide each layer by the mean magnitude of the real features (EnCodec, equation
             3), so that no layer counts for its scale. HiFi-GAN and DAC do not.
     """
-    terms = []
-    for real_layers, fake_layers in zip(real, fake, strict=True):
-        for r, f in zip(real_layers, fake_layers, strict=True):
-            distance = (r.detach() - f).abs().mean()
-            terms.append(
-                distance / r.detach().abs().mean().clamp(min=1e-8) if relative else distance
-            )
-    return torch.stack(terms).mean()
+    layers = [
+        (r.detach(), f)
+        for real_layers, fake_layers in zip(real, fake, strict=True)
+        for r, f in zip(real_layers, fake_layers, strict=True)
+    ]
+    distances = torch.stack([(r - f).abs().mean() for r, f in layers])
+    if relative:
+        magnitudes = torch.stack([r.abs().mean() for r, _ in layers])
+        # Of the joint batch, or two ranks would learn from other losses than one.
+        joint = joint_sum(torch.cat([magnitudes, magnitudes.new_ones(1)]))
+        distances = distances / (joint[:-1] / joint[-1]).clamp(min=1e-8)
+    return distances.mean()
