@@ -1,14 +1,17 @@
 """Every configuration parses, builds and trains a few iterations, made small, on one CPU."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from PIL import Image
 
+from kdlight.callbacks.codec import CodecReport
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.cli import main
 from kdlight.files import load_checkpoint
@@ -96,6 +99,29 @@ SMALLER["imagenet64/multi_student.yaml"] = (
 SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
 SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
 TEACHER = "kdlight.teachers.diffusion.run_teacher"
+DATA = "--data.init_args."
+# Crops and networks of a few frames. Networks of the published size are built, not trained.
+SHORT_CROPS = {DATA + "segment": "0.2", DATA + "batch_size": "2"}
+CODEC = MODEL + "codec.init_args."
+NARROW_CODEC = {
+    f"{CODEC}{part}.init_args.{key}": value
+    for part in ("encoder", "decoder")
+    for key, value in (("width", "8"), ("layers", "1"))
+}
+SMALL_CODEC = SHORT_CROPS | NARROW_CODEC
+SMALLER["formant/codec.yaml"] = SMALL_CODEC | {
+    DATA + "speakers": "5",
+    DATA + "utterances": "2",
+    DATA + "heldout": "1",
+}
+FEW_SPEAKERS = {DATA + "heldout": "1"}
+SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS
+SMALLER["speech/codec_seanet.yaml"] = SHORT_CROPS | FEW_SPEAKERS
+SMALLER["speech/codec_synthetic.yaml"] = SMALL_CODEC | {
+    MODEL + "warmup": "1",
+    DATA + "engine": "espeak",
+    DATA + "number": "2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +142,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two speakers of half a second of noise."""
+    folder = tmp_path_factory.mktemp("speech")
+    source = np.random.default_rng(0)
+    for speaker in ("anna", "ben"):
+        (folder / speaker).mkdir()
+        samples = 0.1 * source.standard_normal(8000)
+        soundfile.write(folder / speaker / "1.wav", samples, 16000)
+    return folder
+
+
 def class_paths(config: Any) -> set[str]:
     """All that a configuration names by class path."""
     if isinstance(config, list):
@@ -126,7 +164,7 @@ def class_paths(config: Any) -> set[str]:
     return own.union(*map(class_paths, config.values()))
 
 
-def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
+def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     """Command line of a small run of a configuration, trained to its own end."""
     config = yaml.safe_load((CONFIGS / name).read_text())
     arguments = config["model"]["init_args"]
@@ -141,7 +179,12 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
         "--trainer.logger": "false",
     } | SMALLER.get(name, {})
     if "data_dir" in config["data"]["init_args"]:
-        options["--data.init_args.data_dir"] = str(pictures)
+        spoken = "speech" in config["data"]["class_path"]
+        options["--data.init_args.data_dir"] = str(speech if spoken else pictures)
+    if config["data"]["class_path"] == "datamodules.synthetic_speech.SyntheticSpeechDataModule":
+        if not shutil.which("espeak-ng"):
+            pytest.skip("espeak-ng is not installed")
+        options[DATA + "cache"] = str(runs / "spoken")
     if "student_every" in arguments:
         # Or the student would have no turn in so few batches.
         options["--model.init_args.student_every"] = "1"
@@ -153,7 +196,7 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
     teacher = arguments.get("teacher", {})
     if teacher.get("class_path") == TEACHER:
         path = teacher["init_args"]["checkpoint"]
-        made = train_teacher(path, runs, pictures)
+        made = train_teacher(path, runs, pictures, speech)
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
         if "teacher" in config["data"]["init_args"]:
             options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
@@ -161,7 +204,7 @@ def shrunk(name: str, runs: Path, pictures: Path) -> list[str]:
     return words + [word for pair in options.items() for word in pair]
 
 
-def train_teacher(path: str, runs: Path, pictures: Path) -> Path:
+def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
     """Checkpoint of a small run of the configuration whose run ``path`` speaks of."""
     run = Path(path).parts[1]
     made = runs / run / "version_0" / "checkpoints" / "last.ckpt"
@@ -169,7 +212,7 @@ def train_teacher(path: str, runs: Path, pictures: Path) -> Path:
         (name,) = (
             name for name in RUNS if yaml.safe_load((CONFIGS / name).read_text()).get("name") == run
         )
-        assert main(shrunk(name, runs, pictures)) == 0
+        assert main(shrunk(name, runs, pictures, speech)) == 0
     return made
 
 
@@ -178,11 +221,12 @@ def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # The callback is built as configured; thousands of samples are another test's business.
     for hook in ("on_validation_epoch_end", "on_train_end"):
         monkeypatch.setattr(GenerationReport, hook, lambda *_: None)
+        monkeypatch.setattr(CodecReport, hook, lambda *_: None)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_configuration_trains(
-    name: str, runs: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    name: str, runs: Path, pictures: Path, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = yaml.safe_load((CONFIGS / name).read_text())
     reasons = {OUT_OF_REACH[path] for path in class_paths(config) if path in OUT_OF_REACH}
@@ -194,7 +238,7 @@ def test_a_configuration_trains(
             if config["model"]["init_args"].get(part):
                 build(config["model"]["init_args"][part])
         pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")
-    assert main(shrunk(name, runs, pictures)) == 0
+    assert main(shrunk(name, runs, pictures, speech)) == 0
     folder = last_line(capsys.readouterr().out).parent
     state = load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
     assert state["_extra_state"]["iteration"] >= 1
