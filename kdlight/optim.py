@@ -25,11 +25,11 @@ class Optimization:
         eps: Denominator offset.
         weight_decay: Decoupled weight decay.
         warmup: Iterations of linear warm-up.
-        decay: Shape after warm-up: linear or cosine over the rest of the stage, down to
-            ``final_lr``; or ``inverse_sqrt``, from iteration ``hold`` on ``sqrt(hold / step)``
-            (Karras et al. 2024, arXiv:2312.02696, eq. 67).
+        decay: Shape after warm-up and ``hold``: linear or cosine over the rest of the stage, down
+            to ``final_lr``; or ``inverse_sqrt``, ``sqrt(hold / step)`` (Karras et al. 2024,
+            arXiv:2312.02696, eq. 67).
         final_lr: Learning rate at the end, as a share of ``lr``.
-        hold: Iteration at which ``inverse_sqrt`` begins to fall.
+        hold: Iteration at which the learning rate begins to fall.
         clip: Largest norm of the joint gradient; None for no clipping.
     """
 
@@ -82,7 +82,8 @@ class Optimization:
         """Learning rate of iteration ``step`` (from 0) of a stage of ``total`` iterations."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
+        start = max(self.warmup, self.hold)
+        done = min(1.0, max(0, step - start) / max(1, total - start))
         if self.decay == "linear":
             share = 1 - done
         elif self.decay == "cosine":

@@ -16,6 +16,8 @@ from kdlight.optim import Optimization
         ({"decay": "constant", "warmup": 10}, 9, 1.0),
         ({"decay": "linear"}, 250, 0.75),
         ({"decay": "linear", "final_lr": 0.2}, 500, 0.6),
+        ({"decay": "linear", "hold": 600}, 599, 1.0),
+        ({"decay": "linear", "hold": 600, "warmup": 100}, 800, 0.5),
         ({"decay": "cosine"}, 500, 0.5),
         ({"decay": "cosine", "warmup": 200}, 600, 0.5),
         ({"decay": "inverse_sqrt", "hold": 100}, 99, 1.0),
