@@ -28,6 +28,7 @@ RUNS = sorted(
 OUT_OF_REACH = {
     "kdlight.teachers.diffusion.diffusers_teacher": "its teacher comes from the hub",
     "datamodules.cifar10.CIFAR10DataModule": "its data are downloaded",
+    "datamodules.librispeech.LibriSpeechDataModule": "its data are downloaded",
     "datamodules.hf_images.HFImagesDataModule": "its data are downloaded",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
