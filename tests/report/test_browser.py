@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kdlight.cli import main
 from kdlight.report.page import write_report
 
 pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+support = pytest.importorskip("selenium.webdriver.support.ui", reason="selenium is not installed")
 
 SWITCHES = (
     "--headless",
@@ -356,3 +358,21 @@ def test_teacher_alone_with_one_grid(opened, make_run):
     assert "-0.0200" in find(browser, "#headline").text
     assert len(browser.find_elements("css selector", "figure img")) == 1
     assert browser.find_elements("css selector", "input[type=range]") == []
+
+
+def test_a_codec_is_heard_and_seen_at_every_level(opened, tmp_path: Path):
+    tiny = Path(__file__).parents[1] / "commands" / "tiny_codec.yaml"
+    assert main(["fit", "--config", str(tiny), "--runs_dir", str(tmp_path / "runs")]) == 0
+    browser = opened(tmp_path / "runs" / "tiny_codec" / "version_0")
+    versions = browser.find_elements("css selector", "table.versions tbody tr")
+    labels = [version.find_element("css selector", "b").text for version in versions]
+    assert labels == ["Original", "1 level", "2 levels", "3 levels"]
+    ready = "return [...document.querySelectorAll('audio')].map((player) => player.duration)"
+    wait = support.WebDriverWait(browser, 10)
+    wait.until(lambda found: all(found.execute_script(ready)))
+    assert browser.execute_script(ready) == pytest.approx([1.0] * 4, abs=0.05)
+    wide = (
+        "return [...document.querySelectorAll('.spectrogram img')].map((one) => one.naturalWidth)"
+    )
+    assert min(browser.execute_script(wide)) > 10
+    assert len(browser.find_elements("css selector", "#codebooks tbody tr")) == 3
