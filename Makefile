@@ -9,11 +9,11 @@ quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Minutes of CPU: real trainings over seeds, kills, every configuration.
 slow: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
