@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlight.codec.codec import Codec
 from kdlight.errors import InputError
 from kdlight.files import atomic_path, read_json, require_file, sha256_of, write_json
 
@@ -81,6 +82,28 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
+    """What the token files of a codec have in common; ``samples`` and ``source`` are still open.
+
+    Args:
+        codec: As its file gives it, or as it was just saved there.
+        path: Its file.
+        n_q: Levels of the tokens; all by default.
+    """
+    return TokenFacts(
+        sample_rate=codec.sample_rate,
+        hop_length=codec.hop_length,
+        frame_rate=codec.frame_rate,
+        codebook_size=codec.codebook_size,
+        n_q=codec.n_q if n_q is None else n_q,
+        samples=0,
+        codec=path.name,
+        codec_sha256=sha256_of(path),
+        codec_digest=digest_of(codec.state_dict()),
+        source="",
+    )
 
 
 def write_tokens(path: Path, tokens: Tokens) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs that code audio share: their codec, their options, and what token files say."""
+"""What the verbs that code audio share: their codec and their options."""
 
 import argparse
 from pathlib import Path
@@ -7,9 +7,8 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.streaming import MARGIN
 from kdlight.commands.arguments import device, positive
 from kdlight.errors import InputError
-from kdlight.files import load_model, sha256_of
+from kdlight.files import load_model
 from kdlight.teachers.checkpoint import load_models
-from kdlight.tokens import TokenFacts, digest_of
 
 BLOCK_SECONDS = 60
 
@@ -68,25 +67,3 @@ def check_levels(codec: Codec, n_q: int | None) -> None:
     """
     if n_q is not None and n_q > codec.n_q:
         raise InputError(f"--n-q: expected at most {codec.n_q} levels, found {n_q}.")
-
-
-def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
-    """What the token files of a codec have in common; ``samples`` and ``source`` are still open.
-
-    Args:
-        codec: As :func:`load_codec` gave it.
-        path: Its file.
-        n_q: Levels of the tokens; all by default.
-    """
-    return TokenFacts(
-        sample_rate=codec.sample_rate,
-        hop_length=codec.hop_length,
-        frame_rate=codec.frame_rate,
-        codebook_size=codec.codebook_size,
-        n_q=codec.n_q if n_q is None else n_q,
-        samples=0,
-        codec=path.name,
-        codec_sha256=sha256_of(path),
-        codec_digest=digest_of(codec.state_dict()),
-        source="",
-    )

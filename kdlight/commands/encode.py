@@ -12,9 +12,9 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
 from kdlight.commands.arguments import Parser
-from kdlight.commands.codecs import add_blocks, add_codec, check_levels, facts_of, load_codec
+from kdlight.commands.codecs import add_blocks, add_codec, check_levels, load_codec
 from kdlight.commands.trees import Told, each_in_turn, planned
-from kdlight.tokens import Tokens, write_tokens
+from kdlight.tokens import Tokens, facts_of, write_tokens
 
 
 def parser() -> Parser:
