@@ -1,0 +1,120 @@
+"""Which words do the tokens hold? Errors of a recogniser trained on the codes of a level."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from kdlight.base import DistillationModule
+from kdlight.callbacks.codec import codecs_of, heldout, resting
+from kdlight.callbacks.token_probe import Row, merged
+from kdlight.callbacks.utterances import HeldOut
+from kdlight.codec.codec import Codec
+from kdlight.errors import InputError
+from kdlight.files import read_json, write_json
+from kdlight.metrics.speech.packages import check_installed
+from kdlight.metrics.token_recogniser import CodedSpeech, recognition_errors, train_recogniser
+
+
+class TokenRecognition(L.Callback):
+    """Trains a recogniser on the codes of each level, and counts its errors on held-out speakers.
+
+    At the end of a run (and for ``test``), the codec at rest, rank 0 alone. Into the rows of
+    ``summary.json`` whose ``n_q`` is k go, of level k by itself, ``token_cer`` and ``token_wer``,
+    errors in letters and in words over all held-out utterances. The recogniser learns from the
+    utterances that the codec was trained on and is the same for every codec, so that figures
+    compare codecs; see :mod:`kdlight.metrics.token_recogniser`.
+
+    Args:
+        levels: Which levels, from 1.
+        iterations: Batches of eight utterances for each recogniser.
+
+    Raises:
+        InputError: A number is below 1; the package jiwer is missing; or, before training starts,
+            there is no codec, it lacks a level, or there are no transcripts.
+    """
+
+    def __init__(self, levels: list[int] | None = None, iterations: int = 1000) -> None:
+        levels = [1] if levels is None else levels
+        if not levels or min(levels) < 1:
+            raise InputError(f"levels: expected numbers from 1, found {levels}.")
+        if iterations < 1:
+            raise InputError(f"iterations: expected at least 1, found {iterations}.")
+        check_installed("jiwer", "jiwer", "token_wer")
+        self.levels = sorted(set(levels))
+        self.iterations = iterations
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        found = codecs_of(pl_module)
+        if not found:
+            raise InputError(
+                f"TokenRecognition: expected a method that trains a codec, "
+                f"found {type(pl_module).__name__}."
+            )
+        for name, codec in found:
+            if self.levels[-1] > codec.n_q:
+                raise InputError(
+                    f"levels: expected at most {codec.n_q} of the {name}, found {self.levels[-1]}."
+                )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "training_utterances"):
+            raise InputError(
+                f"TokenRecognition: expected data of speech, found {type(data).__name__}."
+            )
+        for what, utterances in (
+            ("training", data.training_utterances()),
+            ("held-out", heldout(trainer, None)),
+        ):
+            if not any(utterance.transcript for utterance in utterances):
+                raise InputError(f"data: expected transcripts of {what} utterances, found none.")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._recognise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._recognise(trainer, pl_module)
+
+    def _recognise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, DistillationModule)
+        log_dir = trainer.log_dir  # a collective: every rank asks, and once
+        if not log_dir or not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows: list[Row] = []
+        for name, codec in codecs_of(module):
+            known = encoded(codec, data.training_utterances(), module.device)
+            new = encoded(codec, heldout(trainer, None), module.device)
+            for level in self.levels:
+                # Callbacks end without gradients, as validation does.
+                with torch.enable_grad():
+                    recogniser = train_recogniser(
+                        of_level(known, level), codec.codebook_size, self.iterations
+                    )
+                errors = recognition_errors(recogniser, of_level(new, level))
+                rows.append(
+                    {"model": name, "n_q": level, "token_cer": errors.cer, "token_wer": errors.wer}
+                )
+        path = Path(log_dir) / "summary.json"
+        write_json(path, merged(read_json(path) if path.is_file() else [], rows))
+
+
+def encoded(
+    codec: Codec, utterances: Sequence[HeldOut], device: torch.device
+) -> list[tuple[torch.Tensor, str]]:
+    """Codes (n_q, F) and text of the utterances that have one."""
+    found = []
+    with resting(codec):
+        for utterance in tqdm(utterances, desc="Encoding", delay=2, leave=False, disable=None):
+            if utterance.transcript:
+                codes = codec.encode(utterance.read()[None].to(device))[0].cpu()
+                found.append((codes, utterance.transcript))
+    return found
+
+
+def of_level(speech: Sequence[tuple[torch.Tensor, str]], level: int) -> list[CodedSpeech]:
+    """The codes of one level, from 1."""
+    return [CodedSpeech(codes[level - 1], text) for codes, text in speech]

@@ -1,0 +1,50 @@
+"""Errors of a recogniser of codes in the summary of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from kdlight.callbacks.token_recognition import TokenRecognition
+from kdlight.errors import InputError
+from tests.exactness import TinyImages, fit
+from tests.guided_cases import TinyTalk, guided
+
+
+def run(folder: Path, *callbacks: Any, data: Any = None) -> None:
+    logger = CSVLogger(folder, name="", version="")
+    fit(guided(iterations=3), data or TinyTalk(), list(callbacks), logger=logger)
+
+
+def test_the_errors_of_each_level_go_into_its_row(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps([{"model": "codec", "n_q": 1, "stoi": 0.5}]))
+    data = TinyTalk()
+    for utterance in data.splits.training:
+        utterance.__dict__["transcript"] = "so"  # which its few frames can hold
+    run(tmp_path, TokenRecognition([2, 1], 2), data=data)
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["n_q"] for row in rows] == [1, 2]
+    assert rows[0]["stoi"] == 0.5
+    for row in rows:
+        assert row["token_cer"] > 0
+        assert row["token_wer"] > 0
+
+
+def test_what_cannot_be_read_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="TokenRecognition: expected data of speech, found Tiny"):
+        fit(guided(), TinyImages(), [TokenRecognition()])
+    with pytest.raises(InputError, match="levels: expected at most 3 of the codec, found 4"):
+        run(tmp_path, TokenRecognition([1, 4]))
+    for part in ("training", "heldout"):
+        data = TinyTalk()
+        for utterance in getattr(data.splits, part):
+            utterance.__dict__["transcript"] = ""
+        with pytest.raises(InputError, match="expected transcripts of"):
+            run(tmp_path, TokenRecognition(), data=data)
+    with pytest.raises(InputError, match="levels: expected numbers from 1, found"):
+        TokenRecognition([0])
+    with pytest.raises(InputError, match="iterations: expected at least 1, found 0"):
+        TokenRecognition(iterations=0)
+    assert not (tmp_path / "summary.json").exists()
