@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchaudio.functional import resample
 
@@ -20,6 +21,7 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
 from kdlight.files import read_json, write_json
+from kdlight.metrics.speech.packages import installed
 from kdlight.metrics.speech.phones import PhoneAligner
 from kdlight.metrics.speech.recognisers import RATE
 from kdlight.metrics.token_meaning import TokenMeaning
@@ -45,8 +47,9 @@ class TokenProbe(L.Callback):
 
     Args:
         phones: Where phones come from: ``data`` that know them, ``aligned`` by PocketSphinx with
-            the transcript (English; utterances that cannot be aligned are left out), or ``auto``
-            for the first of these that there is.
+            the transcript (English; utterances that cannot be aligned are left out), ``none`` for
+            figures of speakers alone, as in another language, or ``auto`` for the first of these
+            that can be had.
         utterances: Most utterances to probe; null for all. Speakers take turns.
         folds: Folds of the cross-validation.
         teacher: Whose k-means units to compare with too, as ``teacher_unit_information``. It rises
@@ -56,13 +59,13 @@ class TokenProbe(L.Callback):
         seconds: They are cut to this length.
 
     Raises:
-        InputError: A number is out of range; or, before training starts, there are no phones, no
-            codec, or too few held-out speakers.
+        InputError: A number is out of range; or, before training starts, there are none of the
+            phones that are asked for, no codec, or too few held-out speakers.
     """
 
     def __init__(
         self,
-        phones: Literal["auto", "data", "aligned"] = "auto",
+        phones: Literal["auto", "data", "aligned", "none"] = "auto",
         utterances: int | None = None,
         folds: int = 5,
         teacher: FrameTeacher | None = None,
@@ -78,8 +81,10 @@ class TokenProbe(L.Callback):
         ):
             if value is not None and value < least:
                 raise InputError(f"{name}: expected at least {least}, found {value}.")
-        if phones not in ("auto", "data", "aligned"):
-            raise InputError(f"phones: expected 'auto', 'data' or 'aligned', found {phones!r}.")
+        if phones not in ("auto", "data", "aligned", "none"):
+            raise InputError(
+                f"phones: expected 'auto', 'data', 'aligned' or 'none', found {phones!r}."
+            )
         self.phones = phones
         self.utterances = utterances
         self.folds = folds
@@ -87,6 +92,7 @@ class TokenProbe(L.Callback):
         self.clusters = clusters
         self.conversions = conversions
         self.seconds = seconds
+        self._source: str = "none"
         self._aligner: PhoneAligner | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -106,13 +112,28 @@ class TokenProbe(L.Callback):
                 f"data.heldout: expected at least {self.folds} speakers, one a fold of TokenProbe, "
                 f"found {len(speakers)}."
             )
-        known = all(utterance.phones is not None for utterance in found)
+        self._source = self._source_of_phones(found)
+        if self._source == "aligned":
+            self._aligner = PhoneAligner()
+
+    def _source_of_phones(self, utterances: list[Any]) -> str:
+        known = all(utterance.phones is not None for utterance in utterances)
+        told = any(utterance.transcript for utterance in utterances)
         if self.phones == "data" and not known:
             raise InputError("phones: expected data that know them, found none; try aligned.")
-        if self.phones == "aligned" or (self.phones == "auto" and not known):
-            if not any(utterance.transcript for utterance in found):
-                raise InputError("phones: expected transcripts to align, found none.")
-            self._aligner = PhoneAligner()
+        if self.phones == "aligned" and not told:
+            raise InputError("phones: expected transcripts to align, found none.")
+        if self.phones != "auto":
+            return self.phones
+        if known:
+            return "data"
+        if told and installed("pocketsphinx"):
+            return "aligned"
+        rank_zero_warn(
+            "TokenProbe: no figures of phones, for want of "
+            + ("the package pocketsphinx." if told else "phones or transcripts in the data.")
+        )
+        return "none"
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._probe(trainer, pl_module)
@@ -173,9 +194,11 @@ class TokenProbe(L.Callback):
         return figures
 
     def _labels(self, utterance: Any, audio: Tensor, codec: Codec, frames: int) -> Tensor:
-        if self._aligner is None:
+        if self._source == "data":
             labels: Tensor = utterance.phone_labels(codec.hop_length, 0, frames)
             return labels
+        if self._aligner is None:
+            return torch.full((frames,), UNLABELLED)
         heard = resample(audio, codec.sample_rate, RATE)[0]
         found = self._aligner(heard, RATE, utterance.transcript)
         if found is None:

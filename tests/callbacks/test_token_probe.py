@@ -1,6 +1,7 @@
 """The probe at the end of a run: rows joined with the summary, conversions to listen to."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,27 @@ def test_what_cannot_be_probed_is_refused_before_training(tmp_path: Path) -> Non
     for utterance in data.splits.heldout:
         utterance.__dict__["transcript"] = ""
     with pytest.raises(InputError, match="phones: expected transcripts to align, found none"):
-        fit(guided(), data, [TokenProbe(folds=3)])
+        fit(guided(), data, [TokenProbe("aligned", folds=3)])
     for name, value in (("folds", 2), ("clusters", 1), ("utterances", 0), ("conversions", -1)):
         with pytest.raises(InputError, match=f"{name}: expected at least"):
             TokenProbe(**{name: value})
-    with pytest.raises(InputError, match="phones: expected 'auto', 'data' or 'aligned'"):
+    with pytest.raises(InputError, match="phones: expected 'auto', 'data', 'aligned' or 'none'"):
         TokenProbe("heard")  # type: ignore[arg-type]
     assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize("source", ["auto", "none"])
+def test_speech_without_transcripts_has_its_other_figures(source: Any, tmp_path: Path) -> None:
+    data = talk()
+    for utterance in data.splits.heldout:
+        utterance.__dict__["phones"] = None
+        utterance.__dict__["transcript"] = ""
+    logger = CSVLogger(tmp_path, name="", version="")
+    probe = TokenProbe(source, folds=3, conversions=0)
+    warned = pytest.warns(UserWarning, match="for want of phones or transcripts in the data")
+    with warned if source == "auto" else nullcontext():
+        fit(guided(iterations=3), data, [probe], logger=logger)
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    for row in rows:
+        assert row["phone_information"] is None
+        assert row["speaker_accuracy"] >= 0
