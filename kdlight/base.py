@@ -137,10 +137,11 @@ class DistillationModule(L.LightningModule):
         """Keep what an unfinished accumulation has gathered; Lightning would clear it here."""
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [
-            settings.build(self.get_submodule(name).parameters())
-            for name, settings in self._optimization.items()
-        ]
+        return [settings.build(self.trained(name)) for name, settings in self._optimization.items()]
+
+    def trained(self, name: str) -> list[nn.Parameter]:
+        """What the optimizer ``name`` trains: the part of that name."""
+        return list(self.get_submodule(name).parameters())
 
     def _optimizer(self, name: str) -> Any:
         found = self.optimizers()

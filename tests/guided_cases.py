@@ -73,13 +73,17 @@ def guided(
                 TextSource(Letters(), UniformAlignment(), cache=folder), DAxis(), [1, 3], "each"
             ),
         }
-    settings: dict[str, Any] = {"iterations": 20, "dropout": 0.5, "dropout_by": "item"} | kwargs
+    settings: dict[str, Any] = {
+        "iterations": 20,
+        "dropout": 0.5,
+        "dropout_by": "item",
+        "optimizer": Optimization(lr=3e-3, clip=1.0),
+    } | kwargs
     with torch.random.fork_rng():
         torch.manual_seed(2)  # heads start at random
         return GuidedCodecDistillation(
             tiny_codec(),
-            Optimization(lr=3e-3, clip=1.0),
-            guidances,
+            guidances=guidances,
             spectral=LogMelLoss(RATE, (320,), (16,)),
             **settings,
         )

@@ -13,6 +13,7 @@ from kdlight.guidance.guidance import Fusion, Guidance
 from kdlight.guidance.objectives import Cosine, DAxis
 from kdlight.guidance.sources import Pooled, Shuffled
 from kdlight.guidance.speech import SpeechSource
+from kdlight.optim import Optimization
 from kdlight.teachers.checkpoint import load_models
 from tests.exactness import SaveAt, differing, fit, state
 from tests.guidance.tiny_guidance import FourAxes, Loudness, crop, utterance
@@ -121,6 +122,19 @@ def test_heads_learn_and_are_not_exported_and_teachers_are_not_saved(tmp_path: P
     assert sum(group["params"].__len__() for group in module.optimizers().param_groups) == len(
         [p for part in (module.codec, module.heads) for p in part.parameters()]
     )
+
+
+def test_muon_trains_the_heads_with_the_codec_and_resumes(tmp_path: Path) -> None:
+    def make() -> Any:
+        return guided(optimizer=Optimization(algorithm="muon", lr=3e-3, clip=1.0))
+
+    module = make()
+    before = state(module)
+    expected = state(fit(module, TinyTalk(), [SaveAt(tmp_path, (7,))]))
+    moved = set(differing(before, expected))
+    assert {"heads.speech.layers.0.weight", "heads.speech.layers.0.bias"} <= moved
+    resumed = fit(make(), TinyTalk(), ckpt_path=tmp_path / "7.ckpt")
+    assert not list(differing(expected, state(resumed)))
 
 
 @pytest.mark.parametrize("cached", [False, True])

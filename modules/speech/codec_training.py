@@ -133,12 +133,10 @@ class CodecTraining(DistillationModule):
         """Parts beside the codec that its optimizer trains, such as heads; not exported."""
         return []
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = super().configure_optimizers()
-        parts = (self.get_submodule(name) for name in self.companions())
-        if own := [parameter for part in parts for parameter in part.parameters()]:
-            optimizers[0].add_param_group({"params": own})
-        return optimizers
+    def trained(self, name: str) -> list[nn.Parameter]:
+        beside = self.companions() if name == "codec" else []
+        parts = (self.get_submodule(companion) for companion in beside)
+        return super().trained(name) + [one for part in parts for one in part.parameters()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
