@@ -106,13 +106,13 @@ class TokenProbe(L.Callback):
         if not hasattr(data, "heldout_utterances"):
             raise InputError(f"TokenProbe: expected data of speech, found {type(data).__name__}.")
         found: list[Any] = heldout(trainer, self.utterances)
+        self._source = self._source_of_phones(found)
         speakers = {utterance.speaker for utterance in found}
-        if len(speakers) < self.folds:
+        if self._source != "none" and len(speakers) < self.folds:
             raise InputError(
                 f"data.heldout: expected at least {self.folds} speakers, one a fold of TokenProbe, "
                 f"found {len(speakers)}."
             )
-        self._source = self._source_of_phones(found)
         if self._source == "aligned":
             self._aligner = PhoneAligner()
 
