@@ -271,10 +271,10 @@ def join(metric: Metric, device: torch.device) -> None:
     metric.distributed_available_fn = lambda: False
 
 
-def print_rows(rows: list[Row]) -> None:
-    """The headline figures as a table; the file has them all."""
+def print_rows(rows: list[Row], names: Sequence[str] = HEADLINE, title: str | None = None) -> None:
+    """The figures of these names as a table; the file has them all."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
-    console.print(summary_table(shown))
+    shown = [{key: row[key] for key in names if key in row} for row in rows]
+    console.print(summary_table(shown, title))

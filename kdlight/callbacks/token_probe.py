@@ -14,7 +14,7 @@ from torchaudio.functional import resample
 
 from kdlight.audio import write_audio
 from kdlight.base import DistillationModule
-from kdlight.callbacks.codec import codecs_of, heldout, resting
+from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting
 from kdlight.callbacks.spectrograms import levels, save_spectrogram
 from kdlight.codec.codebook import kmeans, nearest
 from kdlight.codec.codec import Codec
@@ -29,6 +29,7 @@ from kdlight.metrics.tokens import UNLABELLED
 from kdlight.teachers.frames import FrameTeacher
 
 Row = dict[str, Any]
+PROBED = ("model", "n_q", "phone_information", "phone_accuracy", "speaker_accuracy")
 UNITS = "teacher_unit_information"
 """Figure of how well codes tell a teacher's own units; it says nothing about meaning."""
 
@@ -158,6 +159,7 @@ class TokenProbe(L.Callback):
         path = folder / "summary.json"
         # Last: where there is a summary, the rest is there.
         write_json(path, merged(read_json(path) if path.is_file() else [], rows))
+        print_rows(rows, PROBED, "What each level tells by itself")
 
     def _figures(
         self, trainer: L.Trainer, device: torch.device, codec: Codec, utterances: list[Any]

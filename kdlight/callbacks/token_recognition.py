@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.base import DistillationModule
-from kdlight.callbacks.codec import codecs_of, heldout, resting
+from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting
 from kdlight.callbacks.token_probe import Row, merged
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec
@@ -100,6 +100,7 @@ class TokenRecognition(L.Callback):
                 )
         path = Path(log_dir) / "summary.json"
         write_json(path, merged(read_json(path) if path.is_file() else [], rows))
+        print_rows(rows, tuple(rows[0]), "What is read from each level")
 
 
 def encoded(
