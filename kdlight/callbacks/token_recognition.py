@@ -16,7 +16,11 @@ from kdlight.codec.codec import Codec
 from kdlight.errors import InputError
 from kdlight.files import read_json, write_json
 from kdlight.metrics.speech.packages import check_installed
-from kdlight.metrics.token_recogniser import CodedSpeech, recognition_errors, train_recogniser
+from kdlight.metrics.token_recogniser import (
+    CodedSpeech,
+    recognition_errors,
+    train_recogniser,
+)
 
 
 class TokenRecognition(L.Callback):
@@ -88,16 +92,15 @@ class TokenRecognition(L.Callback):
         for name, codec in codecs_of(module):
             known = encoded(codec, data.training_utterances(), module.device)
             new = encoded(codec, heldout(trainer, None), module.device)
-            for level in self.levels:
-                # Callbacks end without gradients, as validation does.
-                with torch.enable_grad():
+            # `test` ends in inference mode, in which nothing is trained.
+            with torch.inference_mode(False), torch.enable_grad():
+                for level in self.levels:
                     recogniser = train_recogniser(
                         of_level(known, level), codec.codebook_size, self.iterations
                     )
-                errors = recognition_errors(recogniser, of_level(new, level))
-                rows.append(
-                    {"model": name, "n_q": level, "token_cer": errors.cer, "token_wer": errors.wer}
-                )
+                    found = recognition_errors(recogniser, of_level(new, level))
+                    errors = {"token_cer": found.cer, "token_wer": found.wer}
+                    rows.append({"model": name, "n_q": level, **errors})
         path = Path(log_dir) / "summary.json"
         write_json(path, merged(read_json(path) if path.is_file() else [], rows))
         print_rows(rows, tuple(rows[0]), "What is read from each level")
@@ -117,5 +120,5 @@ def encoded(
 
 
 def of_level(speech: Sequence[tuple[torch.Tensor, str]], level: int) -> list[CodedSpeech]:
-    """The codes of one level, from 1."""
-    return [CodedSpeech(codes[level - 1], text) for codes, text in speech]
+    """A copy of the codes of one level, from 1."""
+    return [CodedSpeech(codes[level - 1].clone(), text) for codes, text in speech]

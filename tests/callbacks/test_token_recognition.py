@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
+from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from kdlight.callbacks.token_recognition import TokenRecognition
 from kdlight.errors import InputError
-from tests.exactness import TinyImages, fit
+from tests.exactness import SaveAt, TinyImages, fit
 from tests.guided_cases import TinyTalk, guided
 
 
@@ -30,6 +32,25 @@ def test_the_errors_of_each_level_go_into_its_row(tmp_path: Path) -> None:
     for row in rows:
         assert row["token_cer"] > 0
         assert row["token_wer"] > 0
+
+
+def test_a_finished_codec_is_tested_to_the_same_errors(tmp_path: Path) -> None:
+    data = TinyTalk()
+    for utterance in data.splits.training:
+        utterance.__dict__["transcript"] = "so"
+    run(tmp_path / "fit", TokenRecognition(iterations=2), SaveAt(tmp_path, (3,)), data=data)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        callbacks=[TokenRecognition(iterations=2)],
+        logger=CSVLogger(tmp_path / "test", name="", version=""),
+        enable_progress_bar=False,
+        plugins=[AtomicCheckpointIO()],
+    )
+    trainer.test(guided(iterations=3), data, tmp_path / "3.ckpt", weights_only=True)
+    found, expected = (
+        json.loads((tmp_path / stage / "summary.json").read_text()) for stage in ("test", "fit")
+    )
+    assert found == expected
 
 
 def test_what_cannot_be_read_is_refused_before_training(tmp_path: Path) -> None:
