@@ -1,12 +1,15 @@
-# `make quickstart` and `make test` do all of their own set-up, once.
+# `make quickstart`, `make quickstart-speech` and `make test` do all of their own set-up, once.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test slow lint bench assets
+.PHONY: quickstart quickstart-speech test slow lint bench assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
+
+quickstart-speech: .venv/installed-speech
+	$(BIN)/python -m kdlight fit --config configs/speech/quickstart_guided.yaml
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -40,3 +43,7 @@ assets: .venv/installed
 .venv/installed-dev: .venv/installed
 	@start=$$(date +%s) && $(INSTALL) --editable '.[dev]' \
 	&& touch $@ && echo "Installed the test tools in $$(( $$(date +%s) - start )) s."
+
+.venv/installed-speech: .venv/installed
+	@start=$$(date +%s) && $(INSTALL) --editable '.[speech-demo]' \
+	&& touch $@ && echo "Installed a voice, a teacher and judges in $$(( $$(date +%s) - start )) s."
