@@ -25,9 +25,9 @@ class TokenFiles(L.Callback):
     """Writes the trained codec, and what it makes of a few held-out utterances.
 
     In the run's folder, at the end: ``codec.safetensors`` with its ``.json``, which every verb
-    takes as ``--checkpoint``; in ``tokens/`` per utterance ``NAME.npz`` and ``NAME.json``, as
-    ``encode`` writes them, and ``NAME.wav``, as ``decode`` makes it of these. What was said, the
-    first codes of each level and the path of the audio are printed.
+    takes as ``--checkpoint``; in ``tokens/`` per utterance ``SPEAKER_NAME.npz`` and ``.json``, as
+    ``encode`` writes them, and ``.wav``, as ``decode`` makes it of these. What was said, the first
+    codes of each level and the path of the audio are printed.
 
     Args:
         utterances: Held-out utterances, the first of them; speakers take turns.
@@ -82,9 +82,10 @@ def write_heldout(folder: Path, codec: Codec, utterances: list[HeldOut]) -> None
     for utterance in utterances:
         audio = utterance.read()
         codes = codec.encode(audio[None].to(device))
-        source = utterance.name.replace("/", "_")
-        target = folder / "tokens" / f"{Path(source).stem}.npz"
-        own = replace(facts, samples=audio.shape[-1], source=source)
+        source = Path(utterance.name)
+        name = f"{utterance.speaker}_{source.stem}".replace("/", "_")
+        target = folder / "tokens" / f"{name}.npz"
+        own = replace(facts, samples=audio.shape[-1], source=source.name)
         write_tokens(target, Tokens(codes[0].cpu(), own))
         spoken = codec.decode(codes)[0, :, : own.samples].nan_to_num()
         write_audio(target.with_suffix(".wav"), spoken, codec.sample_rate)
