@@ -57,7 +57,7 @@ class EspeakVoice:
         return f"espeak-{self.voice}-{self.pitch}-{self.rate}"
 
     def identity(self) -> dict[str, str | int | float]:
-        found = library()
+        found = loaded()
         return {
             "engine": "espeak-ng",
             "version": "" if found is None else found[2],
@@ -89,8 +89,8 @@ VOICES = (
 
 
 @functools.cache
-def library() -> tuple[Any, int, str] | None:
-    """The initialised library, its sample rate and its version; None if it is not there."""
+def loaded() -> tuple[Any, int, str] | None:
+    """espeak-ng's library, initialised, its sample rate and its version; None if it is not there."""
     found = _locate()
     if found is None:
         return None
@@ -127,7 +127,7 @@ def _say(text: str, voice: EspeakVoice) -> Speech:
     Raises:
         InputError: espeak-ng is not there, or does not know the voice.
     """
-    found = library()
+    found = loaded()
     if found is None:
         raise InputError("espeak-ng: expected its library, found none.")
     lib, rate, _ = found

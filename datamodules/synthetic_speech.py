@@ -134,7 +134,7 @@ def find_voices(engine: Engine, names: Sequence[str] | None) -> list[Voice]:
             raise InputError("engine: expected piper or espeak beside voices, found auto.")
         if piper.installed() and piper.packaged_voices():
             engine = "piper"
-        elif espeak.library() is not None:
+        elif espeak.loaded() is not None:
             engine = "espeak"
         else:
             raise InputError(
@@ -143,7 +143,7 @@ def find_voices(engine: Engine, names: Sequence[str] | None) -> list[Voice]:
             )
     found: Sequence[Voice]
     if engine == "espeak":
-        if espeak.library() is None:
+        if espeak.loaded() is None:
             raise InputError("engine: expected the library of espeak-ng, found none.")
         found = espeak.VOICES if names is None else [espeak.EspeakVoice(name) for name in names]
     else:

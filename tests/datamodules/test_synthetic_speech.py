@@ -21,7 +21,7 @@ from kdlight.errors import InputError
 
 TEXT = "The children aren't playing in the old garden. Two cats came out of the ditch!"
 
-needs_espeak = pytest.mark.skipif(espeak.library() is None, reason="needs espeak-ng")
+needs_espeak = pytest.mark.skipif(espeak.loaded() is None, reason="needs espeak-ng")
 
 
 class Beeper:

@@ -100,7 +100,7 @@ TEXT = "The children were playing in the garden."
 def spoken() -> Knowing:
     """A sentence by espeak-ng, with the times that it notes."""
     espeak = pytest.importorskip("datamodules.espeak", reason="espeak-ng")
-    if espeak.library() is None:
+    if espeak.loaded() is None:
         pytest.skip("needs espeak-ng")
     from torchaudio.functional import resample
 
