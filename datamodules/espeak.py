@@ -90,7 +90,7 @@ VOICES = (
 
 @functools.cache
 def loaded() -> tuple[Any, int, str] | None:
-    """espeak-ng's library, initialised, its sample rate and its version; None if it is not there."""
+    """The initialised library, its sample rate and its version; None if it is not there."""
     found = _locate()
     if found is None:
         return None

@@ -188,7 +188,7 @@ def without(monkeypatch, *engines):
     if "voice" in engines:
         monkeypatch.setattr(piper, "packaged_voices", lambda: [])
     if "espeak" in engines:
-        monkeypatch.setattr(espeak, "library", lambda: None)
+        monkeypatch.setattr(espeak, "loaded", lambda: None)
 
 
 def test_without_an_engine_there_is_one_sentence(tmp_path, monkeypatch):
@@ -207,7 +207,7 @@ def test_without_an_engine_there_is_one_sentence(tmp_path, monkeypatch):
 def test_piper_without_a_voice_gives_way_to_espeak(monkeypatch):
     without(monkeypatch, "voice")
     monkeypatch.setattr(piper, "installed", lambda: True)
-    monkeypatch.setattr(espeak, "library", lambda: (None, 22050, "1"))
+    monkeypatch.setattr(espeak, "loaded", lambda: (None, 22050, "1"))
     assert find_voices("auto", None) == list(espeak.VOICES)
     with pytest.raises(InputError, match="voices: expected a voice of Piper or the package joe-us"):
         find_voices("piper", None)
