@@ -92,15 +92,7 @@ class CodecReport(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DistillationModule)
-        found = codecs_of(pl_module)
-        if not found:
-            raise InputError(
-                f"CodecReport: expected a method that trains a codec, "
-                f"found {type(pl_module).__name__}."
-            )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "heldout_utterances"):
-            raise InputError(f"CodecReport: expected data of speech, found {type(data).__name__}.")
+        found, data = speech_run(self, trainer, pl_module)
         for name, codec in found:
             if data.sample_rate != codec.sample_rate:
                 raise InputError(
@@ -174,6 +166,26 @@ class CodecReport(L.Callback):
 def codecs_of(module: DistillationModule) -> list[tuple[str, Codec]]:
     """The codecs that a run trains, by name, the most important first."""
     return [(name, model) for name, model in module.models().values() if isinstance(model, Codec)]
+
+
+def speech_run(
+    callback: L.Callback, trainer: L.Trainer, module: DistillationModule
+) -> tuple[list[tuple[str, Codec]], Any]:
+    """The codecs and the data of a run, both refused before training if they are none.
+
+    Raises:
+        InputError: The method trains no codec, or the data are no speech.
+    """
+    owner = type(callback).__name__
+    found = codecs_of(module)
+    if not found:
+        raise InputError(
+            f"{owner}: expected a method that trains a codec, found {type(module).__name__}."
+        )
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if not hasattr(data, "heldout_utterances"):
+        raise InputError(f"{owner}: expected data of speech, found {type(data).__name__}.")
+    return found, data
 
 
 def levels_of(codec: Codec, asked: Sequence[int] | None) -> list[int]:

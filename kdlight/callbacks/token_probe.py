@@ -14,7 +14,7 @@ from torchaudio.functional import resample
 
 from kdlight.audio import write_audio
 from kdlight.base import DistillationModule
-from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting
+from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
 from kdlight.callbacks.spectrograms import levels, save_spectrogram
 from kdlight.codec.codebook import kmeans, nearest
 from kdlight.codec.codec import Codec
@@ -98,14 +98,7 @@ class TokenProbe(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DistillationModule)
-        if not codecs_of(pl_module):
-            raise InputError(
-                f"TokenProbe: expected a method that trains a codec, "
-                f"found {type(pl_module).__name__}."
-            )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "heldout_utterances"):
-            raise InputError(f"TokenProbe: expected data of speech, found {type(data).__name__}.")
+        speech_run(self, trainer, pl_module)
         found: list[Any] = heldout(trainer, self.utterances)
         self._source = self._source_of_phones(found)
         speakers = {utterance.speaker for utterance in found}

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.base import DistillationModule
-from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting
+from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
 from kdlight.callbacks.token_probe import Row, merged
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec
@@ -53,22 +53,12 @@ class TokenRecognition(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DistillationModule)
-        found = codecs_of(pl_module)
-        if not found:
-            raise InputError(
-                f"TokenRecognition: expected a method that trains a codec, "
-                f"found {type(pl_module).__name__}."
-            )
+        found, data = speech_run(self, trainer, pl_module)
         for name, codec in found:
             if self.levels[-1] > codec.n_q:
                 raise InputError(
                     f"levels: expected at most {codec.n_q} of the {name}, found {self.levels[-1]}."
                 )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "training_utterances"):
-            raise InputError(
-                f"TokenRecognition: expected data of speech, found {type(data).__name__}."
-            )
         for what, utterances in (
             ("training", data.training_utterances()),
             ("held-out", heldout(trainer, None)),

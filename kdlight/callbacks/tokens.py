@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from rich.console import Console
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from kdlight.audio import write_audio
 from kdlight.base import DistillationModule
-from kdlight.callbacks.codec import codecs_of, heldout, resting
+from kdlight.callbacks.codec import codecs_of, heldout, resting, speech_run
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec
 from kdlight.errors import InputError
@@ -44,14 +43,7 @@ class TokenFiles(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DistillationModule)
-        if not codecs_of(pl_module):
-            raise InputError(
-                f"TokenFiles: expected a method that trains a codec, "
-                f"found {type(pl_module).__name__}."
-            )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "heldout_utterances"):
-            raise InputError(f"TokenFiles: expected data of speech, found {type(data).__name__}.")
+        speech_run(self, trainer, pl_module)
         if not heldout(trainer, 1):
             raise InputError("data.heldout: expected held-out utterances to encode, found none.")
 
