@@ -21,6 +21,8 @@ from kdlight.spec import Recorded, spec_of
 
 # Arguments that say where a model lies, not what it is.
 LOCATIONS = ("name", "path", "folder")
+# Entries of a configuration that change no feature.
+NOT_COMPUTED = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 Layers = int | list[int] | Literal["mean"]
 
@@ -78,13 +80,18 @@ class FrozenTeacher(Recorded, nn.Module):
         self.requires_grad_(False).eval()
 
     def identity(self) -> dict[str, Any]:
-        """What decides the features, JSON-ready: class, settings and the hash of the weights.
+        """What decides the features, JSON-ready: class, settings, configuration, hash of weights.
 
         Where the model lies does not: a cache outlives a move of the folder.
         """
         spec = spec_of(self)
         settings = {k: v for k, v in spec["init_args"].items() if k not in LOCATIONS}
-        return {"class": spec["class_path"], "settings": settings, "weights": digest(self)}
+        return {
+            "class": spec["class_path"],
+            "settings": settings,
+            "configuration": configuration_of(self),
+            "weights": digest(self),
+        }
 
     @property
     def device(self) -> torch.device:
@@ -170,6 +177,14 @@ class FrameTeacher(FrozenTeacher):
             audio = read_audio(Path(source), self.sample_rate)
         audio = audio.to(self.device)
         return {"features": self(audio[None]).features[0].cpu()}
+
+
+def configuration_of(module: nn.Module) -> dict[str, Any]:
+    """What a model of transformers computes with its weights, JSON-ready; empty for others."""
+    configs = (getattr(part, "config", None) for part in module.modules())
+    found = next((config for config in configs if hasattr(config, "to_dict")), None)
+    settings: dict[str, Any] = {} if found is None else found.to_dict()
+    return {key: value for key, value in settings.items() if key not in NOT_COMPUTED}
 
 
 def load_transformer(name: str, owner: str, kind: Any = None) -> Any:

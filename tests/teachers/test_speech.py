@@ -1,6 +1,8 @@
 """Speech models as teachers: frames where the codec's are, none of the batch in them."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,19 @@ def test_it_stays_frozen(folder: Path) -> None:
     assert not teacher.model.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher(noise(1, 1, 640).requires_grad_()).features.requires_grad
+
+
+def test_another_configuration_of_the_same_weights_is_another_teacher(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "same")
+    shutil.copytree(folder, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layer_norm_eps": 0.1}))
+    own = SpeechTeacher(str(folder)).identity()
+    assert SpeechTeacher(str(tmp_path / "same")).identity() == own
+    assert SpeechTeacher(str(tmp_path / "other")).identity() != own
+    json.dumps(own)
 
 
 def test_bad_input_is_named(folder: Path, whisper_folder: Path, tmp_path: Path) -> None:
