@@ -68,7 +68,7 @@ def _packed(tokens: Tensor) -> Tensor:
 
 
 def index_alignment(states: Tensor, tokens: Tensor, frames: Tensor, n_frames: int) -> Aligned:
-    """Token i on frame i, and nothing on the rest: what DM-Codec's released code does.
+    """Token i on frame i, and nothing on the rest, as in DM-Codec's released code.
 
     Kept for comparison. A token lasts some 0.25 s and a frame 0.02 s, so the whole text falls on
     the first tenth of the utterance. The release also compares the remaining frames with the

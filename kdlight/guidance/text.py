@@ -72,7 +72,11 @@ def cut(whole: Aligned, told: Told, n_frames: int) -> Aligned:
 
 
 class IndexAlignment(TextAlignment):
-    """Token i on frame i of the utterance (``index``), as DM-Codec's released code."""
+    """Token i on frame i of the whole utterance (``index``).
+
+    DM-Codec's released code lays tokens so in every cut of 3 s, of which it reads the words alone.
+    A crop that starts later than the text is long has no target here.
+    """
 
     def __call__(self, told: Told, grid: FrameGrid, student: Tensor) -> Aligned:
         longest = int(told.frames.max())
@@ -130,7 +134,9 @@ class SentenceAlignment(TextAlignment):
 
     def __call__(self, told: Told, grid: FrameGrid, student: Tensor) -> Aligned:
         left = (told.frames - told.first).clamp(min=0)
-        return broadcast_alignment(told.sentence, left, student.shape[1])
+        # An empty text has a vector too, which says nothing of the speech.
+        spoken = told.tokens.any(dim=1)
+        return broadcast_alignment(told.sentence, left * spoken, student.shape[1])
 
 
 class TextSource(FeatureSource):
@@ -180,13 +186,18 @@ class TextSource(FeatureSource):
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
     ) -> None:
         self._known = {utterance.name: utterance for utterance in utterances}
+        own = utterances[rank::world_size]
         if self._times is not None:
             self._times.fill(utterances, rank, world_size)
+            if not any(self._text(utterance) for utterance in (*own, *utterances)):
+                raise InputError(
+                    f"words: expected {type(self.words).__name__} to tell the words of an "
+                    f"utterance, found none in {len(utterances)}."
+                )
         elif not any(utterance.transcript for utterance in utterances):
             raise InputError("words: expected a recogniser, for the data have no transcripts.")
         if self.cache is not None:
             self._store = FeatureCache(Path(self.cache), self.teacher)
-            own = utterances[rank::world_size]
             self._store.fill(list(dict.fromkeys(self._text(utterance) for utterance in own)))
 
     def _text(self, utterance: SpeechUtterance) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import resample
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.codec.alignment import TimedWord, ctc_word_times
+from kdlight.codec.frames import Convolutions
 from kdlight.errors import InputError
 from kdlight.files import read_json, require_file, sha256_of, write_json
 from kdlight.frozen import digest
@@ -21,7 +23,7 @@ from kdlight.metrics.speech.packages import require, version
 from kdlight.metrics.speech.phones import PhoneAligner
 from kdlight.metrics.speech.recognisers import PACKAGED_WHISPER, RATE
 from kdlight.spec import Recorded
-from kdlight.teachers.frames import Waveform, load_transformer
+from kdlight.teachers.frames import Waveform, configuration_of, load_transformer
 
 
 class WordTimer(Recorded):
@@ -138,6 +140,13 @@ class CTCWords(WordTimer):
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"CTC recogniser {name!r}: no tokenizer: {reason}") from None
+        config = self._model.config
+        if not (hasattr(config, "conv_kernel") and hasattr(config, "conv_stride")):
+            raise InputError(
+                f"CTC recogniser {name!r}: expected a model of samples, such as wav2vec 2.0, "
+                f"found {config.model_type!r}."
+            )
+        self._convolutions = Convolutions.of(config.conv_kernel, config.conv_stride)
         self._model.requires_grad_(False).eval()
 
     def words(self, utterance: SpeechUtterance) -> list[TimedWord]:
@@ -152,22 +161,31 @@ class CTCWords(WordTimer):
             return []
         audio = heard(utterance, RATE)[None]
         variance, mean = torch.var_mean(audio, correction=0)
+        audio = (audio - mean) / (variance + 1e-7).sqrt()
+        # Every frame is centred on its own samples, as with the teachers of speech.
         with torch.no_grad():
-            logits = self._model((audio - mean) / (variance + 1e-7).sqrt()).logits[0]
-        hop = audio.shape[1] / RATE / len(logits)
+            logits = self._model(F.pad(audio, self._convolutions.padding(audio.shape[1]))).logits[0]
+        hop = self._convolutions.hop_length / RATE
         blank = int(self._tokenizer.pad_token_id)
         words, own = zip(*known, strict=True)
-        return ctc_word_times(logits.float().log_softmax(-1), words, own, hop, blank)
+        try:
+            return ctc_word_times(logits.float().log_softmax(-1), words, own, hop, blank)
+        except InputError as error:
+            raise InputError(f"{utterance.name}: {error}") from None
 
     def _labels(self, word: str) -> list[int]:
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
-        signs = (vocabulary.get(sign, vocabulary.get(sign.upper())) for sign in word)
-        return [label for label in signs if label is not None]
+        found = []
+        for sign in word:
+            cases = (sign, sign.upper(), sign.lower())
+            found += [vocabulary[case] for case in cases if case in vocabulary][:1]
+        return found
 
     def identity(self) -> Mapping[str, Any]:
         vocabulary = json.dumps(self._tokenizer.get_vocab(), sort_keys=True)
         return {
             "class": type(self._model).__name__,
+            "configuration": configuration_of(self._model),
             "weights": digest(self._model),
             "vocabulary": hashlib.sha256(vocabulary.encode()).hexdigest(),
         }

@@ -145,7 +145,10 @@ def train_recogniser(
     pairs = [(one.codes, spelled(one.text)) for one in speech]
     pairs = [(codes, text) for codes, text in pairs if 0 < 2 * len(text) <= len(codes)]
     if not pairs:
-        raise InputError("token recogniser: expected utterances with transcripts, found none.")
+        raise InputError(
+            "token recogniser: expected utterances with a transcript of at most half as many "
+            f"letters as codes, found none in {len(speech)}."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TokenRecogniser(codebook_size)

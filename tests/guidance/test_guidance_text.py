@@ -118,6 +118,23 @@ def test_one_vector_is_on_every_frame() -> None:
     assert found.features[0, :20].eq(torch.tensor([1.0, 2.0, 5.0])).all()
 
 
+def test_an_empty_text_has_no_vector() -> None:
+    talk = [utterance(index, 30 * HOP, text) for index, text in enumerate(("", "so it"))]
+    source = TextSource(Letters(), SentenceAlignment())
+    source.prepare(talk)
+    found = source.features(crop(talk, [0, 0], 30 * HOP), GRID, torch.zeros(2, 30, WIDTH))
+    assert found.mask.sum(1).tolist() == [0, 30]
+
+
+def test_words_that_nobody_can_tell_are_refused() -> None:
+    class Deaf(Timed):
+        def words(self, utterance: Any) -> list[TimedWord]:
+            return []
+
+    with pytest.raises(InputError, match="expected Deaf to tell the words of an utterance"):
+        TextSource(Letters(), TimedAlignment(), Deaf()).prepare(TALK)
+
+
 def test_states_and_times_from_the_cache_are_the_same(tmp_path: Path) -> None:
     online = laid(TextSource(Letters(), TimedAlignment(), Timed()), [3, 4], 10)
     for _ in range(2):

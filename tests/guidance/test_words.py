@@ -1,6 +1,7 @@
 """Word timers: known words, times kept on disk, forced alignment with a CTC recogniser."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,37 @@ def test_a_ctc_recogniser_times_the_words_of_the_transcript(recogniser: str) -> 
     assert 0 <= edges[0] < edges[-1] <= 1.0
     assert timer.words(utterance(0, RATE, "99")) == []
     assert timer.identity() == CTCWords(recogniser).identity()
-    with pytest.raises(InputError, match="transcript of 60 labels"):
+    with pytest.raises(InputError, match="u0: transcript of 60 labels"):
         timer.words(utterance(0, 3200, "abcdef " * 10))
     with pytest.raises(InputError, match="no model that transformers can load"):
         CTCWords(recogniser + "/nowhere")
+
+
+@pytest.mark.parametrize("samples", [16000, 48321])
+def test_a_ctc_frame_is_a_teachers_frame(samples: int, recogniser: str) -> None:
+    ends: list[int] = []
+    timer = CTCWords(recogniser)
+    logits_of = timer._model.forward
+
+    def forward(audio: torch.Tensor) -> Any:
+        found = logits_of(audio)
+        ends.append(found.logits.shape[1])
+        return found
+
+    timer._model.forward = forward
+    timer.words(utterance(0, samples, "so it is"))
+    assert ends == [-(-samples // 320)], "one frame for each 20 ms, of the whole utterance"
+
+
+def test_a_recogniser_of_small_letters_reads_capitals(recogniser: str, tmp_path: Path) -> None:
+    shutil.copytree(recogniser, tmp_path / "small")
+    vocabulary = json.loads((tmp_path / "small" / "vocab.json").read_text())
+    (tmp_path / "small" / "vocab.json").write_text(
+        json.dumps({sign.lower(): number for sign, number in vocabulary.items()})
+    )
+    small = CTCWords(str(tmp_path / "small")).words(utterance(0, RATE, "SO The is"))
+    assert small == CTCWords(recogniser).words(utterance(0, RATE, "SO The is"))
+    assert len(small) == 3
 
 
 TEXT = "The children were playing in the garden."

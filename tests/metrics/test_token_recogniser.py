@@ -78,7 +78,7 @@ def test_codes_that_spell_are_read_and_codes_of_nothing_are_not() -> None:
 
 def test_speech_without_words_is_refused() -> None:
     silent = [CodedSpeech(torch.zeros(9, dtype=torch.int64), "!")]
-    with pytest.raises(InputError, match="expected utterances with transcripts, found none"):
+    with pytest.raises(InputError, match="at most half as many letters as codes, found none in 1"):
         train_recogniser(silent, 2)
     with pytest.raises(InputError, match="expected utterances with transcripts, found none"):
         recognition_errors(TokenRecogniser(2), silent)
