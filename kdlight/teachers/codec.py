@@ -56,6 +56,22 @@ class CodecTeacher(FrameTeacher):
         return latents.transpose(1, 2)
 
     @torch.no_grad()
-    def codes(self, audio: Tensor) -> Tensor:
-        """Codes (B, n_q, F) int64 of audio (B, 1, T) at the teacher's rate, none of it padding."""
-        return self.codec.encode(audio, self.n_q)
+    def codes(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """Codes of a batch, of every utterance as it is heard without its padding.
+
+        Args:
+            audio: (B, 1, T) at the teacher's rate.
+            lengths: Samples of every utterance, (B,).
+
+        Returns:
+            (B, n_q, F) int64; 0 beyond an utterance.
+        """
+        levels = self.codec.n_q if self.n_q is None else self.n_q
+        frames = -(-audio.shape[2] // self.hop_length)
+        codes = torch.zeros(len(audio), levels, frames, dtype=torch.int64, device=audio.device)
+        sizes = lengths.tolist()
+        for size in sorted(set(sizes)):
+            rows = [row for row, own in enumerate(sizes) if own == size]
+            found = self.codec.encode(audio[rows, :, :size], self.n_q)
+            codes[rows, :, : found.shape[2]] = found
+        return codes

@@ -102,7 +102,7 @@ class CodecToCodec(CodecTraining):
             difference = mse_loss(self.heads["latents"](student), told.features, told.mask)
             terms["latents"] = difference / mean_square(told.features, told.mask)
         if self.weights["codes"] > 0:
-            codes = self._teacher.codes(batch["audio"])
+            codes = self._teacher.codes(batch["audio"], batch["lengths"])
             mask = frame_mask(batch["lengths"], self.grid.hop_length, student.shape[1])
             logits = self.heads["codes"](student).unflatten(2, (self.levels_learnt, -1))
             losses = [

@@ -35,10 +35,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_features_are_what_the_codes_stand_for(path: Path) -> None:
     audio = 0.1 * torch.randn(1, 1, 1000)
     whole, first = CodecTeacher(str(path)), CodecTeacher(str(path), n_q=1)
-    assert whole.codes(audio).shape == (1, 3, 16)
-    assert torch.equal(first.codes(audio), whole.codes(audio)[:, :1])
+    length = torch.tensor([audio.shape[2]])
+    assert whole.codes(audio, length).shape == (1, 3, 16)
+    assert torch.equal(
+        first.codes(audio, length),
+        whole.codes(audio, length)[:, :1],
+    )
     for teacher in (whole, first):
-        expected = teacher.codec.quantizer.decode(teacher.codes(audio)).transpose(1, 2)
+        expected = teacher.codec.quantizer.decode(teacher.codes(audio, length)).transpose(1, 2)
         torch.testing.assert_close(teacher(audio).features, expected)
     assert whole.identity() != first.identity()
     before = CodecTeacher(str(path), features="encoder")(audio).features
@@ -54,6 +58,16 @@ def test_another_grid_and_ragged_lengths(path: Path) -> None:
     ragged = teacher(audio, torch.tensor([1280, 100]))
     assert ragged.mask.sum(1).tolist() == [20, 2]
     torch.testing.assert_close(ragged.features[1, :2], teacher(audio[1:, :, :100]).features[0])
+
+
+def test_codes_of_an_utterance_are_those_without_its_padding(path: Path) -> None:
+    teacher = CodecTeacher(str(path), n_q=2)
+    audio = 0.1 * torch.randn(3, 1, 1280)
+    found = teacher.codes(audio, torch.tensor([1280, 100, 1280]))
+    assert found.shape == (3, 2, 20)
+    alone = teacher.codec.encode(audio[1:2, :, :100], 2)
+    assert torch.equal(found[1:2, :, : alone.shape[2]], alone)
+    assert torch.equal(found[::2], teacher.codec.encode(audio[::2], 2))
 
 
 def test_bad_input_is_named(path: Path, tmp_path: Path) -> None:
