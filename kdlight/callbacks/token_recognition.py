@@ -1,5 +1,6 @@
 """Which words do the tokens hold? Errors of a recogniser trained on the codes of a level."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from kdlight.metrics.token_recogniser import (
     train_recogniser,
 )
 
+FRAME_RATE = 50
+"""Codes a second that the recogniser, which halves them, needs for the letters of fast speech."""
+
 
 class TokenRecognition(L.Callback):
     """Trains a recogniser on the codes of each level, and counts its errors on held-out speakers.
@@ -30,7 +34,8 @@ class TokenRecognition(L.Callback):
     ``summary.json`` whose ``n_q`` is k go, of level k by itself, ``token_cer`` and ``token_wer``,
     errors in letters and in words over all held-out utterances. The recogniser learns from the
     utterances that the codec was trained on and is the same for every codec, so that figures
-    compare codecs; see :mod:`kdlight.metrics.token_recogniser`.
+    compare codecs; see :mod:`kdlight.metrics.token_recogniser`. Codes of fewer than fifty frames a
+    second are repeated, or there would be fewer steps than letters.
 
     Args:
         levels: Which levels, from 1.
@@ -105,8 +110,14 @@ def encoded(
         for utterance in tqdm(utterances, desc="Encoding", delay=2, leave=False, disable=None):
             if utterance.transcript:
                 codes = codec.encode(utterance.read()[None].to(device))[0].cpu()
-                found.append((codes, utterance.transcript))
+                repeated = codes.repeat_interleave(repeats(codec.frame_rate), dim=1)
+                found.append((repeated, utterance.transcript))
     return found
+
+
+def repeats(frame_rate: float) -> int:
+    """How often a code is given to the recogniser, for at least fifty of them a second."""
+    return max(1, math.ceil(FRAME_RATE / frame_rate))
 
 
 def of_level(speech: Sequence[tuple[torch.Tensor, str]], level: int) -> list[CodedSpeech]:

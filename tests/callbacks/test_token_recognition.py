@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
-from kdlight.callbacks.token_recognition import TokenRecognition
+from kdlight.callbacks.token_recognition import TokenRecognition, repeats
 from kdlight.errors import InputError
 from tests.exactness import SaveAt, TinyImages, fit
 from tests.guided_cases import TinyTalk, guided
@@ -51,6 +51,10 @@ def test_a_finished_codec_is_tested_to_the_same_errors(tmp_path: Path) -> None:
         json.loads((tmp_path / stage / "summary.json").read_text()) for stage in ("test", "fit")
     )
     assert found == expected
+
+
+def test_codes_of_a_low_rate_are_repeated() -> None:
+    assert [repeats(rate) for rate in (75.0, 50.0, 25.0, 12.5)] == [1, 1, 2, 4]
 
 
 def test_what_cannot_be_read_is_refused_before_training(tmp_path: Path) -> None:
