@@ -24,9 +24,11 @@ def speech(**settings: Any) -> dict[str, Guidance]:
     return {"speech": Guidance(SpeechSource(Loudness()), DAxis(), **settings)}
 
 
+TALK = [utterance(index, 40 * HOP) for index in range(4)]
+
+
 def batch_of(frames: int = 12) -> dict[str, Any]:
-    talk = [utterance(index, 40 * HOP) for index in range(4)]
-    return crop(talk, [0, HOP, 5 * HOP, 9 * HOP], frames * HOP)
+    return crop(TALK, [0, HOP, 5 * HOP, 9 * HOP], frames * HOP)
 
 
 def started(module: Any) -> Any:
@@ -172,7 +174,9 @@ def test_fusion_moves_the_latents_in_training_only() -> None:
 
 
 def test_the_shuffled_control_trains_on_other_targets() -> None:
-    control = {"speech": Guidance(Shuffled(SpeechSource(Loudness())), DAxis())}
+    shuffled = Shuffled(SpeechSource(Loudness()))
+    shuffled.prepare(TALK)
+    control = {"speech": Guidance(shuffled, DAxis())}
     one, two = (started(guided(given)) for given in (speech(), control))
     _, quantized = one.codec.eval()(batch_of()["audio"])
     losses = [each.guide("speech", batch_of(), quantized).item() for each in (one, two)]

@@ -71,8 +71,8 @@ def index_alignment(states: Tensor, tokens: Tensor, frames: Tensor, n_frames: in
     """Token i on frame i, and nothing on the rest, as in DM-Codec's released code.
 
     Kept for comparison. A token lasts some 0.25 s and a frame 0.02 s, so the whole text falls on
-    the first tenth of the utterance. The release also compares the remaining frames with the
-    states of padding tokens; here they are masked.
+    the first tenth of the cut. The release also compares the remaining frames with the states of
+    padding tokens; here they are masked.
 
     Args:
         states: (B, L, D).
@@ -165,8 +165,7 @@ def window_alignment(
         frames: Frames of each utterance, (B,).
         speech: The codec's frames in the space of the states, (B, F, D); no gradient passes.
         window: Frames to look at on each side; 0 keeps the even places.
-        first: Frame of the utterance with which ``speech`` begins, (B,), where it is a crop; tokens
-            whose window lies outside take no part.
+        first: Frame of the utterance with which ``speech`` begins, (B,), where it is a crop.
 
     Raises:
         InputError: A shape is another, or the window is negative.
@@ -191,9 +190,11 @@ def window_alignment(
         scores = F.normalize(states.detach(), dim=2) @ F.normalize(speech, dim=2).transpose(1, 2)
     allowed = near & real[:, None]
     scores = scores.masked_fill(~allowed, -torch.inf)
-    tokens = tokens & allowed.any(dim=2)
+    found = tokens & allowed.any(dim=2)
+    # What was said before the crop lasts until the first match in it.
+    tokens = found | (tokens & (place + window < 0))
     rank = _packed(tokens)
-    match = torch.where(tokens, scores.argmax(dim=2), -1).cummax(dim=1).values
+    match = torch.where(found, scores.argmax(dim=2), -1).cummax(dim=1).values
     # The owner of a frame is the last token whose match lies at or before it.
     begun = (match[..., None] <= time) & tokens[..., None]
     owner = torch.where(begun, rank[..., None], 0).amax(dim=1)
@@ -217,6 +218,11 @@ def broadcast_alignment(vector: Tensor, frames: Tensor, n_frames: int) -> Aligne
 def joined_text(words: Sequence[TimedWord]) -> str:
     """The text of timed words, a blank between two, as :func:`token_times` takes it."""
     return " ".join(word.text for word in words)
+
+
+def words_within(words: Sequence[TimedWord], begin: float, end: float) -> list[TimedWord]:
+    """The words whose middle lies in [begin, end), seconds, timed as they were."""
+    return [word for word in words if begin <= (word.start + word.end) / 2 < end]
 
 
 def token_times(words: Sequence[TimedWord], offsets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.codec.alignment import Aligned
-from kdlight.codec.frames import FrameGrid
+from kdlight.codec.frames import FrameGrid, frame_mask
 from kdlight.errors import InputError
 from kdlight.losses.guidance import masked_mean
 from kdlight.noise import mix
@@ -23,17 +23,19 @@ class SpeechUtterance(Protocol):
     Attributes:
         name: Unique in its data set; batches have it as ``path``.
         source: The file, or the samples (1, T).
+        samples: Its length at its rate.
         sample_rate: Rate of the samples and of :meth:`read`, Hz.
         transcript: What is said; empty if that is not known.
     """
 
     name: str
     source: Any
+    samples: int
     sample_rate: int
     transcript: str
 
-    def read(self) -> Tensor:
-        """The samples, (1, T)."""
+    def read(self, start: int = 0, samples: int | None = None) -> Tensor:
+        """The samples, (1, T), or as many as there are of those from ``start`` on."""
         ...
 
 
@@ -131,10 +133,11 @@ class Shuffled(FeatureSource):
 
     Args:
         source: Whose features.
-        by: ``items`` gives every item of the batch the next one's features, so time still matches
-            no speech of its own (needs 2 items or more); ``frames`` permutes the frames of every
-            item that count.
-        seed: Of the permutation of frames, which is the same in every step for a length.
+        by: ``items`` gives every crop the features of a crop of another utterance, which depends on
+            the crop alone and not on its batch; ``frames`` permutes the frames of every item that
+            count.
+        seed: Of the other utterances and of the permutation, which is the same in every step for a
+            length.
 
     Raises:
         InputError: ``by`` is another.
@@ -151,24 +154,31 @@ class Shuffled(FeatureSource):
         self.seed = seed
         self.teacher = source.teacher
         self.width = source.width
+        self._known: list[SpeechUtterance] = []
+        self._places: dict[str, int] = {}
 
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
     ) -> None:
+        if self.by == "items" and len(utterances) < 2:
+            raise InputError(
+                "by: expected 2 training utterances or more to shuffle items, found "
+                f"{len(utterances)}."
+            )
+        self._known = list(utterances)
+        self._places = {utterance.name: place for place, utterance in enumerate(utterances)}
         self.source.prepare(utterances, rank, world_size)
 
     def examples(self, utterances: Sequence[SpeechUtterance]) -> Iterator[Tensor]:
         return self.source.examples(utterances)
 
     def features(self, batch: Mapping[str, Any], grid: FrameGrid, student: Tensor) -> Aligned:
-        found = self.source.features(batch, grid, student)
         if self.by == "items":
-            if len(student) < 2:
-                raise InputError("shuffled items: expected a batch of at least 2 items, found 1.")
-            # A frame needs a target of the other item and must itself be no padding.
-            other = found.mask.roll(1, dims=0) & found.mask
-            features = found.features.roll(1, dims=0)
-            return Aligned(torch.where(other[..., None], features, 0.0), other)
+            found = self.source.features(self._exchanged(batch, grid), grid, student)
+            lengths = batch["lengths"].to(student.device)
+            mask = found.mask & frame_mask(lengths, grid.hop_length, student.shape[1])
+            return Aligned(torch.where(mask[..., None], found.features, 0.0), mask)
+        found = self.source.features(batch, grid, student)
         features = found.features.clone()
         for item, mask in enumerate(found.mask):
             places = mask.nonzero()[:, 0]
@@ -176,3 +186,30 @@ class Shuffled(FeatureSource):
             order = torch.randperm(len(places), generator=generator).to(places.device)
             features[item, places] = found.features[item, places[order]]
         return Aligned(features, found.mask)
+
+    def _exchanged(self, batch: Mapping[str, Any], grid: FrameGrid) -> dict[str, Any]:
+        """The batch with a crop of another utterance in the place of each."""
+        samples = batch["audio"].shape[-1]
+        others, starts, audio = [], [], torch.zeros_like(batch["audio"])
+        for item, (name, start) in enumerate(zip(batch["path"], crop_starts(batch), strict=True)):
+            if name not in self._places:
+                raise InputError(f"{name}: expected an utterance of the training data.")
+            step = 1 + mix(self.seed, self._places[name], start) % (len(self._known) - 1)
+            other = self._known[(self._places[name] + step) % len(self._known)]
+            # As far into the other as the crop lies in its own, or at its end.
+            last = max(0, other.samples - samples) // grid.hop_length * grid.hop_length
+            others.append(other)
+            starts.append(min(start, last))
+            heard = other.read(starts[-1], samples)
+            audio[item, :, : heard.shape[-1]] = heard
+        total = torch.tensor([other.samples for other in others])
+        begin = torch.tensor(starts)
+        return {
+            **batch,
+            "audio": audio,
+            "start": begin,
+            "lengths": (total - begin).clamp(max=samples),
+            "total": total,
+            "path": [other.name for other in others],
+            "transcript": [other.transcript for other in others],
+        }

@@ -18,6 +18,7 @@ from kdlight.codec.alignment import (
     token_times,
     uniform_alignment,
     window_alignment,
+    words_within,
 )
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
@@ -32,15 +33,17 @@ class Told(NamedTuple):
 
     Attributes:
         states: (B, L, D).
-        tokens: Tokens that count, (B, L), bool.
+        tokens: Tokens that are text, (B, L), bool.
+        read: These and the special ones that the model reads around them, (B, L), bool.
         times: Begin and end of every token, seconds, (B, L, 2); NaN where they are not known.
         sentence: (B, D).
-        frames: Frames of the whole utterances, (B,).
-        first: First frame of the crops, (B,).
+        frames: Frames of what the text tells, the whole utterances or the crops, (B,).
+        first: First frame of the crops in that, (B,).
     """
 
     states: Tensor
     tokens: Tensor
+    read: Tensor
     times: Tensor
     sentence: Tensor
     frames: Tensor
@@ -52,9 +55,11 @@ class TextAlignment:
 
     Attributes:
         timed: Whether it needs word times.
+        of_crop: Whether the model is told the words of the crop alone, and not the utterance's.
     """
 
     timed = False
+    of_crop = False
 
     @abstractmethod
     def __call__(self, told: Told, grid: FrameGrid, student: Tensor) -> Aligned:
@@ -72,17 +77,25 @@ def cut(whole: Aligned, told: Told, n_frames: int) -> Aligned:
 
 
 class IndexAlignment(TextAlignment):
-    """Token i on frame i of the whole utterance (``index``).
+    """Token i of the crop's own words on frame i of the crop (``index``).
 
-    DM-Codec's released code lays tokens so in every cut of 3 s, of which it reads the words alone.
-    A crop that starts later than the text is long has no target here.
+    As in DM-Codec's released code, which recognises and reads every cut of 3 s by itself; here a
+    word belongs to the crop that has its middle.
+
+    Args:
+        special: Whether the model's special tokens have frames too, as in the release.
     """
 
+    timed = True
+    of_crop = True
+
+    def __init__(self, special: bool = True) -> None:
+        self.special = special
+
     def __call__(self, told: Told, grid: FrameGrid, student: Tensor) -> Aligned:
-        longest = int(told.frames.max())
-        return cut(
-            index_alignment(told.states, told.tokens, told.frames, longest), told, student.shape[1]
-        )
+        spoken = told.tokens.any(dim=1, keepdim=True)
+        counted = told.read & spoken if self.special else told.tokens
+        return index_alignment(told.states, counted, told.frames, student.shape[1])
 
 
 class UniformAlignment(TextAlignment):
@@ -112,7 +125,7 @@ class WindowAlignment(TextAlignment):
     """Tokens on the frames near their even place that are most like them (``window``).
 
     See :func:`~kdlight.codec.alignment.window_alignment`. Only tokens whose even place lies within
-    the crop, or a window beside it, take part.
+    the crop, or a window beside it, are matched.
 
     Args:
         window: Frames to look at on each side.
@@ -144,15 +157,15 @@ class TextSource(FeatureSource):
 
     The text is the transcript of the data, or the words that ``words`` hears or aligns. A text is
     aligned with its whole utterance and then cut to the crop, so that a crop is compared with the
-    words in it.
+    words in it; :class:`IndexAlignment` alone has the crop's words read by themselves.
 
     Args:
         teacher: Who reads.
         alignment: From tokens to frames.
-        words: When words were said; needed by :class:`TimedAlignment`. With others it only
-            replaces the transcript.
+        words: When words were said; needed by :class:`TimedAlignment` and
+            :class:`IndexAlignment`. With others it only replaces the transcript.
         cache: Folder for states and word times; null reads anew in every step, and keeps times in
-            memory.
+            memory. Texts of crops are read anew in any case.
 
     Raises:
         InputError: The alignment needs times and there are none.
@@ -196,7 +209,7 @@ class TextSource(FeatureSource):
                 )
         elif not any(utterance.transcript for utterance in utterances):
             raise InputError("words: expected a recogniser, for the data have no transcripts.")
-        if self.cache is not None:
+        if self.cache is not None and not self.alignment.of_crop:
             self._store = FeatureCache(Path(self.cache), self.teacher)
             self._store.fill(list(dict.fromkeys(self._text(utterance) for utterance in own)))
 
@@ -214,39 +227,45 @@ class TextSource(FeatureSource):
         return self.teacher.describe(text) if self._store is None else self._store.get(text)
 
     def features(self, batch: Mapping[str, Any], grid: FrameGrid, student: Tensor) -> Aligned:
-        total = batch["total"] if "total" in batch else batch["lengths"]
-        found = self.alignment(self._told(batch, grid, student.device, total), grid, student)
+        found = self.alignment(self._told(batch, grid, student.device), grid, student)
         lengths = batch["lengths"].to(student.device)
         time = torch.arange(student.shape[1], device=student.device)
         mask = found.mask & (time * grid.hop_length < lengths[:, None])
         return Aligned(torch.where(mask[..., None], found.features, 0.0), mask)
 
-    def _told(
-        self, batch: Mapping[str, Any], grid: FrameGrid, device: torch.device, total: Tensor
-    ) -> Told:
+    def _told(self, batch: Mapping[str, Any], grid: FrameGrid, device: torch.device) -> Told:
+        starts, lengths = torch.tensor(crop_starts(batch)), batch["lengths"].cpu()
+        whole = batch["total"].cpu() if "total" in batch else lengths
         rows, times = [], []
-        for name, transcript in zip(batch["path"], batch["transcript"], strict=True):
-            text, row_times = transcript, None
-            if self._times is not None:
+        for item, (name, text) in enumerate(zip(batch["path"], batch["transcript"], strict=True)):
+            if self._times is None:
+                row = self._read(text)
+                row_times = torch.full((len(row["tokens"]), 2), torch.nan, dtype=torch.float64)
+            else:
                 if name not in self._known:
                     raise InputError(f"{name}: expected an utterance of the training data.")
                 words = self._times.get(self._known[name])
-                text = joined_text(words)
-            row = self._read(text)
-            if self._times is not None:
+                if self.alignment.of_crop:
+                    begin = int(starts[item]) / grid.sample_rate
+                    words = words_within(
+                        words, begin, begin + int(lengths[item]) / grid.sample_rate
+                    )
+                row = self._read(joined_text(words))
                 row_times = token_times(words, row["offsets"])
             rows.append(row)
-            times.append(
-                torch.full((len(row["tokens"]), 2), torch.nan, dtype=torch.float64)
-                if row_times is None
-                else row_times
-            )
-        starts = torch.tensor(crop_starts(batch), device=device)
+            times.append(row_times)
+        if self.alignment.of_crop:
+            starts, whole = torch.zeros_like(starts), lengths
+
+        def padded(parts: list[Tensor], value: float = 0.0) -> Tensor:
+            return pad_sequence(parts, batch_first=True, padding_value=value).to(device)
+
         return Told(
-            pad_sequence([row["states"] for row in rows], batch_first=True).to(device),
-            pad_sequence([row["tokens"] for row in rows], batch_first=True).to(device),
-            pad_sequence(times, batch_first=True, padding_value=torch.nan).to(device),
+            padded([row["states"] for row in rows]),
+            padded([row["tokens"] for row in rows]),
+            padded([torch.ones_like(row["tokens"]) for row in rows]),
+            padded(times, torch.nan),
             torch.stack([row["sentence"] for row in rows]).to(device),
-            -(-total.to(device) // grid.hop_length),
-            starts // grid.hop_length,
+            -(-whole // grid.hop_length).to(device),
+            (starts // grid.hop_length).to(device),
         )

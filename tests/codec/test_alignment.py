@@ -201,6 +201,23 @@ def test_window_keeps_order_and_ignores_what_lies_outside() -> None:
         window_alignment(values, tokens, torch.tensor([6]), speech, window=-1)
 
 
+def test_words_before_a_crop_last_until_the_first_match_in_it() -> None:
+    values = torch.eye(4)[None]
+    tokens = torch.ones(1, 4, dtype=torch.bool)
+    # Even places are 2, 7, 12 and 17 of 20; the crop has the frames from 10 on.
+    frames, first = torch.tensor([20]), torch.tensor([10])
+    found = window_alignment(values, tokens, frames, torch.zeros(1, 10, 4), 0, first)
+    assert found.features[0].argmax(1).tolist() == [1] * 2 + [2] * 5 + [3] * 3
+    # Token 1, whose window reaches into the crop, is matched in it and gives way to token 0.
+    speech = torch.zeros(1, 10, 4)
+    speech[0, 1, 1] = speech[0, 4, 2] = speech[0, 7, 3] = 1
+    near = window_alignment(values, tokens, frames, speech, 4, first)
+    assert near.features[0, :5].argmax(1).tolist() == [0, 1, 1, 1, 2]
+    # A crop between two windows is all of the token before it.
+    between = window_alignment(values, tokens, frames, torch.zeros(1, 2, 4), 0, torch.tensor([14]))
+    assert between.features[0].argmax(1).tolist() == [2, 2]
+
+
 def test_broadcast() -> None:
     found = broadcast_alignment(torch.tensor([[101.0], [102.0]]), torch.tensor([1, 3]), 3)
     assert shown(*found) == [[1, None, None], [2, 2, 2]]

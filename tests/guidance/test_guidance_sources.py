@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdlight.codec.alignment import Aligned
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
 from kdlight.guidance.sources import Pooled, Shuffled
@@ -83,17 +84,55 @@ def test_an_utterance_that_was_not_prepared_is_refused(tmp_path: Path) -> None:
         source.features(crop(TALK, [0, 0, 0], HOP), GRID, student(1))
 
 
-def test_shuffled_items_get_the_next_ones_targets() -> None:
-    plain, batch = SpeechSource(Loudness()), crop(TALK, [0, 0, 0], 10 * HOP)
-    own = plain.features(batch, GRID, student(10))
-    found = Shuffled(plain).features(batch, GRID, student(10))
-    assert torch.equal(found.features[1], own.features[0])
-    # No target where one of the two is padding.
-    assert found.mask.sum(1).tolist() == [8, 10, 8]
-    assert torch.equal(found.features[2, :8], own.features[1, :8])
-    assert found.features[~found.mask].eq(0).all()
-    with pytest.raises(InputError, match="at least 2 items"):
-        Shuffled(plain).features(crop(TALK[:1], [0], HOP), GRID, torch.zeros(1, 1, WIDTH))
+def test_shuffled_items_get_a_crop_of_another_utterance(tmp_path: Path) -> None:
+    batch = crop(TALK, [4 * HOP, 13 * HOP, 0], 10 * HOP)
+    sources = SpeechSource(Loudness()), SpeechSource(Loudness(), str(tmp_path), "float32")
+    controls = [Shuffled(source) for source in sources]
+    for control in controls:
+        control.prepare(TALK)
+    online, kept = (control.features(batch, GRID, student(10)) for control in controls)
+    assert torch.equal(online.mask, kept.mask)
+    torch.testing.assert_close(online.features, kept.features, rtol=0, atol=0)
+    # No target where one of the two is padding, and none of its own.
+    own = sources[0].features(batch, GRID, student(10))
+    assert not (online.mask & ~own.mask).any()
+    assert online.mask.sum(1).ge(8).all()
+    assert (online.features - own.features)[online.mask].ne(0).any(1).all()
+    assert online.features[~online.mask].eq(0).all()
+
+
+def test_shuffled_items_depend_on_the_crop_and_not_on_its_batch() -> None:
+    control = Shuffled(SpeechSource(Loudness()))
+    control.prepare(TALK)
+    starts = [4 * HOP, 13 * HOP, 0]
+    whole = control.features(crop(TALK, starts, 7 * HOP), GRID, student(7))
+    for item in range(3):
+        alone = crop(TALK[item : item + 1], starts[item : item + 1], 7 * HOP)
+        found = control.features(alone, GRID, student(7)[:1])
+        assert torch.equal(found.features[0], whole.features[item])
+    # Over its crops an utterance meets all others.
+    met = set()
+    for start in range(20):
+        found = control.features(crop(TALK[1:2], [start * HOP], 7 * HOP), GRID, student(7)[:1])
+        met.add(next(other for other in (0, 2) if _is(found, other, start)))
+    assert met == {0, 2}
+
+
+def _is(found: Aligned, other: int, start: int) -> bool:
+    """Whether a target is the crop of an utterance as far in as the own one, or its last."""
+    last = max(0, TALK[other].samples // HOP - 7)
+    batch = crop(TALK[other : other + 1], [min(start, last) * HOP], 7 * HOP)
+    plain = SpeechSource(Loudness()).features(batch, GRID, student(7)[:1])
+    return torch.equal(plain.features, found.features)
+
+
+def test_items_cannot_be_shuffled_without_another() -> None:
+    with pytest.raises(InputError, match="2 training utterances or more"):
+        Shuffled(SpeechSource(Loudness())).prepare(TALK[:1])
+    control = Shuffled(SpeechSource(Loudness()))
+    control.prepare(TALK[:2])
+    with pytest.raises(InputError, match="u2: expected an utterance of the training data"):
+        control.features(crop(TALK, [0, 0, 0], HOP), GRID, student(1))
 
 
 def test_shuffled_frames_are_the_same_ones_in_another_order_every_time() -> None:

@@ -21,7 +21,7 @@ from kdlight.guidance.words import WordTimer
 from tests.guidance.tiny_guidance import GRID, HOP, RATE, WIDTH, Letters, crop, utterance
 
 TALK = [utterance(0, 20 * HOP, "one fine day now"), utterance(1, 30 * HOP, "so it is")]
-ALL = [IndexAlignment(), UniformAlignment(), WindowAlignment(2), SentenceAlignment()]
+ALL = [UniformAlignment(), WindowAlignment(2), SentenceAlignment()]
 
 
 class Timed(WordTimer):
@@ -60,13 +60,26 @@ def test_even_places_by_hand() -> None:
     assert words_of(found) == [expected, [word for word in (1, 2, 3) for _ in range(10)]]
 
 
-@pytest.mark.parametrize("alignment", [IndexAlignment(), UniformAlignment(), TimedAlignment()])
+@pytest.mark.parametrize("alignment", [UniformAlignment(), TimedAlignment()])
 def test_a_crop_has_the_words_that_lie_in_it(alignment: Any) -> None:
     whole = laid(TextSource(Letters(), alignment, Timed()), [0, 0], 30)
     found = laid(TextSource(Letters(), alignment, Timed()), [6, 2], 9)
     for row, start in enumerate((6, 2)):
         assert torch.equal(found.mask[row], whole.mask[row, start : start + 9])
         assert torch.equal(found.features[row], whole.features[row, start : start + 9])
+
+
+def test_by_index_a_crop_has_its_own_words_from_its_first_frame_on() -> None:
+    # Words last five frames from frame 2 on: the crop of 6 to 15 has the middles of two words,
+    # that of 2 to 11 of the same two. Each is read as a text of its own.
+    found = laid(TextSource(Letters(), IndexAlignment(special=False), Timed()), [6, 1], 9)
+    assert words_of(found) == [[1, 2, 0, 0, 0, 0, 0, 0, 0]] * 2
+    letters = [[chr(int(state[1])) for state in row[:2]] for row in found.features]
+    assert letters == [["f", "d"], ["s", "i"]]
+    # A crop without a word has no target, not even a special token.
+    found = laid(TextSource(Letters(), IndexAlignment(), Timed()), [6, 20], 9)
+    assert found.mask.sum(1).tolist() == [3, 0]
+    assert words_of(found)[0] == [9000, 1, 2, 0, 0, 0, 0, 0, 0]
 
 
 def test_times_by_hand() -> None:
@@ -95,7 +108,8 @@ def test_windows_keep_to_the_words_of_the_crop() -> None:
     # Even places are the middles of the words; each reaches up to the next.
     assert words_of(found)[0] == [1] * 7 + [2] * 5 + [3] * 5 + [4] * 3 + [0] * 10
     found = laid(TextSource(Letters(), WindowAlignment(0)), [10, 10], 10)
-    assert words_of(found)[0] == [3] * 7 + [4] * 3
+    # The second word, said before the crop, lasts into it.
+    assert words_of(found)[0] == [2] * 2 + [3] * 5 + [4] * 3
 
 
 def test_a_window_finds_the_frame_that_is_most_like_the_word() -> None:
@@ -146,8 +160,9 @@ def test_states_and_times_from_the_cache_are_the_same(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_aligned_is_refused() -> None:
-    with pytest.raises(InputError, match="words: expected who tells word times"):
-        TextSource(Letters(), TimedAlignment())
+    for alignment in (TimedAlignment(), IndexAlignment()):
+        with pytest.raises(InputError, match="words: expected who tells word times"):
+            TextSource(Letters(), alignment)
     silent = [Utterance("u", torch.zeros(1, HOP), HOP, RATE)]
     with pytest.raises(InputError, match="the data have no transcripts"):
         TextSource(Letters(), UniformAlignment()).prepare(silent)
