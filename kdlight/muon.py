@@ -12,7 +12,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum of a matrix; its step is
     scaled to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so one learning rate and
-    one schedule serve both.
+    one schedule serve both. It orthogonalises in bfloat16: two ranks equal one to the rounding of
+    that, and not to float32's.
 
     Args:
         parameters: What is trained.

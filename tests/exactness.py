@@ -63,7 +63,7 @@ from modules.diffusion.sida import SiDA
 from modules.diffusion.trajectory_regression import TrajectoryRegression
 from modules.diffusion.truncated_consistency import TruncatedConsistency
 from modules.speech.codec_training import CodecTraining
-from tests.guided_cases import RATE, TinyTalk, codec_to_codec, guided, tiny_codec
+from tests.guided_cases import RATE, TinyTalk, codec_to_codec, guided, guided_split, tiny_codec
 
 BATCH = 12
 Maker = Callable[..., DistillationModule]
@@ -426,6 +426,7 @@ CASES = {
     "score_forgetting": Case(score_distillation(ScoreForgetting, forget={1: 0}), 20, parts=NOISE),
     "codec_training": Case(codec_training, 20, (3,), speech=True),
     "guided_codec": Case(guided, 20, speech=True),
+    "guided_split_codec": Case(guided_split, 20, speech=True),
     "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, speech=True),
 }
 

@@ -12,18 +12,19 @@ from datamodules.speech import SpeechDataModule
 from datamodules.utterances import SpeechSplits, split_speakers
 from kdlight.codec.codec import Codec
 from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
-from kdlight.codec.quantization import ResidualVQ
+from kdlight.codec.quantization import Quantizer, ResidualVQ, SplitResidualVQ
 from kdlight.files import save_model
-from kdlight.guidance.guidance import Guidance
+from kdlight.guidance.guidance import Fusion, Guidance
 from kdlight.guidance.objectives import DAxis, PseudoLabels
+from kdlight.guidance.sources import Pooled, Shuffled
 from kdlight.guidance.speech import SpeechSource
-from kdlight.guidance.text import TextSource, UniformAlignment
+from kdlight.guidance.text import IndexAlignment, TextSource, UniformAlignment
 from kdlight.losses.spectral import LogMelLoss
 from kdlight.optim import Optimization
 from kdlight.teachers.codec import CodecTeacher
 from modules.speech.codec_to_codec import CodecToCodec
 from modules.speech.guided_codec_distillation import GuidedCodecDistillation
-from tests.guidance.tiny_guidance import HOP, RATE, Letters, Loudness, utterance
+from tests.guidance.tiny_guidance import HOP, RATE, Letters, Loudness, Timed, utterance
 
 WORDS = ["so", "it", "is", "that", "one", "fine", "day", "now", "we", "see"]
 
@@ -48,12 +49,14 @@ class TinyTalk(SpeechDataModule):
         return split_speakers(made, self.heldout, "tiny talk")
 
 
-def tiny_codec(seed: int = 1, n_q: int = 3, dim: int = 6) -> Codec:
+def tiny_codec(
+    seed: int = 1, n_q: int = 3, dim: int = 6, quantizer: Quantizer | None = None
+) -> Codec:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Codec(
             MelEncoder(dim, RATE, HOP, 320, 16, 8, 1, 2),
-            ResidualVQ(dim, n_q, 8),
+            quantizer or ResidualVQ(dim, n_q, 8),
             SpectrumDecoder(dim, HOP, 320, 8, 1, 2),
             RATE,
             HOP,
@@ -74,6 +77,7 @@ def guided(
             ),
         }
     settings: dict[str, Any] = {
+        "codec": tiny_codec(),
         "iterations": 20,
         "dropout": 0.5,
         "dropout_by": "item",
@@ -82,7 +86,6 @@ def guided(
     with torch.random.fork_rng():
         torch.manual_seed(2)  # heads start at random
         return GuidedCodecDistillation(
-            tiny_codec(),
             guidances=guidances,
             spectral=LogMelLoss(RATE, (320,), (16,)),
             **settings,
@@ -95,6 +98,24 @@ def codec_teacher(folder: Path) -> CodecTeacher:
     if not path.is_file():
         save_model(tiny_codec(5, 4, 10), path)
     return CodecTeacher(str(path), n_q=2)
+
+
+def guided_split(**kwargs: Any) -> GuidedCodecDistillation:
+    """A split quantiser under timed words, a shuffled teacher and a fusion."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        quantizer = SplitResidualVQ(6, 3, 8, 4)
+    guidances = {
+        "words": Guidance(TextSource(Letters(), IndexAlignment(), Timed()), DAxis()),
+        "control": Guidance(Shuffled(SpeechSource(Loudness())), DAxis(), [1, 2, 3], "each"),
+    }
+    return guided(
+        guidances,
+        codec=tiny_codec(quantizer=quantizer),
+        fusions={"whole": Fusion(Pooled(SpeechSource(Loudness())))},
+        unquantized=0.5,
+        **kwargs,
+    )
 
 
 def codec_to_codec(folder: Path, **kwargs: Any) -> CodecToCodec:

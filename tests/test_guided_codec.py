@@ -171,6 +171,27 @@ def test_fusion_moves_the_latents_in_training_only() -> None:
     assert trained.fusing["whole"].weight.grad is not None
     with pytest.raises(InputError, match="fusions: expected names of no guidance, found 'speech'"):
         guided(speech(), fusions={"speech": Fusion(source)})
+    with pytest.raises(InputError, match="fusions: expected names other than wave"):
+        guided(speech(), fusions={"wave": Fusion(source)})
+
+
+def test_a_share_of_the_items_is_decoded_as_it_was_before_quantising() -> None:
+    module = started(guided(speech(), unquantized=0.5, dropout=0.0)).eval()
+    audio, kinds = batch_of()["audio"], set()
+    latents = module.codec.latents(audio)
+    whole = module.codec.decoder(latents)[..., : audio.shape[-1]]
+    coded = module.codec(audio)
+    for step in range(8):
+        module.noise.start(step, torch.device("cpu"))
+        found = module.code(batch_of())
+        assert torch.equal(found.quantized.codes, coded.quantized.codes)
+        for item in range(len(audio)):
+            skipped, own = (torch.equal(found.audio[item], x[item]) for x in (whole, coded.audio))
+            assert skipped != own
+            kinds.add((item, skipped))
+    assert len(kinds) == 2 * len(audio), "every item, now and then"
+    with pytest.raises(InputError, match=r"unquantized: expected a share in \[0, 1\], found 2"):
+        guided(speech(), unquantized=2)
 
 
 def test_the_shuffled_control_trains_on_other_targets() -> None:

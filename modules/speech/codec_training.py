@@ -48,6 +48,8 @@ class CodecTraining(DistillationModule):
             in EnCodec, 0.5 in DAC.
         dropout_by: One draw for the ``batch`` (EnCodec) or one for each ``item`` (DAC).
         dropout_levels: Numbers of levels to draw from; all from 1 by default.
+        unquantized: Share of the items whose latents the decoder gets as they are (0.5 in Mimi,
+            arXiv:2410.00037, section 3.3); their codes learn all the same.
         accumulate: Batches per update.
         seed: Seed of the step noise.
         max_non_finite: Skipped updates in a row after which the run stops.
@@ -85,6 +87,7 @@ class CodecTraining(DistillationModule):
         dropout: float = 0.0,
         dropout_by: Literal["batch", "item"] = "batch",
         dropout_levels: Sequence[int] | None = None,
+        unquantized: float = 0.0,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,
@@ -93,8 +96,9 @@ class CodecTraining(DistillationModule):
         if discriminator is not None:
             optimizers["discriminator"] = discriminator_optimizer or optimizer
         super().__init__(iterations, optimizers, accumulate, seed, max_non_finite)
-        if not 0 <= dropout <= 1:
-            raise InputError(f"dropout: expected a share in [0, 1], found {dropout}.")
+        for name, share in (("dropout", dropout), ("unquantized", unquantized)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name}: expected a share in [0, 1], found {share}.")
         levels = list(range(1, codec.n_q + 1) if dropout_levels is None else dropout_levels)
         if not levels or min(levels) < 1 or max(levels) > codec.n_q:
             raise InputError(
@@ -111,6 +115,7 @@ class CodecTraining(DistillationModule):
         self.dropout = dropout
         self.dropout_by = dropout_by
         self.dropout_levels = levels
+        self.unquantized = unquantized
 
     def _weights(self, given: Mapping[str, float]) -> dict[str, float]:
         usual = self.terms()
@@ -182,8 +187,16 @@ class CodecTraining(DistillationModule):
     def code(self, batch: Batch) -> CodecOutput:
         """What the codec makes of the batch."""
         audio = batch["audio"]
-        output: CodecOutput = self.codec(audio, self.levels(len(audio)))
-        return output
+        return self.reconstruct(self.codec.latents(audio), audio.shape[-1])
+
+    def reconstruct(self, latents: Tensor, samples: int) -> CodecOutput:
+        """Latents (B, D, F) quantised, and decoded to (B, 1, samples)."""
+        quantized = self.codec.quantizer(latents, self.levels(len(latents)))
+        heard = quantized.latents
+        if self.unquantized > 0:
+            whole = self.noise.uniform(len(latents)) < self.unquantized
+            heard = torch.where(whole[:, None, None], latents, heard)
+        return CodecOutput(self.codec.decoder(heard)[..., :samples], quantized)
 
     def beside(self, batch: Batch, quantized: Quantized) -> dict[str, Tensor]:
         """Terms that reach the codec without the decoded audio, by name."""

@@ -55,10 +55,11 @@ class GuidedCodecDistillation(CodecTraining):
         **kwargs: Any,
     ) -> None:
         fusions = fusions or {}
-        for name in (*guidances, *fusions):
-            if name in self.term_weights or not name.isidentifier():
-                taken = ", ".join(self.term_weights)
-                raise InputError(f"guidances: expected names other than {taken}, found {name!r}.")
+        for key, names in (("guidances", list(guidances)), ("fusions", list(fusions))):
+            for name in names:
+                if name in self.term_weights or not name.isidentifier():
+                    taken = ", ".join(self.term_weights)
+                    raise InputError(f"{key}: expected names other than {taken}, found {name!r}.")
         self._guided = tuple(guidances)  # the weights are checked before parts can be registered
         super().__init__(codec, optimizer, weights=weights, **kwargs)
         for name, guidance in guidances.items():
@@ -118,8 +119,7 @@ class GuidedCodecDistillation(CodecTraining):
             given = (self.noise.uniform(len(audio)) >= fusion.dropout)[:, None] & told.mask
             added = self.fusing[name](told.features) * given[..., None]
             latents = latents + added.transpose(1, 2)
-        quantized = self.codec.quantizer(latents, self.levels(len(audio)))
-        return CodecOutput(self.codec.decoder(quantized.latents)[..., : audio.shape[-1]], quantized)
+        return self.reconstruct(latents, audio.shape[-1])
 
     def beside(self, batch: Batch, quantized: Quantized) -> dict[str, Tensor]:
         terms = super().beside(batch, quantized)

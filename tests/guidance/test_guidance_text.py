@@ -17,30 +17,10 @@ from kdlight.guidance.text import (
     UniformAlignment,
     WindowAlignment,
 )
-from kdlight.guidance.words import WordTimer
-from tests.guidance.tiny_guidance import GRID, HOP, RATE, WIDTH, Letters, crop, utterance
+from tests.guidance.tiny_guidance import GRID, HOP, RATE, WIDTH, Letters, Timed, crop, utterance
 
 TALK = [utterance(0, 20 * HOP, "one fine day now"), utterance(1, 30 * HOP, "so it is")]
 ALL = [UniformAlignment(), WindowAlignment(2), SentenceAlignment()]
-
-
-class Timed(WordTimer):
-    """Every word lasts 50 ms, after 20 ms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-
-    def words(self, utterance: Any) -> list[TimedWord]:
-        self.asked += 1
-        words = utterance.transcript.split()
-        return [
-            TimedWord(word, 0.02 + 0.05 * place, 0.07 + 0.05 * place)
-            for place, word in enumerate(words)
-        ]
-
-    def identity(self) -> dict[str, Any]:
-        return {"pace": 0.05}
 
 
 def laid(source: TextSource, starts: list[int], frames: int) -> Any:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from datamodules.utterances import Utterance
-from kdlight.codec.alignment import Aligned
+from kdlight.codec.alignment import Aligned, TimedWord
 from kdlight.codec.frames import FrameGrid
 from kdlight.guidance.sources import FeatureSource
+from kdlight.guidance.words import WordTimer
 from kdlight.teachers.frames import FrameTeacher, Source
 from kdlight.teachers.text import TextStates, TextTeacher
 
@@ -60,6 +61,25 @@ class Letters(TextTeacher):
             "offsets": torch.tensor(offsets),
             "sentence": torch.tensor([1.0, 2.0, float(len(states))]),
         }
+
+
+class Timed(WordTimer):
+    """Every word lasts 50 ms, after 20 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def words(self, utterance: Any) -> list[TimedWord]:
+        self.asked += 1
+        words = utterance.transcript.split()
+        return [
+            TimedWord(word, 0.02 + 0.05 * place, 0.07 + 0.05 * place)
+            for place, word in enumerate(words)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        return {"pace": 0.05}
 
 
 class FourAxes(FeatureSource):
