@@ -29,6 +29,23 @@ def joint_rows(value: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
+def joint_batch(value: Tensor) -> Tensor:
+    """:func:`joint_rows`, for a loss that every rank computes of the joint batch.
+
+    The gradient reaches this rank's rows alone, times the ranks, so that the mean over ranks is
+    the gradient that one process would have.
+
+    Args:
+        value: (B, ...), of one shape on all ranks.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    ranks, rank = dist.get_world_size(), dist.get_rank()
+    rows = joint_rows(value).clone()
+    rows[rank::ranks] = value.detach() + ranks * (value - value.detach())
+    return rows
+
+
 @torch.no_grad()
 def of_first_rank(value: Tensor) -> Tensor:
     """``value`` of rank 0 on every rank, bit for bit."""

@@ -15,7 +15,7 @@ from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.quantization import Quantizer, ResidualVQ, SplitResidualVQ
 from kdlight.files import save_model
 from kdlight.guidance.guidance import Fusion, Guidance
-from kdlight.guidance.objectives import DAxis, PseudoLabels
+from kdlight.guidance.objectives import DAxis, GlobalContrast, PseudoLabels
 from kdlight.guidance.sources import Pooled, Shuffled
 from kdlight.guidance.speech import SpeechSource
 from kdlight.guidance.text import IndexAlignment, TextSource, UniformAlignment
@@ -101,18 +101,19 @@ def codec_teacher(folder: Path) -> CodecTeacher:
 
 
 def guided_split(**kwargs: Any) -> GuidedCodecDistillation:
-    """A split quantiser under timed words, a shuffled teacher and a fusion."""
+    """A split quantiser under timed words, a shuffled teacher, a contrast and a fusion."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         quantizer = SplitResidualVQ(6, 3, 8, 4)
     guidances = {
         "words": Guidance(TextSource(Letters(), IndexAlignment(), Timed()), DAxis()),
         "control": Guidance(Shuffled(SpeechSource(Loudness())), DAxis(), [1, 2, 3], "each"),
+        "whole": Guidance(SpeechSource(Loudness()), GlobalContrast(), [2]),
     }
     return guided(
         guidances,
         codec=tiny_codec(quantizer=quantizer),
-        fusions={"whole": Fusion(Pooled(SpeechSource(Loudness())))},
+        fusions={"added": Fusion(Pooled(SpeechSource(Loudness())))},
         unquantized=0.5,
         **kwargs,
     )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlight.errors import InputError
-from kdlight.ranks import joint_sum
+from kdlight.ranks import joint_batch, joint_sum
 
 # The smallest norm that a cosine divides by: a frame of zeros has the cosine 0, not NaN.
 EPS = 1e-8
@@ -197,7 +197,7 @@ def global_contrastive_loss(
 ) -> Tensor:
     """InfoNCE of utterances: each student's mean finds its own teacher's among the batch.
 
-    Both directions averaged, as CLIP (arXiv:2103.00020); the others are those of this rank. Where
+    Both directions averaged, as CLIP (arXiv:2103.00020), over the joint batch of all ranks. Where
     :func:`d_axis_loss` on pooled features asks for the same vector in every frame, this asks only
     that utterances be told apart.
 
@@ -215,9 +215,9 @@ def global_contrastive_loss(
     """
     mask = _checked(student, teacher, mask)
     _check_temperature(temperature)
-    some = mask.any(dim=1)
-    left = F.normalize(masked_mean(student, mask), dim=-1, eps=EPS)
-    right = F.normalize(masked_mean(teacher, mask), dim=-1, eps=EPS)
+    some = joint_batch(mask.any(dim=1).to(student.dtype)) > 0
+    left = joint_batch(F.normalize(masked_mean(student, mask), dim=-1, eps=EPS))
+    right = joint_batch(F.normalize(masked_mean(teacher, mask), dim=-1, eps=EPS))
     return _both_ways(left[None] @ right.T[None] / temperature, some[None])
 
 
