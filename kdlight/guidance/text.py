@@ -37,7 +37,8 @@ class Told(NamedTuple):
         read: These and the special ones that the model reads around them, (B, L), bool.
         times: Begin and end of every token, seconds, (B, L, 2); NaN where they are not known.
         sentence: (B, D).
-        frames: Frames of what the text tells, the whole utterances or the crops, (B,).
+        frames: Frames of what the text tells, the whole utterances or the crops, (B,); fewer where
+            the model could not read the text to its end.
         first: First frame of the crops in that, (B,).
     """
 
@@ -236,7 +237,7 @@ class TextSource(FeatureSource):
     def _told(self, batch: Mapping[str, Any], grid: FrameGrid, device: torch.device) -> Told:
         starts, lengths = torch.tensor(crop_starts(batch)), batch["lengths"].cpu()
         whole = batch["total"].cpu() if "total" in batch else lengths
-        rows, times = [], []
+        rows, times, shares = [], [], []
         for item, (name, text) in enumerate(zip(batch["path"], batch["transcript"], strict=True)):
             if self._times is None:
                 row = self._read(text)
@@ -250,8 +251,11 @@ class TextSource(FeatureSource):
                     words = words_within(
                         words, begin, begin + int(lengths[item]) / grid.sample_rate
                     )
-                row = self._read(joined_text(words))
+                text = joined_text(words)
+                row = self._read(text)
                 row_times = token_times(words, row["offsets"])
+            cut_off = len(row["tokens"]) >= self.teacher.limit
+            shares.append(int(row["offsets"].max()) / len(text) if cut_off else 1.0)
             rows.append(row)
             times.append(row_times)
         if self.alignment.of_crop:
@@ -266,6 +270,6 @@ class TextSource(FeatureSource):
             padded([torch.ones_like(row["tokens"]) for row in rows]),
             padded(times, torch.nan),
             torch.stack([row["sentence"] for row in rows]).to(device),
-            -(-whole // grid.hop_length).to(device),
+            (-(-whole // grid.hop_length) * torch.tensor(shares)).ceil().long().to(device),
             (starts // grid.hop_length).to(device),
         )

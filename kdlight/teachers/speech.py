@@ -26,6 +26,9 @@ from kdlight.teachers.frames import (
 RATE = 16_000
 # Whisper: mel frames of 10 ms, two of them a frame of the encoder, windows of 30 s.
 MEL_HOP, MEL_WINDOW, WHISPER_HOP, WHISPER_FRAMES = 160, 400, 320, 1500
+# Frames of 20 ms that transformers of samples attend to at once: a minute. Attention grows with the
+# square of them, and an hour would not fit.
+LONGEST = 3000
 # Frames that a window of a long recording hears before and after those it gives: half a second.
 CONTEXT = 25
 
@@ -34,7 +37,8 @@ class SpeechTeacher(FrameTeacher):
     """HuBERT, wav2vec 2.0, WavLM, data2vec: transformers over a stack of convolutions at 16 kHz.
 
     Audio is padded so that frame k is centred on samples ``320 k`` to ``320 (k + 1)``: 40 zeros on
-    each side, see :meth:`kdlight.codec.frames.Convolutions.padding`.
+    each side, see :meth:`kdlight.codec.frames.Convolutions.padding`. Recordings of more than a
+    minute are heard in overlapping windows of one.
 
     Args:
         name: Folder of ``save_pretrained``, or a name of the hub.
@@ -67,9 +71,14 @@ class SpeechTeacher(FrameTeacher):
         if self.normalise:
             variance, mean = torch.var_mean(audio, dim=1, correction=0, keepdim=True)
             audio = (audio - mean) / (variance + 1e-7).sqrt()
-        audio = F.pad(audio, self.convolutions.padding(audio.shape[1]))
-        found = self.model(audio, output_hidden_states=True)
-        return pick_layers(found.hidden_states, self.layers)
+        pieces = []
+        for first, last, begin, end in _windows(-(-audio.shape[1] // self.hop_length), LONGEST):
+            heard = audio[:, first * self.hop_length : last * self.hop_length]
+            padded = F.pad(heard, self.convolutions.padding(heard.shape[1]))
+            found = self.model(padded, output_hidden_states=True)
+            states = pick_layers(found.hidden_states, self.layers)
+            pieces.append(states[:, begin - first : end - first])
+        return torch.cat(pieces, dim=1)
 
     def identity(self) -> dict[str, Any]:
         """As every teacher's, with what ``normalise`` came to."""
@@ -117,9 +126,8 @@ def log_mel(audio: Tensor, n_mels: int = 80) -> Tensor:
     return (torch.maximum(bands, bands.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
 
 
-def _windows(n_frames: int) -> Iterator[tuple[int, int, int, int]]:
-    """What to hear and what of it to keep: frames (first, last, kept from, kept to)."""
-    size = WHISPER_FRAMES - 1
+def _windows(n_frames: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """What to hear at once and what of it to keep: frames (first, last, kept from, kept to)."""
     if n_frames <= size:
         yield 0, n_frames, 0, n_frames
         return
@@ -154,7 +162,7 @@ def whisper_frames(
     n_frames = -(-audio.shape[1] // WHISPER_HOP)
     audio = F.pad(audio, (MEL_HOP, n_frames * WHISPER_HOP - audio.shape[1]))
     pieces = []
-    for first, last, begin, end in _windows(n_frames):
+    for first, last, begin, end in _windows(n_frames, WHISPER_FRAMES - 1):
         # The padded audio starts 160 samples early, so a window does too.
         heard = audio[:, first * WHISPER_HOP : last * WHISPER_HOP + MEL_HOP]
         fill = WHISPER_FRAMES * WHISPER_HOP if whole else (last - first + 1) * WHISPER_HOP

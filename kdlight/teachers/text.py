@@ -45,6 +45,9 @@ class TextTeacher(FrozenTeacher):
     Texts of equal length go through together and none is padded, so a text's states do not depend
     on the batch. A text that is longer than the model can read is cut at its end.
 
+    Attributes:
+        limit: Most tokens that are read, special ones included.
+
     Args:
         name: Folder of ``save_pretrained``, or a name of the hub.
         layers: Layer, list of layers to average, or ``"mean"`` of all.
@@ -54,6 +57,8 @@ class TextTeacher(FrozenTeacher):
     Raises:
         InputError: There is no such model, its tokenizer knows no offsets, or it lacks a layer.
     """
+
+    limit: int
 
     def __init__(
         self, name: str, layers: Layers = "mean", sentence: Literal["first", "mean"] = "first"

@@ -106,6 +106,16 @@ def test_a_window_finds_the_frame_that_is_most_like_the_word() -> None:
     assert words_of(found)[0][15:] == [3, 3, 3, 4, 4]
 
 
+@pytest.mark.parametrize("alignment", [UniformAlignment(), WindowAlignment(0), SentenceAlignment()])
+def test_what_the_model_could_not_read_has_no_target(alignment: Any) -> None:
+    # Of "one fine day now" (16 letters) two words are read, which end after 8: half of 20 frames.
+    found = laid(TextSource(Letters(limit=3), alignment), [0, 0], 30)
+    assert found.mask.sum(1).tolist()[0] == 10
+    if not isinstance(alignment, SentenceAlignment):
+        assert words_of(found)[0][:10] == sorted(words_of(found)[0][:10])
+        assert set(words_of(found)[0]) == {0, 1, 2}
+
+
 def test_one_vector_is_on_every_frame() -> None:
     found = laid(TextSource(Letters(), SentenceAlignment()), [0, 0], 30)
     assert found.mask.sum(1).tolist() == [20, 30]

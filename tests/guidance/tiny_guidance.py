@@ -36,9 +36,9 @@ class Loudness(FrameTeacher):
 class Letters(TextTeacher):
     """One token a word: its length, its first letter and its number in the text."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 100) -> None:
         super(TextTeacher, self).__init__()
-        self.width = WIDTH
+        self.width, self.limit = WIDTH, limit
         self.asked = 0
 
     def identity(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Letters(TextTeacher):
     def describe(self, source: Source) -> dict[str, Tensor]:
         self.asked += 1
         offsets, states, place = [(0, 0)], [[9e3, 9e3, 9e3]], 0  # a token that is no text
-        for number, word in enumerate(str(source).split(), start=1):
+        for number, word in enumerate(str(source).split()[: self.limit - 1], start=1):
             offsets.append((place, place + len(word)))
             states.append([float(len(word)), float(ord(word[0])), float(number)])
             place += len(word) + 1

@@ -91,6 +91,20 @@ def test_padding_and_the_batch_do_not_matter(folder: Path) -> None:
     torch.testing.assert_close(teacher(audio, lengths).features, found.features)
 
 
+def test_a_recording_too_long_to_attend_to_is_heard_in_windows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = SpeechTeacher(str(folder), normalise=False)
+    audio = noise(1, 1, 320 * 130 + 7)
+    monkeypatch.setattr("kdlight.teachers.speech.LONGEST", 90)
+    found = teacher(audio).features
+    assert found.shape == (1, 131, 8)
+    # Of a window of 90 frames the 40 between its contexts of 25 are kept.
+    for first, last, begin, end in ((0, 65, 0, 40), (15, 105, 40, 80), (55, 131, 80, 120)):
+        heard = teacher(audio[..., 320 * first : 320 * last]).features
+        assert torch.equal(found[:, begin:end], heard[:, begin - first : end - first])
+
+
 def test_volume_is_ignored_where_the_model_is_normalised(folder: Path) -> None:
     teacher = SpeechTeacher(str(folder))
     audio = noise(1, 1, 3200)
