@@ -194,7 +194,7 @@ class CTCWords(WordTimer):
 class AlignedWords(WordTimer):
     """Times of the transcript's words by forced alignment with PocketSphinx, English only.
 
-    An utterance with a word that its dictionary lacks, such as a number in digits, has no words.
+    An utterance whose transcript has digits has no words.
 
     Raises:
         InputError: The package pocketsphinx is missing.
