@@ -7,6 +7,7 @@ gives codes (B, n_q, F), the decoder codes and gives audio. Padding to whole fra
 import contextlib
 import copy
 import importlib.util
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
         kind: ``torch`` or ``onnx``.
 
     Raises:
-        InputError: The package ``onnx`` is not installed, or something else lives at ``path``.
+        InputError: The package ``onnx`` is not installed, ONNX has no form for a layer (the
+            spectrogram of frame-rate codecs), or something else lives at ``path``.
     """
     if kind == "onnx" and importlib.util.find_spec("onnx") is None:
         raise InputError("export --to onnx needs the package onnx: pip install 'kdlight[onnx]'.")
@@ -87,24 +89,33 @@ def _write_program(part: nn.Module, example: Tensor, frame: int, path: Path) -> 
         # torch warns of the flat list of weights that its own LSTM keeps.
         warnings.simplefilter("ignore", UserWarning)
         program = torch.export.export(part, (example,), dynamic_shapes=shapes)
-    torch.export.save(program, path)
+        torch.export.save(program, path)
 
 
 def _write_onnx(part: nn.Module, example: Tensor, frame: int, path: Path) -> None:
     names = ("audio", "codes") if example.is_floating_point() else ("codes", "audio")
-    with warnings.catch_warnings():
+    # Where it fails, the exporter prints the graph it traced.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        # Not the converter of torch.export programs, which keeps an LSTM to the example's length.
-        torch.onnx.export(
-            part,
-            (example,),
-            str(path),
-            dynamo=False,
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_axes={name: {0: "batch", 2: f"length_of_{name}"} for name in names},
-            opset_version=OPSET,
-        )
+        try:
+            # Not the converter of torch.export programs, which keeps an LSTM to the example's length.
+            torch.onnx.export(
+                part,
+                (example,),
+                str(path),
+                dynamo=False,
+                input_names=names[:1],
+                output_names=names[1:],
+                dynamic_axes={name: {0: "batch", 2: f"length_of_{name}"} for name in names},
+                opset_version=OPSET,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            layers = ", ".join(type(layer).__name__ for layer in part.children())
+            reason = str(error).split(" [Caused by")[0].splitlines()[0].rstrip(".")
+            raise InputError(
+                f"export --to onnx: ONNX has no form for a part of {layers} ({reason}): "
+                "export --to torch instead."
+            ) from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANet
 from kdlight.errors import InputError
 from kdlight.files import atomic_folder
 
-INSTEAD = "export to safetensors, onnx or torch instead"
+INSTEAD = "export --to torch instead"
 NORMED = "parametrizations.weight.original"
 
 CARD = """---

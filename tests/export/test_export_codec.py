@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kdlight.codec.codec import Codec
+from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.fsq import FSQ
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANetDecoder, SEANetEncoder
@@ -141,6 +142,34 @@ def test_onnx_takes_any_length_and_batch(shape: dict[str, object], tmp_path: Pat
         codes = codec.encode(audio)
         decoded = torch.from_numpy(decoder.run(None, {"codes": codes.numpy()})[0])
         check(codec, encoded, decoded, audio)
+
+
+@torch.no_grad()
+def test_a_frame_rate_codec_becomes_a_program_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    codec = Codec(
+        MelEncoder(16, 16000, n_fft=512, width=16, layers=1),
+        ResidualVQ(16, 3, 64),
+        SpectrumDecoder(16, width=16, layers=1),
+        16000,
+        320,
+    ).eval()
+    for layer in codec.quantizer.layers:
+        layer.codebook.normal_()
+    export_traced(codec, tmp_path / "torch", "torch")
+    encoder = torch.export.load(tmp_path / "torch" / "encoder.pt2").module()
+    decoder = torch.export.load(tmp_path / "torch" / "decoder.pt2").module()
+    audio = torch.randn(3, 1, 17 * 320)
+    check(codec, encoder(audio), decoder(codec.encode(audio)), audio)
+    with pytest.raises(InputError, match="needs SEANetEncoder.*export --to torch"):
+        export_transformers(codec, tmp_path / "transformers")
+    pytest.importorskip("onnx", reason="the package onnx is not installed")
+    with pytest.raises(InputError, match=r"MelEncoder.*STFT.*export --to torch instead\.$"):
+        export_traced(codec, tmp_path / "onnx", "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["torch"]
+    assert capsys.readouterr().out == ""
 
 
 def test_the_verb_writes_what_it_is_asked_for(
