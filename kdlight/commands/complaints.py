@@ -105,6 +105,8 @@ def _merge(
         settings.pop("init_args", None)  # they were another class's
     for key, value in addition.items():
         here = (*keys, str(key))
+        if isinstance(value, Mapping) and isinstance(settings.get(key), str):
+            settings[key] = {"class_path": settings[key]}  # as after --data some.Class
         if isinstance(value, Mapping) and isinstance(settings.get(key), dict):
             _merge(settings[key], value, source, sources, here)
             continue

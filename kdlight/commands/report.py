@@ -10,6 +10,8 @@ from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_run
 from kdlight.report.verdict import compare_runs, verdict_lines
 
+ONE, SEVERAL = "report.html", "comparison.html"
+
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``report``."""
@@ -20,7 +22,12 @@ def run(verb: str, argv: Sequence[str]) -> None:
         "report runs/quickstart/version_* --output report.html",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    parser.add_argument("--output", type=Path, default=None, help="default: beside the first run")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=None,
+        help=f"default: {ONE} beside the run, {SEVERAL} beside the first of several",
+    )
     parser.add_argument("--baseline", default=None, help="name of the arm to compare with")
     parser.add_argument("--metric", default=None, help="figure of the verdicts")
     parser.add_argument("--model", default="student", help="model of the verdicts")
@@ -34,7 +41,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     )
     parser.add_argument("--json", type=Path, default=None, help="write rows and verdicts as JSON")
     options = parser.parse_args(argv)
-    output = options.output or options.runs[0] / "report.html"
+    output = options.output or options.runs[0] / (ONE if len(options.runs) == 1 else SEVERAL)
     check_output(output, (".html",))
     if options.json is not None:
         check_output(options.json, (".json",))

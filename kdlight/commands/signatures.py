@@ -69,11 +69,14 @@ def check(value: Any, hint: Any, keys: Keys) -> Complaint | None:
         return None if value is None else wrong
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
         return _check_items(value, parts, keys, wrong)
+    if origin is dict and parts and isinstance(value, Mapping):
+        checked = (check(item, parts[1], (*keys, str(name))) for name, item in value.items())
+        return next((found for found in checked if found), None)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
             return wrong
         if "class_path" not in value:
-            return check_names(value, hints_of(hint) or {}, hint.__name__, keys)
+            return _check_arguments(value, hint, hint.__name__, keys)
     return _check_part(value, hint, keys, wrong) if _is_part(hint) else None
 
 
@@ -108,15 +111,20 @@ def _check_part(value: Any, hint: Any, keys: Keys, wrong: Complaint) -> Complain
         return Complaint((*keys, "class_path"), text)
     arguments = {key: item for key, item in value.items() if key not in CLASS_KEYS}
     arguments |= value.get("init_args") or {}
+    return _check_arguments(arguments, part, path.rpartition(".")[2], (*keys, "init_args"))
+
+
+def _check_arguments(
+    arguments: Mapping[str, Any], part: Any, name: str, keys: Keys
+) -> Complaint | None:
     hints = hints_of(part)
     if hints is None:
         return None
-    name = path.rpartition(".")[2]
-    found = check_names(arguments, hints, name, (*keys, "init_args"))
+    found = check_names(arguments, hints, name, keys)
     if found is None:
         for missing in _required(part):
             if missing not in arguments:
-                return Complaint((*keys, "init_args", missing), f"{name} needs it, found none")
+                return Complaint((*keys, missing), f"{name} needs it, found none")
     return found
 
 

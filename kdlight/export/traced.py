@@ -98,7 +98,7 @@ def _write_onnx(part: nn.Module, example: Tensor, frame: int, path: Path) -> Non
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            # Not the converter of torch.export programs, which keeps an LSTM to the example's length.
+            # Not the converter of torch.export programs: it keeps an LSTM to the example's length.
             torch.onnx.export(
                 part,
                 (example,),

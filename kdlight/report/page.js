@@ -44,14 +44,14 @@ function qualityOfArms() {
         const spread = row.values[column.key];
         return {
           x: row.nfe, y: spread.median * column.scale, low: spread.low * column.scale, high: spread.high * column.scale,
-          text: `${arm.name}, ${stepsText(row.steps)}: ${shown(spread.median, column)}${range(spread, column)} at ${wholeOr(row.nfe)} NFE`,
+          text: `${arm.name}, ${stepsText(row.steps)}: ${shown(spread.median, column)}${range(spread, column)}${STEP === "step" ? ` at ${wholeOr(row.nfe)} NFE` : ""}`,
         };
       }),
     }));
     const series = [...teachers, ...students], floor = OVERVIEW.floors[column.key];
     return {
-      label: `${column.label} over network evaluations (NFE), all arms`, height: 440, xLog: true, yLog: column.better === "lower", snap: "point",
-      xLabel: "network evaluations (NFE)", yLabel: headingText(column), lanes: arms.length,
+      label: `${column.label} over ${EFFORT[1]}, all arms`, height: 440, xLog: true, yLog: column.better === "lower", snap: "point",
+      xLabel: EFFORT[1], yLabel: headingText(column), lanes: arms.length,
       xTicks: [...new Set(series.flatMap((item) => item.points.map((point) => point.x)))].sort((a, b) => a - b),
       floor: floor == null ? null : { value: floor.median * column.scale, text: "floor" }, series,
     };
@@ -70,10 +70,10 @@ function qualityOfArms() {
       plot.update(options());
     },
   }, armSwatch(arm.name)));
-  const notes = ["A mark is the median over an arm’s seeds, the line through it their range; arms at the same NFE stand side by side."];
+  const notes = [`A mark is the median over an arm’s seeds, the line through it their range; arms at the same ${EFFORT[0]} stand side by side.`];
   if (OVERVIEW.teachers.length) notes.push("The teacher’s curve is its best at each NFE over all runs; the number at a point is its sampling steps.");
   if (arms.length > 1) notes.push("A name brings its arm to the fore.");
-  return section("Quality over NFE", pick, el("figure", { id: "arms-chart" }, plot.node),
+  return section(`Quality over ${EFFORT[0]}`, pick, el("figure", { id: "arms-chart" }, plot.node),
     el("div", { class: "legend" }, OVERVIEW.teachers.length > 0 && swatch("k-teacher", "Teacher", true), buttons), el("p", { class: "note" }, notes.join(" ")));
 }
 
@@ -127,8 +127,8 @@ function methods() {
       el("th", { scope: "col", rowspan: 2, class: "first" }, "CPU time"), el("th", { scope: "col", rowspan: 2 }, "Iterations")),
     el("tr", {}, pairs.map(({ steps, first }) => el("th", { scope: "col", class: first ? "first" : null }, steps == null ? "–" : stepsText(steps)))),
   ];
-  return section("Arms at few steps", null,
-    scroller("Arms at few steps", el("table", { id: "methods" }, el("thead", {}, head), el("tbody", {}, arms.map(arm), references))),
+  return section(`Arms at few ${STEP}s`, null,
+    scroller(`Arms at few ${STEP}s`, el("table", { id: "methods" }, el("thead", {}, head), el("tbody", {}, arms.map(arm), references))),
     el("p", { class: "note" }, `Medians over seeds, the range below; ★ is the best of a column. CPU time and iterations are those of one seed, evaluation included.${COMPARISON.verdicts.length ? ` Verdicts are against ${COMPARISON.baseline}.` : ""}`));
 }
 

@@ -12,6 +12,8 @@ const modelColour = (model) => `k-${["teacher", "student"].includes(model) ? mod
 // What a model was measured at several numbers of: the levels of a codec, or a sampler's steps.
 const isCodec = (run) => run.rows.some((row) => "kbps" in row.values);
 const STEP = RUNS.some(isCodec) ? "level" : "step";
+/** What more of makes a sample better: short and long. */
+const EFFORT = STEP === "level" ? ["levels", "levels of the quantiser"] : ["NFE", "network evaluations (NFE)"];
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

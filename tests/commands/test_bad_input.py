@@ -186,6 +186,29 @@ def test_fit_refuses(added: str, wrong: Path, kdlight: Run, tmp_path: Path) -> N
     refused(kdlight, words, *CONFIGURATIONS[added], where=tmp_path)
 
 
+GUIDED = Path(__file__).parents[2] / "configs/speech/quickstart_guided.yaml"
+OTHER_DATA = (
+    *("--data", "datamodules.speech_folder.SpeechFolderDataModule"),
+    *("--data.init_args.data_dir", "speech"),
+)
+
+
+@pytest.mark.parametrize("data", [(), OTHER_DATA])
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("wisper.levels", "guidances.wisper.source: Guidance needs it, found none"),
+        ("whisper.levles", "guidances.whisper.levles: Guidance takes no levles; did you mean"),
+    ],
+)
+def test_a_misspelt_guidance_is_named(
+    option: str, expected: str, data: tuple[str, ...], kdlight: Run, tmp_path: Path
+) -> None:
+    words = ["fit", "--config", GUIDED, "--runs_dir", tmp_path, *data]
+    words += [f"--model.init_args.guidances.{option}", "[1]"]
+    refused(kdlight, words, f"--model.init_args.{expected}", where=tmp_path)
+
+
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 @pytest.mark.parametrize(
     ("added", "expected"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,20 @@ def test_export_and_report_print_their_path_last(
     code, out, _ = kdlight("report", run_folder, "--output", page)
     assert (code, last_line(out)) == (0, page)
     assert page.is_file()
+
+
+def test_several_runs_leave_the_first_ones_page(
+    run_folder: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        shutil.copytree(run_folder, folder)
+    before = (first / "report.html").read_bytes()
+    code, out, _ = kdlight("report", first, second)
+    assert (code, last_line(out)) == (0, first / "comparison.html")
+    assert (first / "report.html").read_bytes() == before
+    code, out, _ = kdlight("report", first)
+    assert (code, last_line(out)) == (0, first / "report.html")
 
 
 def test_print_config_writes_nothing(kdlight: Run, tmp_path: Path) -> None:
