@@ -33,7 +33,7 @@ def parser() -> Parser:
     )
     source = made.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint, or .safetensors model")
-    source.add_argument("--run", type=Path, help="run folder, or a run's name: its newest version")
+    source.add_argument("--run", type=Path, help="run folder, or that of all versions: the newest")
     made.add_argument("--output", type=Path, required=True, help=".safetensors file or folder")
     made.add_argument("--steps", type=positive, default=None, help="the student of that many steps")
     add_sigmas(made)

@@ -51,7 +51,7 @@ function speech(run) {
     box.replaceChildren(scroller("Versions of the utterance", el("table", { class: "versions" }, el("tbody", {}, rows))));
   }
   draw(0);
-  const control = run.utterances.length > 1 && picker("Utterance", run.utterances.map((utterance, index) => [index, utterance.name.split("/").at(-1)]), 0, (index) => draw(Number(index)));
+  const control = run.utterances.length > 1 && picker("Utterance", run.utterances.map((utterance, index) => [index, utterance.name.split("/").slice(-2).join("/")]), 0, (index) => draw(Number(index)));
   return section("Listen", control, says, box,
     el("p", { class: "note" }, "All spectrograms of an utterance have one scale, 80 dB from black to bright, on a mel axis. One player stops the others. Figures are of the whole utterance."));
 }
