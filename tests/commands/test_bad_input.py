@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.commands.tiny import TINY, Run, tree
+from tests.commands.tiny import TINY, Run, refused, tree
 
 MODEL, DATA = "--model.init_args.", "--data.init_args."
 STUDENT = MODEL + "student.init_args.network."
@@ -74,18 +73,6 @@ def wrong(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "key.yaml").write_text(yaml.safe_dump(key))
     (folder / "section.yaml").write_text("modle: {init_args: {seed: 1}}\n")
     return folder
-
-
-def refused(run: Run, words: Sequence[object], *expected: str, where: Path) -> None:
-    before = tree(where)
-    code, out, err = run(*words)
-    assert code == 2, err
-    assert err.startswith("kdlight ")
-    assert err.count("\n") == 1, "one line"
-    assert "Traceback" not in err + out
-    for text in expected:
-        assert text in err
-    assert tree(where) == before, "something was written"
 
 
 CONFIGURATIONS = {
@@ -184,29 +171,6 @@ def words_of(text: str, wrong: Path) -> list[str]:
 def test_fit_refuses(added: str, wrong: Path, kdlight: Run, tmp_path: Path) -> None:
     words = ["fit", "--config", TINY, "--runs_dir", tmp_path, *words_of(added, wrong)]
     refused(kdlight, words, *CONFIGURATIONS[added], where=tmp_path)
-
-
-GUIDED = Path(__file__).parents[2] / "configs/speech/quickstart_guided.yaml"
-OTHER_DATA = (
-    *("--data", "datamodules.speech_folder.SpeechFolderDataModule"),
-    *("--data.init_args.data_dir", "speech"),
-)
-
-
-@pytest.mark.parametrize("data", [(), OTHER_DATA])
-@pytest.mark.parametrize(
-    ("option", "expected"),
-    [
-        ("wisper.levels", "guidances.wisper.source: Guidance needs it, found none"),
-        ("whisper.levles", "guidances.whisper.levles: Guidance takes no levles; did you mean"),
-    ],
-)
-def test_a_misspelt_guidance_is_named(
-    option: str, expected: str, data: tuple[str, ...], kdlight: Run, tmp_path: Path
-) -> None:
-    words = ["fit", "--config", GUIDED, "--runs_dir", tmp_path, *data]
-    words += [f"--model.init_args.guidances.{option}", "[1]"]
-    refused(kdlight, words, f"--model.init_args.{expected}", where=tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])

@@ -1,6 +1,6 @@
 """What the tests of the command line share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,3 +43,16 @@ def assert_same_weights(first: Path, second: Path) -> None:
 def last_line(text: str) -> Path:
     """The path that a command prints last."""
     return Path(text.strip().splitlines()[-1].strip())
+
+
+def refused(run: Run, words: Sequence[object], *expected: str, where: Path) -> None:
+    """Exit code 2, one sentence that holds what is expected, and nothing written."""
+    before = tree(where)
+    code, out, err = run(*words)
+    assert code == 2, err
+    assert err.startswith("kdlight ")
+    assert err.count("\n") == 1, "one line"
+    assert "Traceback" not in err + out
+    for text in expected:
+        assert text in err
+    assert tree(where) == before, "something was written"
