@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.order import Order, coins, positive, shares
-from datamodules.pictures import to_float
 from kdlight.errors import InputError
+from kdlight.storage.pictures import to_float
 
 Batch: TypeAlias = dict[str, Tensor]
 

@@ -1,0 +1,3 @@
+"""kdlight: knowledge distillation with PyTorch Lightning."""
+
+__version__ = "0.2.0"

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from kdlight.core.trust import trust
 from kdlight.errors import InputError
 
 VERBS = {
@@ -44,6 +45,11 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE.format(verbs="\n".join(lines)))
         return 0 if argv else 2
     verb, *rest = argv
+    try:
+        rest = _trusting(rest)
+    except InputError as error:
+        print(f"kdlight {verb}: {error}", file=sys.stderr)
+        return 2
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else "."
@@ -70,3 +76,19 @@ def main(argv: Sequence[str]) -> int:
         print(f"kdlight {verb}: failed: {reason} (KDLIGHT_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     return 0
+
+
+def _trusting(words: Sequence[str]) -> list[str]:
+    """Take every ``--trust PACKAGE`` out of the words and act on it."""
+    rest: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        option, equals, package = word.partition("=")
+        if option != "--trust":
+            rest.append(word)
+            continue
+        package = package if equals else next(queue, "")
+        if not package.isidentifier():
+            raise InputError(f"--trust: expected the name of a package, found {package!r}.")
+        trust(package)
+    return rest

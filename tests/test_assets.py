@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import kdlight
-from datamodules.digits import DigitsDataModule
+from datamodules.images.digits import DigitsDataModule
 from kdlight.diffusion.generator import noise_for
-from kdlight.files import read_json
-from kdlight.metrics.extractors import ClassifierFeatures, bundled_classifier
-from kdlight.metrics.generation import GenerationMetrics
+from kdlight.metrics.images.extractors import ClassifierFeatures, bundled_classifier
+from kdlight.metrics.images.generation import GenerationMetrics
+from kdlight.storage.files import read_json
 from kdlight.teachers.diffusion import bundled_teacher
 
 ASSETS = Path(kdlight.__file__).parent / "assets"

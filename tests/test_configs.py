@@ -17,8 +17,8 @@ from kdlight.callbacks.generation import GenerationReport
 from kdlight.callbacks.token_probe import TokenProbe
 from kdlight.callbacks.tokens import TokenFiles
 from kdlight.cli import main
-from kdlight.files import load_checkpoint
-from kdlight.spec import build
+from kdlight.core.spec import build
+from kdlight.storage.files import load_checkpoint
 from tests.commands.tiny import TINY, last_line
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -30,9 +30,9 @@ RUNS = sorted(
 # Network, hub or minutes of CPU: parsed, its networks built, no step.
 OUT_OF_REACH = {
     "kdlight.teachers.diffusion.diffusers_teacher": "its teacher comes from the hub",
-    "datamodules.cifar10.CIFAR10DataModule": "its data are downloaded",
-    "datamodules.librispeech.LibriSpeechDataModule": "its data are downloaded",
-    "datamodules.hf_images.HFImagesDataModule": "its data are downloaded",
+    "datamodules.images.cifar10.CIFAR10DataModule": "its data are downloaded",
+    "datamodules.speech.librispeech.LibriSpeechDataModule": "its data are downloaded",
+    "datamodules.images.hf_images.HFImagesDataModule": "its data are downloaded",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
     "kdlight.teachers.speech.SpeechTeacher": "its teacher comes from the hub",
@@ -195,14 +195,17 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "data_dir" in config["data"]["init_args"]:
         spoken = "speech" in config["data"]["class_path"]
         options["--data.init_args.data_dir"] = str(speech if spoken else pictures)
-    if config["data"]["class_path"] == "datamodules.synthetic_speech.SyntheticSpeechDataModule":
+    if (
+        config["data"]["class_path"]
+        == "datamodules.speech.synthetic_speech.SyntheticSpeechDataModule"
+    ):
         if not (shutil.which("espeak-ng") or find_spec("piper")):
             pytest.skip("neither espeak-ng nor piper-tts is installed")
         options[DATA + "cache"] = str(runs / "spoken")
     if "student_every" in arguments:
         # Or the student would have no turn in so few batches.
         options["--model.init_args.student_every"] = "1"
-    if config["data"]["class_path"] == "datamodules.pairs.PairsDataModule":
+    if config["data"]["class_path"] == "datamodules.images.pairs.PairsDataModule":
         options |= {
             "--data.init_args.count": "8",
             "--data.init_args.folder": str(runs / "pairs"),

@@ -13,8 +13,8 @@ import pytest
 
 import kdlight.commands.train  # noqa: F401  (so that importing it is not part of a run's length)
 from kdlight.cli import main
-from kdlight.commands.folders import checkpoints, newest_checkpoint
-from kdlight.files import load_checkpoint
+from kdlight.commands.shared.folders import checkpoints, newest_checkpoint
+from kdlight.storage.files import load_checkpoint
 from tests.commands.tiny import TINY, assert_same_weights
 
 KILLS = 10

@@ -10,36 +10,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up; within a group any order. The longest name that fits a module counts.
 LAYERS = [
-    ["kdlight.errors", "kdlight.spec", "kdlight.files", "kdlight.ranks", "kdlight.audio"],
-    ["kdlight.noise", "kdlight.frozen", "kdlight.diffusion", "kdlight.codec"],
+    ["kdlight.errors", "kdlight.core", "kdlight.storage"],
+    ["kdlight.diffusion", "kdlight.codec"],
     ["kdlight.networks"],
     ["kdlight.losses"],
     ["kdlight.metrics", "kdlight.teachers", "kdlight.guidance"],
-    [
-        "kdlight.base",
-        "kdlight.optim",
-        "kdlight.muon",
-        "kdlight.balance",
-        "kdlight.ema",
-        "kdlight.report",
-        "kdlight.export",
-        "kdlight.convert",
-        "kdlight.tokens",
-    ],
-    ["kdlight.few_step", "kdlight.score_distillation", "kdlight.callbacks"],
+    ["kdlight.training", "kdlight.export", "kdlight.convert", "kdlight.report"],
+    ["kdlight.callbacks"],
     ["modules", "datamodules"],
     ["kdlight.commands", "kdlight.cli", "kdlight.__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-BASE = RANK["kdlight.base"]
-WITHOUT_LIGHTNING = {
-    "kdlight.optim",
-    "kdlight.muon",
-    "kdlight.balance",
-    "kdlight.ema",
-    "kdlight.report",
-    "kdlight.export",
-}
+WITH_LIGHTNING = RANK["kdlight.callbacks"]
+"""From here on, and in the base module below it."""
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
 
@@ -100,12 +83,14 @@ def test_imports_point_down(module: str) -> None:
         assert RANK[other] <= RANK[own], f"{module} imports {name}, from a layer above its own"
         if {own, other} == {"modules", "datamodules"}:
             pytest.fail(f"{module} imports {name}: methods and data never know each other")
+        if own == other == "modules" and module.split(".")[1:2] != name.split(".")[1:2]:
+            pytest.fail(f"{module} imports {name}: another domain's methods")
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_the_ground_floor_does_without_lightning(module: str) -> None:
     own = layer(module)
-    if module != "kdlight" and RANK[own] >= BASE and own not in WITHOUT_LIGHTNING:
+    if module in ("kdlight", "kdlight.training.base") or RANK[own] >= WITH_LIGHTNING:
         return
     found = {name for name in imported(module) if name.partition(".")[0] in LIGHTNING}
     assert not found, f"{module} imports {', '.join(found)}"
@@ -116,13 +101,13 @@ def test_relative_and_nested_imports_are_seen(
 ) -> None:
     path = tmp_path / "probe.py"
     path.write_text(
-        "from . import files\nfrom .losses.denoising import x\n"
-        "def f():\n    import modules.diffusion\n    from kdlight import base\n"
+        "from . import cli\nfrom .losses.denoising import x\n"
+        "def f():\n    import modules.diffusion\n    from kdlight.training import base\n"
     )
     monkeypatch.setitem(MODULES, "kdlight.probe", path)
     assert imported("kdlight.probe") == {
-        "kdlight.files",
+        "kdlight.cli",
         "kdlight.losses.denoising",
         "modules.diffusion",
-        "kdlight.base",
+        "kdlight.training.base",
     }

@@ -8,8 +8,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from kdlight.base import DistillationModule
-from kdlight.files import atomic_path
+from kdlight.storage.files import atomic_path
+from kdlight.training.base import DistillationModule
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -12,17 +12,17 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from kdlight.base import DistillationModule
 from kdlight.callbacks.utterances import HeldOut, save_utterances
 from kdlight.codec.codec import Codec
+from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
-from kdlight.files import write_json
 from kdlight.metrics.speech.catalogue import available
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, write_jsonl
 from kdlight.metrics.speech.recognisers import make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
-from kdlight.ranks import joint_sum
 from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+from kdlight.training.base import DistillationModule
 
 Row = dict[str, Any]
 

@@ -6,10 +6,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from kdlight.base import DistillationModule
 from kdlight.codec.codec import Codec
+from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
-from kdlight.ranks import joint_sum
+from kdlight.training.base import DistillationModule
 
 
 def expected_usage(draws: Tensor, codebook_size: int) -> Tensor:

@@ -10,22 +10,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from kdlight.base import DistillationModule
 from kdlight.callbacks.pictures import save_grid
 from kdlight.diffusion.denoisers import Condition
-from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.generator import Generates, Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
-from kdlight.files import write_json
-from kdlight.metrics.extractors import (
+from kdlight.metrics.images.extractors import (
     ClassifierFeatures,
     FeatureExtractor,
     as_classifier,
 )
-from kdlight.metrics.forgetting import ForgettingMetrics, check_forgotten
-from kdlight.metrics.generation import GenerationMetrics, Row, latencies
-from kdlight.metrics.teacher_gap import TeacherGap
+from kdlight.metrics.images.forgetting import ForgettingMetrics, check_forgotten
+from kdlight.metrics.images.generation import GenerationMetrics, Row, latencies
+from kdlight.metrics.images.teacher_gap import TeacherGap
 from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+from kdlight.training.base import DistillationModule
 
 Walk = tuple[str, Generator, int]
 
@@ -72,7 +72,21 @@ def _same_walk(first: Walk, second: Walk) -> bool:
     return torch.equal(one.grid.sigmas(steps), other.grid.sigmas(steps))
 
 
-def _models(module: DistillationModule) -> list[tuple[str, Generator]]:
+def _generating(module: L.LightningModule) -> Generates:
+    """``module``, if it generates.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not isinstance(module, Generates):
+        raise InputError(
+            "trainer.callbacks: GenerationReport: expected a method that ends in generators, "
+            f"found {type(module).__name__}."
+        )
+    return module
+
+
+def _models(module: Generates) -> list[tuple[str, Generator]]:
     """All that is measured, by name."""
     teacher = module.teacher_generator()
     known = [] if teacher is None else [("teacher", teacher)]
@@ -103,7 +117,7 @@ class GenerationReport(L.Callback):
         latency_batch: Samples at once when speed is measured; 0 leaves speed out.
         seed: Seed of the evaluation noise, the same for every run that is to be compared.
         forgotten: Classes that the student ought to have forgotten; every row then holds the
-            figures of :class:`kdlight.metrics.forgetting.ForgettingMetrics` too.
+            figures of :class:`kdlight.metrics.images.forgetting.ForgettingMetrics` too.
 
     Raises:
         InputError: ``forgotten`` without a classifier; or, before training starts, with classes
@@ -138,12 +152,12 @@ class GenerationReport(L.Callback):
         self._metrics: GenerationMetrics | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        method = _generating(pl_module)
         if self.forgotten is None:
             return
-        assert isinstance(pl_module, DistillationModule)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         classes = {"the data": getattr(data, "num_classes", 0)}
-        classes |= {f"the {name}": model.num_classes for name, model in _models(pl_module)}
+        classes |= {f"the {name}": model.num_classes for name, model in _models(method)}
         for owner, count in classes.items():
             check_forgotten(self.forgotten, count, owner)
 
@@ -151,7 +165,7 @@ class GenerationReport(L.Callback):
         assert isinstance(pl_module, DistillationModule)
         if trainer.sanity_checking or self.preview < 2:
             return
-        name, generator = next(iter(pl_module.generators().values()))
+        name, generator = next(iter(_generating(pl_module).generators().values()))
         walk = (name, generator, generator.steps[0])
         row, images = self._measure(trainer, pl_module, walk, self.preview)
         figures = {f"val/{key}": float(value) for key, value in row.items()}
@@ -176,8 +190,9 @@ class GenerationReport(L.Callback):
         assert isinstance(pl_module, DistillationModule)
         log_dir = trainer.log_dir  # a collective: every rank asks, and once
         folder = Path(log_dir) if log_dir else None
-        teacher = pl_module.teacher_generator()
-        walks = self._walks(pl_module, teacher)
+        method = _generating(pl_module)
+        teacher = method.teacher_generator()
+        walks = self._walks(method, teacher)
         times = self._times(walks, pl_module.device)
         # The teacher's own samples, which every student is held against, by the classes asked for.
         own: dict[int, Tensor] = {}
@@ -213,7 +228,7 @@ class GenerationReport(L.Callback):
             write_json(folder / "summary.json", rows)
             print_rows(rows)
 
-    def _walks(self, module: DistillationModule, teacher: Generator | None) -> list[Walk]:
+    def _walks(self, module: Generates, teacher: Generator | None) -> list[Walk]:
         """The teacher in full, the teacher in fewer steps and at the students', the students."""
         students = sorted(
             (

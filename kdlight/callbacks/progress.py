@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kdlight.base import DistillationModule
+from kdlight.training.base import DistillationModule
 
 
 class StageProgress(L.Callback):

@@ -9,8 +9,9 @@ from typing import Any
 import lightning as L
 import torch
 
-from kdlight.base import DistillationModule
-from kdlight.files import atomic_path, write_json
+from kdlight import __version__
+from kdlight.storage.files import atomic_path, write_json
+from kdlight.training.base import DistillationModule
 
 
 class RunRecord(L.Callback):
@@ -47,10 +48,10 @@ class RunRecord(L.Callback):
         self._start = time.monotonic(), time.process_time()
         if not trainer.is_global_zero:
             return
-        teacher = pl_module.teacher_generator()
         self._facts |= {
             "commit": commit(),
             "versions": {
+                "kdlight": __version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "lightning": L.__version__,
@@ -59,7 +60,7 @@ class RunRecord(L.Callback):
             "method": type(pl_module).__name__,
             "world_size": trainer.world_size,
             "threads": torch.get_num_threads(),
-            "teacher": teacher.denoiser.provenance if teacher is not None else None,
+            "teacher": pl_module.provenance(),
         }
         write_json(self.folder / "run.json", self._facts)
 

@@ -12,21 +12,21 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchaudio.functional import resample
 
-from kdlight.audio import write_audio
-from kdlight.base import DistillationModule
 from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
 from kdlight.callbacks.spectrograms import levels, save_spectrogram
 from kdlight.codec.codebook import kmeans, nearest
 from kdlight.codec.codec import Codec
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
-from kdlight.files import read_json, write_json
 from kdlight.metrics.speech.packages import installed
 from kdlight.metrics.speech.phones import PhoneAligner
 from kdlight.metrics.speech.recognisers import RATE
-from kdlight.metrics.token_meaning import TokenMeaning
-from kdlight.metrics.tokens import UNLABELLED
+from kdlight.metrics.tokens.information import UNLABELLED
+from kdlight.metrics.tokens.meaning import TokenMeaning
+from kdlight.storage.audio import write_audio
+from kdlight.storage.files import read_json, write_json
 from kdlight.teachers.frames import FrameTeacher
+from kdlight.training.base import DistillationModule
 
 Row = dict[str, Any]
 PROBED = ("model", "n_q", "phone_information", "phone_accuracy", "speaker_accuracy")
@@ -40,7 +40,7 @@ class TokenProbe(L.Callback):
     Into the rows of ``summary.json`` whose ``n_q`` is k go, of level k by itself,
     ``phone_information`` (cross-validated, a share of the phones' entropy), ``phone_accuracy`` and
     ``speaker_accuracy`` with their ``_chance``
-    (:class:`~kdlight.metrics.token_meaning.TokenMeaning`).
+    (:class:`~kdlight.metrics.tokens.meaning.TokenMeaning`).
     Rows that are not there are added, so it stands after ``CodecReport`` in the configuration.
     Into ``samples/`` go one-shot conversions of voice: the first level of one utterance with the
     other levels of another speaker's (SpeechTokenizer, arXiv:2308.16692, section 4.5), listed in

@@ -9,19 +9,19 @@ import lightning as L
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from kdlight.base import DistillationModule
 from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
 from kdlight.callbacks.token_probe import Row, merged
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec
 from kdlight.errors import InputError
-from kdlight.files import read_json, write_json
 from kdlight.metrics.speech.packages import check_installed
-from kdlight.metrics.token_recogniser import (
+from kdlight.metrics.tokens.recogniser import (
     CodedSpeech,
     recognition_errors,
     train_recogniser,
 )
+from kdlight.storage.files import read_json, write_json
+from kdlight.training.base import DistillationModule
 
 FRAME_RATE = 50
 """Codes a second that the recogniser, which halves them, needs for the letters of fast speech."""
@@ -34,7 +34,7 @@ class TokenRecognition(L.Callback):
     ``summary.json`` whose ``n_q`` is k go, of level k by itself, ``token_cer`` and ``token_wer``,
     errors in letters and in words over all held-out utterances. The recogniser learns from the
     utterances that the codec was trained on and is the same for every codec, so that figures
-    compare codecs; see :mod:`kdlight.metrics.token_recogniser`. Codes of fewer than fifty frames a
+    compare codecs; see :mod:`kdlight.metrics.tokens.recogniser`. Codes of fewer than fifty frames a
     second are repeated, or there would be fewer steps than letters.
 
     Args:

@@ -7,14 +7,14 @@ import lightning as L
 from rich.console import Console
 from torch import Tensor
 
-from kdlight.audio import write_audio
-from kdlight.base import DistillationModule
 from kdlight.callbacks.codec import codecs_of, heldout, resting, speech_run
 from kdlight.callbacks.utterances import HeldOut
-from kdlight.codec.codec import Codec
+from kdlight.codec.codec import Codec, facts_of
 from kdlight.errors import InputError
-from kdlight.files import save_model
-from kdlight.tokens import Tokens, facts_of, write_tokens
+from kdlight.storage.audio import write_audio
+from kdlight.storage.files import save_model
+from kdlight.storage.tokens import Tokens, write_tokens
+from kdlight.training.base import DistillationModule
 
 SHOWN = 20
 """Codes of a level that are printed."""

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from kdlight.audio import write_audio
 from kdlight.callbacks.spectrograms import levels, save_spectrogram
 from kdlight.codec.codec import Codec
-from kdlight.files import write_json
+from kdlight.storage.audio import write_audio
+from kdlight.storage.files import write_json
 
 
 class HeldOut(Protocol):

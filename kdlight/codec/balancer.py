@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
-from kdlight.ranks import joint_sum
 
 
 class GradientBalancer(nn.Module):

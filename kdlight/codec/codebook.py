@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlight.core.noise import mix
+from kdlight.core.ranks import joint_rows, joint_sum, of_first_rank
 from kdlight.errors import InputError
-from kdlight.noise import mix
-from kdlight.ranks import joint_rows, joint_sum, of_first_rank
 
 
 class MovingAverageCodebook(nn.Module):

@@ -1,6 +1,7 @@
 """A neural codec: encoder, quantiser, decoder."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlight.codec.quantization import Quantized, Quantizer
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
+from kdlight.storage.files import sha256_of
+from kdlight.storage.tokens import TokenFacts, digest_of
 
 
 class CodecOutput(NamedTuple):
@@ -121,3 +124,25 @@ class Codec(Recorded, nn.Module):
         """Audio (B, 1, F * hop_length) of codes (B, n, F)."""
         audio: Tensor = self.decoder(self.quantizer.decode(codes))
         return audio
+
+
+def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
+    """What the token files of a codec have in common; ``samples`` and ``source`` are still open.
+
+    Args:
+        codec: As its file gives it, or as it was just saved there.
+        path: Its file.
+        n_q: Levels of the tokens; all by default.
+    """
+    return TokenFacts(
+        sample_rate=codec.sample_rate,
+        hop_length=codec.hop_length,
+        frame_rate=codec.frame_rate,
+        codebook_size=codec.codebook_size,
+        n_q=codec.n_q if n_q is None else n_q,
+        samples=0,
+        codec=path.name,
+        codec_sha256=sha256_of(path),
+        codec_digest=digest_of(codec.state_dict()),
+        source="",
+    )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 
 class ConvNeXtBlock(nn.Module):

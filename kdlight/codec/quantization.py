@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.codec.codebook import MovingAverageCodebook
+from kdlight.core.ranks import joint_sum
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.ranks import joint_sum
-from kdlight.spec import Recorded
 
 
 class Quantized(NamedTuple):

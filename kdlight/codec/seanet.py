@@ -21,8 +21,8 @@ from kdlight.codec.convolution import (
     fold_weight_norm,
     normed,
 )
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 ACTIVATIONS = ("elu", "snake")
 Units = Callable[[int], list[nn.Module]]

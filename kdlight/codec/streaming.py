@@ -140,7 +140,8 @@ def encode_stream(
 
     Args:
         codec: In evaluation mode.
-        blocks: Pieces (1, t) of the audio, as :func:`kdlight.audio.stream_audio` yields them.
+        blocks: Pieces (1, t) of the audio, as :func:`~kdlight.storage.audio.stream_audio` yields
+            them.
         n_q: Levels; all by default.
         margin: Frames on each side where there is no bound.
 

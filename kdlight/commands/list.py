@@ -4,8 +4,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kdlight.commands.arguments import Parser
-from kdlight.files import read_json
+from kdlight.commands.parsing.arguments import Parser
+from kdlight.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.arguments import Parser, check_output, device, picked, positive, whole
+from kdlight.commands.parsing.arguments import Parser, check_output, device, picked, positive, whole
 from kdlight.teachers.pairs import make_pairs
 
 
@@ -12,7 +12,7 @@ def parser() -> Parser:
     made = Parser(
         "pairs",
         "Make pairs of noise and image with a teacher's deterministic sampler, for "
-        "datamodules.pairs.PairsDataModule (init_args.file).",
+        "datamodules.images.pairs.PairsDataModule (init_args.file).",
         "pairs --checkpoint kdlight/assets/digits_teacher.safetensors --count 20000 --steps 18 "
         "--output data/pairs/digits.safetensors",
     )

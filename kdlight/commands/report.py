@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.arguments import Parser, check_output, positive
-from kdlight.files import write_json
+from kdlight.commands.parsing.arguments import Parser, check_output, positive
 from kdlight.report.page import write_report
 from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_run
 from kdlight.report.verdict import compare_runs, verdict_lines
+from kdlight.storage.files import write_json
 
 ONE, SEVERAL = "report.html", "comparison.html"
 

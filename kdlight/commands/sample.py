@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid, save_walk
-from kdlight.commands.arguments import (
+from kdlight.commands.parsing.arguments import (
     Parser,
     add_sigmas,
     check_output,
@@ -22,7 +22,7 @@ from kdlight.commands.arguments import (
 )
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
-from kdlight.files import atomic_path
+from kdlight.storage.files import atomic_path
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
 

@@ -13,15 +13,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules  # noqa: F401  (the guard against another package of that name)
 import modules  # noqa: F401
-from kdlight.base import DistillationModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from kdlight.callbacks.generation import print_rows
 from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
-from kdlight.commands.complaints import explain, one_sentence
-from kdlight.commands.fitting import check_checkpoint, check_parts, check_trainer
-from kdlight.commands.folders import (
+from kdlight.commands.parsing.complaints import explain, one_sentence
+from kdlight.commands.parsing.parser import ExampleFormatter, OneSentenceParser, quiet
+from kdlight.commands.shared.fitting import check_checkpoint, check_parts, check_trainer
+from kdlight.commands.shared.folders import (
     check_name,
     checkpoints,
     give_back,
@@ -29,10 +29,13 @@ from kdlight.commands.folders import (
     next_folder,
     take_folder,
 )
-from kdlight.commands.parser import ExampleFormatter, OneSentenceParser, quiet
+from kdlight.core.moved import current
+from kdlight.core.trust import trust
+from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
-from kdlight.files import load_checkpoint, write_json
 from kdlight.report.page import write_report
+from kdlight.storage.files import load_checkpoint, write_json
+from kdlight.training.base import DistillationModule
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
 MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
@@ -60,7 +63,7 @@ class KDLightCLI(LightningCLI):
     """
 
     def __init__(self, verb: str, argv: Sequence[str]) -> None:
-        self.verb, self.argv = verb, list(argv)
+        self.verb, self.argv = verb, [_with_current_path(word) for word in argv]
         self.run_folder: Path | None = None
         try:
             super().__init__(
@@ -82,7 +85,7 @@ class KDLightCLI(LightningCLI):
                 }
                 # A verb's parser takes the formatter of the parser above it.
                 | {"prog": "python -m kdlight", "formatter_class": ExampleFormatter},
-                args=[verb, *argv],
+                args=[verb, *self.argv],
             )
         except InputError:
             self._give_back()
@@ -131,6 +134,7 @@ class KDLightCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         section = self.config[self.verb]
+        trust(*packages_of(section.as_dict()))
         for name in ("threads", "checkpoint_every"):
             if section[name] is not None and section[name] < 1:
                 raise InputError(f"{name}: expected a number above 0, found {section[name]}.")
@@ -241,9 +245,10 @@ class KDLightCLI(LightningCLI):
             return
         summary = self.run_folder / "summary.json"
         if not summary.is_file():
-            row: dict[str, Any] = {"model": next(iter(self.model.models().values()))[0]}
-            for _, generator in list(self.model.generators().values())[:1]:
-                row["steps"] = generator.steps[0]
+            name, model = next(iter(self.model.models().values()))
+            row: dict[str, Any] = {"model": name}
+            if isinstance(model, Generator):
+                row["steps"] = model.steps[0]
             for key, value in self.trainer.callback_metrics.items():
                 row[key.partition("/")[2] or key] = float(value)
             for key in ("iteration", "updates"):  # where training stood, no figures
@@ -261,6 +266,22 @@ def _reason(error: BaseException) -> str:
             return str(cause)
         cause = cause.__cause__ or cause.__context__
     return one_sentence(str(error))
+
+
+def _with_current_path(word: str) -> str:
+    """A word of the command line with today's name of a class that moved."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{current(value)}"
+
+
+def packages_of(settings: Any) -> set[str]:
+    """Top-level packages of the classes that settings name: naming them is consent."""
+    if isinstance(settings, list):
+        return set().union(*map(packages_of, settings))
+    if not isinstance(settings, dict):
+        return set()
+    own = {str(settings["class_path"]).partition(".")[0]} if "class_path" in settings else set()
+    return own.union(*map(packages_of, settings.values()))
 
 
 def is_first_rank() -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
-from kdlight.files import load_weights, require_file
+from kdlight.storage.files import load_weights, require_file
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("generator", "state_dict", "best_state", "model")

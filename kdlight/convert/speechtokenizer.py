@@ -5,7 +5,7 @@ from pathlib import Path
 from kdlight.codec.seanet import LayerPaddedCodec
 from kdlight.convert.seanet import common_names, read_weights, rebuild
 from kdlight.errors import InputError
-from kdlight.files import read_json
+from kdlight.storage.files import read_json
 
 
 def convert_speechtokenizer(path: Path, sample_rate: int | None = None) -> LayerPaddedCodec:

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 
 def _check_levels(name: str, count: int) -> None:

@@ -5,14 +5,11 @@ was trained in other coordinates is translated here and nowhere else, so a metho
 mentions alpha_bar or a velocity.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 Condition = dict[str, Tensor]
 """What a sample is conditioned on: ``label`` (B,) integers, ``augment`` (B, A), ..."""
@@ -24,7 +21,7 @@ def expand(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _evaluate(network: nn.Module, x: Tensor, noise: Tensor, condition: Condition | None) -> Tensor:
+def evaluate(network: nn.Module, x: Tensor, noise: Tensor, condition: Condition | None) -> Tensor:
     """Call ``network`` in its own precision; the result comes back in the precision of ``x``.
 
     The noise number is never rounded below float32: bfloat16 has no timestep 999.
@@ -119,7 +116,7 @@ class EDMDenoiser(Denoiser):
         c_out = self.sigma_data * c_in * sigma
         with torch.autocast(x.device.type, enabled=False):
             scaled = c_in.to(x.dtype) * x
-        raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
+        raw = evaluate(self.network, scaled, sigma.log() / 4, condition)
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
 
@@ -129,7 +126,7 @@ class EDMDenoiser(Denoiser):
         With ``sigma = sigma_data tan t`` EDM's preconditioning is TrigFlow's, ``c_skip = cos^2 t``,
         ``c_out = sigma_data sin t`` and ``c_in x = x_t / sigma_data``, but for the sign of F.
         """
-        return -_evaluate(self.network, x, (self.sigma_data * t.tan()).log() / 4, condition)
+        return -evaluate(self.network, x, (self.sigma_data * t.tan()).log() / 4, condition)
 
 
 class TrigFlowDenoiser(Denoiser):
@@ -168,7 +165,7 @@ class TrigFlowDenoiser(Denoiser):
             t: Time on the arc, (B,), float64, in (0, pi/2).
             condition: What the sample is conditioned on.
         """
-        return _evaluate(self.network, x, self.time_scale * t, condition)
+        return evaluate(self.network, x, self.time_scale * t, condition)
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         t = (expand(sigma, x) / self.sigma_data).atan()
@@ -212,7 +209,7 @@ class ConsistencyDenoiser(Denoiser):
         c_out = self.sigma_data * above / total
         with torch.autocast(x.device.type, enabled=False):
             scaled = (1 / total).to(x.dtype) * x
-        raw = _evaluate(self.network, scaled, sigma.log() / 4, condition)
+        raw = evaluate(self.network, scaled, sigma.log() / 4, condition)
         with torch.autocast(x.device.type, enabled=False):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
 
@@ -280,113 +277,6 @@ class SwitchedDenoiser(Denoiser):
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         low = expand(sigma, x) <= self.threshold
         return torch.where(low, self.below(x, sigma, condition), self.above(x, sigma, condition))
-
-
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-
-
-class VPDenoiser(Denoiser):
-    """A discrete-time variance-preserving network in the convention of diffusers.
-
-    The network sees ``z = sqrt(abar) x0 + sqrt(1 - abar) eps`` and a timestep, and predicts
-    ``epsilon``, ``v_prediction`` (``sqrt(abar) eps - sqrt(1 - abar) x0``; Salimans & Ho 2022,
-    arXiv:2202.00512, appendix D) or ``sample``. With ``sigma = sqrt((1 - abar) / abar)`` its
-    coordinates are ``x = z * sqrt(1 + sigma^2)``.
-
-    Args:
-        network: Called as ``network(z, timestep, condition)``.
-        schedule: Name of a schedule of 1,000 steps, or alpha_bar of every timestep.
-        prediction: What the network predicts.
-
-    Between timesteps the network is given the fractional timestep interpolated in log sigma.
-
-    Attributes:
-        alphas_cumprod: alpha_bar of every timestep, float64. No buffer: a module that is cast to
-            a lower precision keeps its schedule exact.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: Schedule | Sequence[float] = "linear",
-        prediction: str = "epsilon",
-    ) -> None:
-        if prediction not in PREDICTIONS:
-            raise InputError(
-                f"prediction: expected one of {', '.join(PREDICTIONS)}, found {prediction!r}."
-            )
-        alphas_cumprod = alphas_cumprod_of(schedule)
-        sigmas = sigma_from_alpha_bar(alphas_cumprod)
-        super().__init__(float(sigmas[0]), float(sigmas[-1]))
-        self.alphas_cumprod = alphas_cumprod
-        self.network = network
-        self.prediction = prediction
-        self._log_sigmas = sigmas.log()
-
-    def timestep(self, sigma: Tensor) -> Tensor:
-        """Timestep of a noise level, an exact integer on the schedule, fractional between."""
-        log_sigma = sigma.double().log()
-        table = self._log_sigmas.to(sigma.device)
-        high = torch.searchsorted(table, log_sigma.contiguous()).clamp(1, len(table) - 1)
-        low = high - 1
-        fraction = (log_sigma - table[low]) / (table[high] - table[low])
-        step = low + fraction.clamp(0, 1)
-        nearest = step.round()
-        return torch.where((step - nearest).abs() < 1e-4, nearest, step)
-
-    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """``sqrt(1 + sigma^2) * noise``, so that ``z`` is the unit noise itself."""
-        return ((1 + expand(sigma, noise) ** 2).sqrt() * noise).to(noise.dtype)
-
-    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
-        sigma = expand(sigma, x)
-        alpha = (1 + sigma**2).rsqrt()
-        with torch.autocast(x.device.type, enabled=False):
-            z = alpha.to(x.dtype) * x
-        raw = _evaluate(self.network, z, self.timestep(sigma), condition)
-        with torch.autocast(x.device.type, enabled=False):
-            if self.prediction == "sample":
-                return raw
-            if self.prediction == "v_prediction":
-                return alpha.to(x.dtype) * z - (sigma * alpha).to(x.dtype) * raw
-            return x - sigma.to(x.dtype) * raw
-
-
-class FlowDenoiser(Denoiser):
-    """A velocity network ``u = eps - x0`` on ``x_t = (1 - t) x0 + t eps`` (rectified flow).
-
-    ``t = sigma / (1 + sigma)`` (Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022,
-    arXiv:2210.02747, with time running from data to noise).
-
-    Args:
-        network: Called as ``network(x_t, t * time_scale, condition)``.
-        time_scale: Factor on the time the network sees, 1000 for diffusers' models.
-        sigma_max: Largest noise level to sample with; ``t`` is then just below one.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        time_scale: float = 1.0,
-        sigma_min: float = 0.002,
-        sigma_max: float = 200.0,
-    ) -> None:
-        super().__init__(sigma_min, sigma_max)
-        self.network = network
-        self.time_scale = time_scale
-
-    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """``(1 + sigma) * noise``: the network is shown the unit noise itself."""
-        return ((1 + expand(sigma, noise)) * noise).to(noise.dtype)
-
-    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
-        sigma = expand(sigma, x)
-        t = sigma / (1 + sigma)
-        with torch.autocast(x.device.type, enabled=False):
-            x_t = (1 - t).to(x.dtype) * x
-        velocity = _evaluate(self.network, x_t, t * self.time_scale, condition)
-        with torch.autocast(x.device.type, enabled=False):
-            return x_t - t.to(x.dtype) * velocity
 
 
 class GuidedDenoiser(Denoiser):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition, Denoiser, _evaluate, expand
+from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
 from kdlight.errors import InputError
 
 
@@ -86,7 +86,7 @@ class MeanFlowDenoiser(FlowMap):
             ``u(z, r, t)``, shape and dtype of ``z``.
         """
         told = {**(condition or {}), "interval": (t - r) * self.time_scale}
-        return _evaluate(self.network, z, t * self.time_scale, told)
+        return evaluate(self.network, z, t * self.time_scale, told)
 
     def jump(
         self, x: Tensor, sigma: Tensor, sigma_next: Tensor, condition: Condition | None = None

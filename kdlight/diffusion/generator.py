@@ -1,10 +1,13 @@
 """A denoiser with its grid and sampler: all that it takes to turn noise into samples."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.noise import mix
+from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.samplers import (
     SAMPLERS,
@@ -14,8 +17,6 @@ from kdlight.diffusion.samplers import (
 )
 from kdlight.diffusion.sigmas import Grid
 from kdlight.errors import InputError
-from kdlight.noise import mix
-from kdlight.spec import Recorded
 
 
 class Generator(Recorded, nn.Module):
@@ -57,6 +58,11 @@ class Generator(Recorded, nn.Module):
         """Number of classes it can be asked for; 0 if unconditional."""
         return self.denoiser.num_classes
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the weights came from."""
+        return self.denoiser.provenance
+
     def accepts(self, steps: int) -> bool:
         """Whether this generator is made to sample in ``steps`` steps."""
         return self.any_steps or steps in self.steps
@@ -93,6 +99,17 @@ class Generator(Recorded, nn.Module):
         sigmas = self.grid.sigmas(steps)
         start = self.denoiser.prior(noise, sigmas[0])
         return SAMPLERS[self.algorithm](self.denoiser, start, sigmas, condition, callback=callback)
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A method that ends in generators: what callbacks sample, measure and draw."""
+
+    def generators(self) -> dict[str, tuple[str, Generator]]:
+        """Names and generators, by the state-dict prefix of their denoisers."""
+
+    def teacher_generator(self) -> Generator | None:
+        """The teacher at full quality, if there is one."""
 
 
 def draw_labels(count: int, num_classes: int, offset: int = 0) -> Condition:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition, Denoiser, VPDenoiser, expand
+from kdlight.core.spec import Recorded
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import Algorithm, StepCallback
 from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.diffusion.sigmas import Grid
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 GUIDED = ("label", "text")
 """What classifier-free guidance extrapolates away from."""

@@ -12,6 +12,7 @@ import torch
 from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
+from kdlight.core.spec import Recorded
 from kdlight.diffusion.schedules import (
     Schedule,
     alphas_cumprod_of,
@@ -19,7 +20,6 @@ from kdlight.diffusion.schedules import (
     sigma_from_flow_time,
 )
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 
 class Grid(Recorded):

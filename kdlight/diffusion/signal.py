@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition, Denoiser, _evaluate, expand
+from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
 from kdlight.errors import InputError
 
 
@@ -59,7 +59,7 @@ class SignalDenoiser(Denoiser):
             ``y(sigma)``, shape and dtype of ``noise``; the clean sample at level 0.
         """
         c_noise = (expand(sigma, noise) ** 2 + self.sigma_min**2).log() / 8
-        return self.sigma_data * _evaluate(self.network, noise, c_noise, condition)
+        return self.sigma_data * evaluate(self.network, noise, c_noise, condition)
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

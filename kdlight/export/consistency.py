@@ -16,7 +16,7 @@ from kdlight.diffusion.denoisers import ConsistencyDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.export.folder import INSTEAD, check_steps, unet_of, write_pipeline
-from kdlight.networks.unet import UNet2D
+from kdlight.networks.images.unet import UNet2D
 
 RHO = 7.0
 FINEST = 1 << 22

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler
 
-from kdlight.diffusion.denoisers import VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import TrailingGrid
 from kdlight.errors import InputError
 from kdlight.export.folder import INSTEAD, check_steps, unet_of, write_pipeline
-from kdlight.networks.unet import UNet2D
+from kdlight.networks.images.unet import UNet2D
 
 CARD = """---
 library_name: diffusers

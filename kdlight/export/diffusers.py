@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from kdlight.diffusion.denoisers import ConsistencyDenoiser, VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import ConsistencyDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser
 from kdlight.errors import InputError

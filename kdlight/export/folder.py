@@ -9,7 +9,7 @@ from diffusers import DiffusionPipeline
 from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
-from kdlight.networks.unet import UNet2D
+from kdlight.networks.images.unet import UNet2D
 
 INSTEAD = "export to safetensors instead"
 

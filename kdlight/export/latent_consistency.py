@@ -13,8 +13,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator, SkippingGrid
 from kdlight.errors import InputError
+from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import AdaptedUNet
-from kdlight.networks.unet_condition import UNet2DCondition
 from kdlight.teachers.latent import DiffusersAutoencoder, open_pipeline
 
 ADAPTERS = "pytorch_lora_weights.safetensors"

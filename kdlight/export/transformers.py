@@ -12,7 +12,7 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
-from kdlight.files import atomic_folder
+from kdlight.storage.files import atomic_folder
 
 INSTEAD = "export --to torch instead"
 NORMED = "parametrizations.weight.original"

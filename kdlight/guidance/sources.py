@@ -10,10 +10,10 @@ from torch import Tensor
 
 from kdlight.codec.alignment import Aligned
 from kdlight.codec.frames import FrameGrid, frame_mask
+from kdlight.core.noise import mix
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.losses.guidance import masked_mean
-from kdlight.noise import mix
-from kdlight.spec import Recorded
 from kdlight.teachers.frames import FrozenTeacher, Source, Waveform
 
 

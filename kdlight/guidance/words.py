@@ -15,14 +15,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.codec.alignment import TimedWord, ctc_word_times
 from kdlight.codec.frames import Convolutions
+from kdlight.core.frozen import digest
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.files import read_json, require_file, sha256_of, write_json
-from kdlight.frozen import digest
 from kdlight.guidance.sources import SpeechUtterance, source_of
 from kdlight.metrics.speech.packages import require, version
 from kdlight.metrics.speech.phones import PhoneAligner
 from kdlight.metrics.speech.recognisers import PACKAGED_WHISPER, RATE
-from kdlight.spec import Recorded
+from kdlight.storage.files import read_json, require_file, sha256_of, write_json
 from kdlight.teachers.frames import Waveform, configuration_of, load_transformer
 
 

@@ -7,11 +7,11 @@ at the noise ``eps``; see :class:`~kdlight.diffusion.signal.SignalDenoiser`.
 import torch
 from torch import Tensor
 
+from kdlight.core.noise import ReplayedDraws
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.samplers import euler_step, heun_correction
 from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.losses.progressive import Solver, implied_x0
-from kdlight.noise import ReplayedDraws
 
 
 def signal_step(teacher_x0: Tensor, y: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

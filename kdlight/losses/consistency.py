@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kdlight.core.noise import ReplayedDraws
 from kdlight.diffusion.denoisers import Condition, Denoiser
-from kdlight.noise import ReplayedDraws
 
 PairWeight = Literal["constant", "inverse_gap", "edm"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kdlight.core.noise import ReplayedDraws
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
-from kdlight.noise import ReplayedDraws
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """F as a function of ``x_t / sigma_data`` (B, ...) and t (B,)."""

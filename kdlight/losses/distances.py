@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.networks.activations import recorded, require_layers
-from kdlight.spec import Recorded
 
 
 class Distance(Recorded):

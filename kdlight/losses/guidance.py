@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlight.core.ranks import joint_batch, joint_sum
 from kdlight.errors import InputError
-from kdlight.ranks import joint_batch, joint_sum
 
 # The smallest norm that a cosine divides by: a frame of zeros has the cosine 0, not NaN.
 EPS = 1e-8

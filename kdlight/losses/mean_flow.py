@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from kdlight.core.noise import ReplayedDraws
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.sigmas import NoiseLaw
 from kdlight.losses.continuous import Derivative, directional_derivative
-from kdlight.noise import ReplayedDraws
 
 
 def time_pairs(law: NoiseLaw, uniform: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

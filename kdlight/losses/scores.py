@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kdlight.core.ranks import joint_sum
+from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import expand
 from kdlight.errors import InputError
-from kdlight.ranks import joint_sum
-from kdlight.spec import Recorded
 
 
 def normaliser(x: Tensor, real: Tensor) -> Tensor:

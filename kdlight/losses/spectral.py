@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.spec import Recorded
 
 
 class MelScale(nn.Module):

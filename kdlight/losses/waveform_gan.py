@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdlight.ranks import joint_sum
+from kdlight.core.ranks import joint_sum
 
 Logits = Sequence[Tensor]
 Features = Sequence[Sequence[Tensor]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from kdlight.metrics.extractors import FeatureExtractor
+from kdlight.metrics.images.extractors import FeatureExtractor
 
 
 class SampleMetric(Metric):

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.errors import InputError
-from kdlight.networks.unet import UNet2D
-from kdlight.networks.unet_condition import UNet2DCondition
-from kdlight.spec import Recorded
+from kdlight.networks.images.unet import UNet2D
+from kdlight.networks.images.unet_condition import UNet2DCondition
 
 LAYERS = (
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),

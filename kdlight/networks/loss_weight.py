@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.spec import Recorded
 from kdlight.networks.mlp import FourierFeatures
-from kdlight.spec import Recorded
 
 
 class AdaptiveWeight(Recorded, nn.Module):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
-from kdlight.spec import Recorded
 
 
 class FourierFeatures(nn.Module):

@@ -63,7 +63,7 @@ def write_report(
     if reach is not None:
         comparison["reach"] = compare_reach(loaded, comparison, reach)
     text = render(page_data(loaded, comparison), " · ".join({run.name: None for run in loaded}))
-    # Not kdlight.files.atomic_path: it comes with torch, and a page should be there in a second.
+    # Not storage.files.atomic_path: it comes with torch, and a page should be there in a second.
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.partial")
     try:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.errors import InputError
-from kdlight.files import atomic_path, require_file, sha256_of, write_json
+from kdlight.storage.files import atomic_path, require_file, sha256_of, write_json
 from kdlight.teachers.frames import FrameTeacher, FrozenTeacher, Source, Waveform
 
 FORMAT = "kdlight-features-1"

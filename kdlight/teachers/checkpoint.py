@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from kdlight.core.spec import build
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
-from kdlight.files import load_checkpoint, load_model, load_weights, sha256_of
-from kdlight.spec import build
+from kdlight.storage.files import load_checkpoint, load_model, load_weights, sha256_of
 
 
 def load_generators(path: Path) -> dict[str, list[Generator]]:
@@ -19,7 +19,7 @@ def load_generators(path: Path) -> dict[str, list[Generator]]:
     ``.safetensors`` model is one generator under the name of its file.
 
     Args:
-        path: A checkpoint of kdlight, or a model that :func:`kdlight.files.save_model` wrote.
+        path: A checkpoint of kdlight, or what :func:`kdlight.storage.files.save_model` wrote.
 
     Raises:
         InputError: The file is missing, damaged, foreign, or holds no generator.

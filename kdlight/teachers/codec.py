@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight.codec.codec import Codec
 from kdlight.errors import InputError
-from kdlight.files import load_model
+from kdlight.storage.files import load_model
 from kdlight.teachers.frames import FrameTeacher
 
 

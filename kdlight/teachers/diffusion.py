@@ -5,7 +5,8 @@ The oracle teacher needs no function: a ``Generator`` of a ``MixtureDenoiser``.
 
 from pathlib import Path
 
-from kdlight.diffusion.denoisers import Denoiser, EDMDenoiser, VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import Denoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import Algorithm
 from kdlight.diffusion.sigmas import Grid, KarrasGrid, TrailingGrid

@@ -14,10 +14,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
-from kdlight.diffusion.denoisers import PREDICTIONS
+from kdlight.diffusion.coordinates import PREDICTIONS
 from kdlight.errors import InputError
-from kdlight.files import load_weights, read_json, sha256_of
-from kdlight.networks.unet import UNet2D
+from kdlight.networks.images.unet import UNet2D
+from kdlight.storage.files import load_weights, read_json, sha256_of
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 VP_SCHEDULERS = (

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
-from kdlight.audio import read_audio
 from kdlight.codec.frames import FrameGrid, frame_mask, resample_frames
+from kdlight.core.frozen import digest
+from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
-from kdlight.frozen import digest
-from kdlight.spec import Recorded, spec_of
+from kdlight.storage.audio import read_audio
 
 # Arguments that say where a model lies, not what it is.
 LOCATIONS = ("name", "path", "folder")

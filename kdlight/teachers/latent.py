@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from kdlight.diffusion.denoisers import VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import Autoencoder, GuidanceDenoiser, LatentGenerator, PromptTable
 from kdlight.diffusion.samplers import Algorithm
 from kdlight.diffusion.sigmas import TrailingGrid
 from kdlight.errors import InputError
-from kdlight.files import load_weights, read_json, sha256_of
-from kdlight.networks.unet_condition import UNet2DCondition
+from kdlight.networks.images.unet_condition import UNet2DCondition
+from kdlight.storage.files import load_weights, read_json, sha256_of
 from kdlight.teachers.folder import EDM_SCHEDULERS, Folder, read_scheduler
 
 PARTS = {

@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from kdlight.core.frozen import digest
+from kdlight.core.noise import mix
+from kdlight.core.spec import spec_of
 from kdlight.diffusion.generator import Generator, draw_labels
 from kdlight.diffusion.latent import LatentGenerator
 from kdlight.errors import InputError
-from kdlight.files import atomic_path, require_file
-from kdlight.frozen import digest
-from kdlight.noise import mix
-from kdlight.spec import spec_of
+from kdlight.storage.files import atomic_path, require_file
 
 FORMAT = "kdlight-pairs-1"
 DETERMINISTIC = ("euler", "heun", "dpmpp_2m", "jump")
@@ -26,8 +26,8 @@ DETERMINISTIC = ("euler", "heun", "dpmpp_2m", "jump")
 def facts_of(teacher: Generator, count: int, steps: int | None, seed: int) -> dict[str, str]:
     """What pairs depend on, as the metadata of their file hold it.
 
-    ``teacher`` is the digest of its weights (:func:`kdlight.frozen.digest`), ``walk`` one of all
-    else that its samples follow from: how the network is wrapped, guidance, sampler and levels.
+    ``teacher`` is the digest of its weights (:func:`~kdlight.core.frozen.digest`), ``walk`` one of
+    all else that its samples follow from: how the network is wrapped, guidance, sampler and levels.
     ``teacher_calls`` are network evaluations for one sample.
 
     Args:

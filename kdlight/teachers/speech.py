@@ -13,8 +13,8 @@ from torchaudio.functional import melscale_fbanks
 
 from kdlight.codec.frames import Convolutions
 from kdlight.errors import InputError
-from kdlight.files import require_file, sha256_of
 from kdlight.metrics.speech.packages import require
+from kdlight.storage.files import require_file, sha256_of
 from kdlight.teachers.frames import (
     FrameTeacher,
     Layers,

@@ -4,7 +4,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.curricula import IndexLaw, UniformIndex
 from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
@@ -12,11 +11,12 @@ from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.diffusion.students import signal_student
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.bootstrap import bootstrap_pair, boundary_pair
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import Solver
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class Boot(FewStepModule):

@@ -2,7 +2,6 @@
 
 import torch
 
-from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import (
     ConstantCurriculum,
@@ -15,12 +14,13 @@ from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.diffusion.students import consistency_student
-from kdlight.ema import EMA
-from kdlight.few_step import FewStepModule
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import Solver, teacher_walk
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.ema import EMA
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class ConsistencyDistillation(FewStepModule):

@@ -1,6 +1,5 @@
 """Consistency training without a teacher: CT (arXiv:2303.01469) and iCT (arXiv:2310.14189)."""
 
-from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import (
     Curriculum,
@@ -11,11 +10,12 @@ from kdlight.diffusion.curricula import (
 )
 from kdlight.diffusion.denoisers import Denoiser, expand
 from kdlight.diffusion.sigmas import KarrasGrid
-from kdlight.ema import EMA
-from kdlight.few_step import FewStepModule
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight
 from kdlight.losses.distances import Distance, PseudoHuber
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.ema import EMA
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class ConsistencyTraining(FewStepModule):

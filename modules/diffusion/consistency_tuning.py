@@ -2,17 +2,17 @@
 
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
 from kdlight.diffusion.students import copy_of
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance, PseudoHuber
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class ConsistencyTuning(FewStepModule):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch
+from kdlight.core.noise import ReplayedDraws
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import (
     Condition,
@@ -16,7 +16,6 @@ from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
 from kdlight.diffusion.students import copy_of
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.continuous import (
     Derivative,
     TangentLimit,
@@ -28,8 +27,9 @@ from kdlight.losses.continuous import (
     warmup_share,
 )
 from kdlight.networks.loss_weight import AdaptiveWeight
-from kdlight.noise import ReplayedDraws
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class ContinuousConsistency(FewStepModule):

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from kdlight.base import Batch
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
 from kdlight.losses.scores import IntegralKL, ScoreObjective
-from kdlight.optim import Optimization
-from kdlight.score_distillation import ScoreDistillationModule
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.score_distillation import ScoreDistillationModule
 
 
 class DiffInstruct(ScoreDistillationModule):
@@ -23,8 +23,8 @@ class DiffInstruct(ScoreDistillationModule):
         optimizer: Settings of the student's optimizer; the paper's Adam has betas 0 and 0.999.
         fake_optimizer: Settings of the fake score's.
         noise_law: Noise levels at which the scores are compared; null is EDM's training law.
-        kwargs: Of :class:`~kdlight.score_distillation.ScoreDistillationModule`. The authors' code
-            has ``first`` 1 on CIFAR-10, where the student copies the teacher.
+        kwargs: Of :class:`~modules.diffusion.score_distillation.ScoreDistillationModule`. The
+            authors' code has ``first`` 1 on CIFAR-10, where the student copies the teacher.
     """
 
     term_weights: ClassVar[Mapping[str, float]] = {"score": 1.0, "denoising": 1.0}

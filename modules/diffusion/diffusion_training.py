@@ -3,19 +3,20 @@
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch, DistillationModule
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import Algorithm
 from kdlight.diffusion.sigmas import Grid, KarrasGrid, LogNormalNoise, NoiseLaw
-from kdlight.ema import EMA
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.ema import EMA
+from kdlight.training.optim import Optimization
+from modules.diffusion.base import DiffusionModule
 
 
-class DiffusionTraining(DistillationModule):
+class DiffusionTraining(DiffusionModule):
     """Denoising score matching, for every parameterisation of the field.
 
     What the network predicts is the denoiser's wrapper; which noise levels it sees and how

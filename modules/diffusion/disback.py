@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.base import Batch
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.diffusion.dmd2 import DMD2
 
 

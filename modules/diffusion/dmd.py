@@ -6,19 +6,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.losses.distances import Distance, SquaredL2
-from kdlight.optim import Optimization
-from kdlight.score_distillation import ScoreDistillationModule
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.score_distillation import ScoreDistillationModule
 
 
 class DMD(ScoreDistillationModule):
     """Match the distribution, and regress onto pairs of noise and the teacher's own samples.
 
-    The pairs come with the batch (:class:`datamodules.pairs.PairsDataModule`): they hold the
+    The pairs come with the batch (:class:`datamodules.images.pairs.PairsDataModule`): they hold the
     generator to all modes, which the distribution's gradient alone may leave. In each batch half
     of the samples are made from fresh noise, for that gradient, half from the noise of the pairs.
 
@@ -28,7 +28,7 @@ class DMD(ScoreDistillationModule):
         fake_optimizer: Settings of the fake score's.
         distance: Of the regression. The paper's is LPIPS, here
             :class:`~kdlight.losses.distances.FeatureDistance`.
-        kwargs: Of :class:`~kdlight.score_distillation.ScoreDistillationModule`.
+        kwargs: Of :class:`~modules.diffusion.score_distillation.ScoreDistillationModule`.
     """
 
     term_weights: ClassVar[Mapping[str, float]] = {
@@ -52,8 +52,8 @@ class DMD(ScoreDistillationModule):
         """Fresh noise, then that of the pairs: (2B, ...)."""
         if "noise" not in batch or "image" not in batch:
             raise InputError(
-                "data: expected pairs of noise and image (datamodules.pairs.PairsDataModule), "
-                f"found batches of {', '.join(batch)}."
+                "data: expected pairs of noise and image "
+                f"(datamodules.images.pairs.PairsDataModule), found batches of {', '.join(batch)}."
             )
         condition = {name: torch.cat([given, given]) for name, given in self.asked(batch).items()}
         return torch.cat([self.fresh(batch), batch["noise"]]), condition

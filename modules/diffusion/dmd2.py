@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from kdlight.base import Batch
 from kdlight.diffusion.generator import Generator
-from kdlight.optim import Optimization
-from kdlight.score_distillation import ScoreDistillationModule
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.score_distillation import ScoreDistillationModule
 
 
 class DMD2(ScoreDistillationModule):
@@ -26,7 +26,7 @@ class DMD2(ScoreDistillationModule):
         optimizer: Settings of the student's optimizer.
         fake_optimizer: Settings of the critic's.
         student_every: Updates of the critic for one of the student.
-        kwargs: Of :class:`~kdlight.score_distillation.ScoreDistillationModule`.
+        kwargs: Of :class:`~modules.diffusion.score_distillation.ScoreDistillationModule`.
     """
 
     def __init__(

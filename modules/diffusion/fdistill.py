@@ -8,8 +8,8 @@ from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.losses.scores import Divergence, divergence_weight, require_divergence
-from kdlight.networks.discriminator import Head
-from kdlight.optim import Optimization
+from kdlight.networks.images.discriminator import Head
+from kdlight.training.optim import Optimization
 from modules.diffusion.dmd2 import DMD2
 
 

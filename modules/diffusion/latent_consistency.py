@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from kdlight.base import Batch
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.curricula import TargetDecay
-from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, VPDenoiser, expand
+from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import (
     Autoencoder,
@@ -17,16 +17,17 @@ from kdlight.diffusion.latent import (
     PromptTable,
     SkippingGrid,
 )
-from kdlight.ema import EMA
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.consistency import consistency_pair
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import teacher_walk
+from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import AdaptedUNet, Adapters
-from kdlight.networks.unet_condition import UNet2DCondition
-from kdlight.optim import Optimization
 from kdlight.teachers.latent import latent_space
+from kdlight.training.base import Batch
+from kdlight.training.ema import EMA
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class LatentConsistency(FewStepModule):

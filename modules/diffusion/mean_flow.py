@@ -3,14 +3,12 @@
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import FlowNoise, NoiseLaw
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.continuous import Derivative
 from kdlight.losses.mean_flow import (
     adaptive_weight,
@@ -20,7 +18,9 @@ from kdlight.losses.mean_flow import (
     time_pairs,
     velocity_and_rate,
 )
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class MeanFlow(FewStepModule):

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from kdlight.base import Batch
 from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.router import RoutedDenoiser
 from kdlight.diffusion.students import copy_of
 from kdlight.errors import InputError
 from kdlight.losses.denoising import weight_of, weighted_squared_error
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.diffusion.dmd2 import DMD2
 
 

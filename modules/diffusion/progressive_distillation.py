@@ -9,18 +9,20 @@ from typing import Literal
 import torch
 from torch import nn
 
-from kdlight.base import Batch, DistillationModule
-from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, VPDenoiser, expand
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import FixedGrid, Grid, halve
-from kdlight.ema import EMA
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
 from kdlight.losses.progressive import Solver, implied_x0, teacher_walk
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.ema import EMA
+from kdlight.training.optim import Optimization
+from modules.diffusion.base import DiffusionModule
 
 
-class ProgressiveDistillation(DistillationModule):
+class ProgressiveDistillation(DiffusionModule):
     """Halve the number of sampling steps, round by round.
 
     In each round a student learns to do in one DDIM step what its teacher does in two; then the

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from kdlight.base import Batch
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasNoise, NoiseLaw
 from kdlight.losses.scores import ScoreIdentity, ScoreObjective
-from kdlight.optim import Optimization
-from kdlight.score_distillation import ScoreDistillationModule
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.score_distillation import ScoreDistillationModule
 
 
 class SiD(ScoreDistillationModule):
@@ -25,7 +25,7 @@ class SiD(ScoreDistillationModule):
         first: Noise level that the student takes its input for, the paper's ``sigma_init``.
         noise_law: Noise levels at which the scores are compared; null is the paper's: uniform
             along the Karras grid, its last fifth left out.
-        kwargs: Of :class:`~kdlight.score_distillation.ScoreDistillationModule`.
+        kwargs: Of :class:`~modules.diffusion.score_distillation.ScoreDistillationModule`.
     """
 
     term_weights: ClassVar[Mapping[str, float]] = {"score": 1.0, "denoising": 1.0}

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.losses.adversarial import discriminator_loss, generator_loss
 from kdlight.losses.denoising import weight_of
 from kdlight.losses.scores import ScoreIdentity, ScoreObjective, normaliser
-from kdlight.networks.discriminator import Head
-from kdlight.optim import Optimization
+from kdlight.networks.images.discriminator import Head
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.diffusion.sid import SiD
 
 
@@ -20,8 +20,8 @@ class SiDA(SiD):
     """SiD whose fake score is a discriminator as well, at no further pass.
 
     The activations of the fake score, at the samples as it denoises them, are judged: by the
-    paper's head without weights (:class:`~kdlight.networks.discriminator.MeanHead` on the last
-    layer of the encoder) or any other. Data are noised by the same noise as the samples. The
+    paper's head without weights (:class:`~kdlight.networks.images.discriminator.MeanHead` on the
+    last layer of the encoder) or any other. Data are noised by the same noise as the samples. The
     adversarial terms have the weights of the terms they go with, ``1 / mean |x - D_real|`` and
     EDM's; the authors' code averages the first of them over the batch apart from the loss.
 

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.students import copy_of
 from kdlight.errors import InputError
-from kdlight.few_step import FewStepModule
 from kdlight.losses.distances import Distance, SquaredL2
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
+from modules.diffusion.few_step import FewStepModule
 
 
 class TrajectoryRegression(FewStepModule):
@@ -18,7 +18,7 @@ class TrajectoryRegression(FewStepModule):
 
     Args:
         teacher: The model to distil, which made the pairs of the data
-            (:class:`datamodules.pairs.PairsDataModule`).
+            (:class:`datamodules.images.pairs.PairsDataModule`).
         optimizer: Settings of the student's optimizer.
         iterations: Training batches.
         distance: Between the student's sample and the teacher's; the paper's is squared.
@@ -59,8 +59,8 @@ class TrajectoryRegression(FewStepModule):
         """Unit noise of the pairs, (B, ...), and what they are conditioned on."""
         if "noise" not in batch or "image" not in batch:
             raise InputError(
-                "data: expected pairs of noise and image (datamodules.pairs.PairsDataModule), "
-                f"found batches of {', '.join(batch)}."
+                "data: expected pairs of noise and image "
+                f"(datamodules.images.pairs.PairsDataModule), found batches of {', '.join(batch)}."
             )
         return batch["noise"], {"label": batch["label"]} if self.student.num_classes else {}
 

@@ -5,7 +5,6 @@ import copy
 import torch
 from torch import Tensor
 
-from kdlight.base import Batch
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, SwitchedDenoiser, expand
 from kdlight.diffusion.generator import Generator
@@ -13,7 +12,8 @@ from kdlight.diffusion.sigmas import LogStudentNoise, NoiseLaw
 from kdlight.errors import InputError
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.diffusion.consistency_tuning import ConsistencyTuning
 
 

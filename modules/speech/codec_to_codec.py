@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.base import Batch
 from kdlight.codec.codec import Codec
 from kdlight.codec.frames import FrameGrid, frame_mask
 from kdlight.codec.quantization import Quantized
+from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
 from kdlight.losses.guidance import mse_loss, pseudo_label_loss
-from kdlight.optim import Optimization
-from kdlight.ranks import joint_sum
 from kdlight.teachers.codec import CodecTeacher
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.speech.codec_training import CodecTraining
 
 

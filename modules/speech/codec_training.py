@@ -6,12 +6,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kdlight.base import Batch, DistillationModule
 from kdlight.codec.balancer import GradientBalancer
 from kdlight.codec.codec import Codec, CodecOutput
 from kdlight.codec.quantization import Quantized
+from kdlight.core.frozen import held
 from kdlight.errors import InputError
-from kdlight.frozen import held
 from kdlight.losses.spectral import LogMelLoss, SpectralLoss
 from kdlight.losses.waveform_gan import (
     Kind,
@@ -19,8 +18,9 @@ from kdlight.losses.waveform_gan import (
     feature_matching,
     generator_loss,
 )
-from kdlight.networks.discriminators.judges import Discriminator
-from kdlight.optim import Optimization
+from kdlight.networks.speech.judges import Discriminator
+from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.optim import Optimization
 
 
 class CodecTraining(DistillationModule):

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.base import Batch
 from kdlight.codec.codec import Codec, CodecOutput
 from kdlight.codec.frames import FrameGrid
 from kdlight.codec.quantization import Quantized
 from kdlight.errors import InputError
 from kdlight.guidance.guidance import Fusion, Guidance
-from kdlight.optim import Optimization
+from kdlight.training.base import Batch
+from kdlight.training.optim import Optimization
 from modules.speech.codec_training import CodecTraining
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.denoisers import EDMDenoiser
-from kdlight.optim import Optimization
+from kdlight.training.optim import Optimization
 
 
 def batches(image: Tensor, label: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

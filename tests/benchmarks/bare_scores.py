@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.denoisers import EDMDenoiser
-from kdlight.networks.discriminator import FeatureHead
-from kdlight.optim import Optimization
+from kdlight.networks.images.discriminator import FeatureHead
+from kdlight.training.optim import Optimization
 from tests.benchmarks.bare import Trained
 
 

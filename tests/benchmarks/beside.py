@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 
-from datamodules.digits import DigitsDataModule
+from datamodules.images.digits import DigitsDataModule
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from modules.diffusion.diffusion_training import DiffusionTraining
 from tests.benchmarks.training import BATCH, teacher_settings

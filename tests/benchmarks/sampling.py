@@ -6,10 +6,10 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from kdlight.diffusion.denoisers import VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.samplers import sample_dpmpp_2m, sample_euler
 from kdlight.diffusion.sigmas import TrailingGrid
-from kdlight.networks.unet import UNet2D
+from kdlight.networks.images.unet import UNet2D
 from tests.benchmarks.interleave import Pairs, take_turns
 
 BATCH, STEPS = 16, 10

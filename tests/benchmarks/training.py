@@ -10,15 +10,15 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
-from datamodules.digits import DigitsDataModule
-from kdlight.base import DistillationModule
+from datamodules.images.digits import DigitsDataModule
 from kdlight.callbacks.progress import StageProgress
+from kdlight.core.spec import build
 from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.diffusion.sigmas import LogNormalNoise
-from kdlight.networks.discriminator import FeatureHead
-from kdlight.optim import Optimization
-from kdlight.spec import build
+from kdlight.networks.images.discriminator import FeatureHead
 from kdlight.teachers.diffusion import bundled_teacher
+from kdlight.training.base import DistillationModule
+from kdlight.training.optim import Optimization
 from modules.diffusion.diffusion_training import DiffusionTraining
 from modules.diffusion.dmd2 import DMD2
 from modules.diffusion.progressive_distillation import ProgressiveDistillation

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from datamodules.speech import SpeechDataModule
-from datamodules.utterances import SpeechSplits, Utterance, split_speakers
+from datamodules.speech.base import SpeechDataModule
+from datamodules.speech.utterances import SpeechSplits, Utterance, split_speakers
 from kdlight.codec.codec import Codec
 from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.losses.spectral import LogMelLoss
-from kdlight.optim import Optimization
+from kdlight.training.optim import Optimization
 from modules.speech.codec_training import CodecTraining
-from tests.exactness import fit
+from tests.exactness.harness import fit
 from tests.metrics.speech.signals import RATE, voice
 
 HOP, N_Q, SIZE = 320, 3, 8

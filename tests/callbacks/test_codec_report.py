@@ -12,14 +12,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from kdlight.audio import read_audio
 from kdlight.callbacks.codec import CodecReport, levels_of, measured
 from kdlight.errors import InputError
 from kdlight.metrics.speech.evaluation import SpeechEvaluation
 from kdlight.report.audio import load_utterances
+from kdlight.storage.audio import read_audio
 from modules.speech.codec_training import CodecTraining
 from tests.callbacks.speech_runs import HOP, N_Q, RATE, FewVoices, tiny_codec, trained
-from tests.exactness import TinyImages, differing, diffusion_training, fit, state
+from tests.exactness.diffusion_cases import diffusion_training
+from tests.exactness.harness import TinyImages, differing, fit, state
 
 OWN = ["si_sdr", "log_mel_l1"]
 

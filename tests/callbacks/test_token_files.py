@@ -7,15 +7,15 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.audio import read_audio, write_audio
 from kdlight.callbacks.tokens import TokenFiles
 from kdlight.cli import main
 from kdlight.errors import InputError
-from kdlight.tokens import read_tokens
+from kdlight.storage.audio import read_audio, write_audio
+from kdlight.storage.tokens import read_tokens
 from tests.callbacks.speech_runs import FewVoices, trained
-from tests.exactness import TinyImages, fit
+from tests.exactness.harness import TinyImages, fit
 from tests.guidance.tiny_guidance import RATE
-from tests.guided_cases import TinyTalk, guided
+from tests.modules.speech.guided_cases import TinyTalk, guided
 
 
 def run(folder: Path, count: int = 1, **settings: Any) -> TinyTalk:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.audio import read_audio
 from kdlight.callbacks.token_probe import TokenProbe, converted, level_rows, merged
 from kdlight.errors import InputError
 from kdlight.report.audio import load_utterances
-from tests.exactness import TinyImages, fit
+from kdlight.storage.audio import read_audio
+from tests.exactness.harness import TinyImages, fit
 from tests.guidance.tiny_guidance import HOP, RATE, Loudness
-from tests.guided_cases import TinyTalk, guided, tiny_codec
+from tests.modules.speech.guided_cases import TinyTalk, guided, tiny_codec
 
 
 def talk() -> TinyTalk:

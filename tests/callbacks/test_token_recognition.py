@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
 from kdlight.callbacks.token_recognition import TokenRecognition, repeats
 from kdlight.errors import InputError
-from tests.exactness import SaveAt, TinyImages, fit
-from tests.guided_cases import TinyTalk, guided
+from tests.exactness.harness import SaveAt, TinyImages, fit
+from tests.modules.speech.guided_cases import TinyTalk, guided
 
 
 def run(folder: Path, *callbacks: Any, data: Any = None) -> None:

@@ -11,7 +11,7 @@ from kdlight.codec.convolution import Snake, pad
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
-from kdlight.files import load_model, save_model
+from kdlight.storage.files import load_model, save_model
 
 SMALL = {"dimension": 8, "n_filters": 4, "ratios": [4, 3, 2]}
 HOP = 24

@@ -9,7 +9,7 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANetDecoder, SEANetEncoder
-from kdlight.files import save_model
+from kdlight.storage.files import save_model
 from tests.metrics.speech.signals import voice
 
 RATE, HOP = 16000, 320

@@ -8,7 +8,7 @@ from tests.commands.tiny import Run, refused
 
 GUIDED = Path(__file__).parents[2] / "configs/speech/quickstart_guided.yaml"
 OTHER_DATA = (
-    *("--data", "datamodules.speech_folder.SpeechFolderDataModule"),
+    *("--data", "datamodules.speech.speech_folder.SpeechFolderDataModule"),
     *("--data.init_args.data_dir", "speech"),
 )
 

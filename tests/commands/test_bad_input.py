@@ -133,8 +133,11 @@ CONFIGURATIONS = {
     # Parts that do not fit.
     f"{STUDENT}init_args.num_classes 7": ["student: expected the teacher's 10 classes, found 7"],
     f"{STUDENT}init_args.shape [1,9,9]": ["model.student.network: expected shape (1, 8, 8)"],
-    f"{STUDENT}class_path kdlight.networks.dit.DiT": ["found a DiT of shape (3, 32, 32)"],
-    "--data datamodules.mnist5k.MNIST5kDataModule": ["expected shape (1, 28, 28)", "MNIST5k"],
+    f"{STUDENT}class_path kdlight.networks.images.dit.DiT": ["found a DiT of shape (3, 32, 32)"],
+    "--data datamodules.images.mnist5k.MNIST5kDataModule": [
+        "expected shape (1, 28, 28)",
+        "MNIST5k",
+    ],
     f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{classifier:nix}}}}]".replace(
         ":", ": "
     ): ["classifier 'nix': expected a file or one of digits_classifier"],
@@ -220,7 +223,7 @@ def test_cuda_asked_for_but_absent(
 def test_augmentation_needs_a_network_that_is_told(kdlight: Run, tmp_path: Path) -> None:
     config = yaml.safe_load(TINY.read_text())
     network = {
-        "class_path": "kdlight.networks.dit.DiT",
+        "class_path": "kdlight.networks.images.dit.DiT",
         "init_args": {"size": 8, "channels": 1, "width": 16, "depth": 1},
     }
     config["model"] = {

@@ -13,11 +13,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from kdlight.audio import read_audio
 from kdlight.codec import streaming
 from kdlight.codec.codec import Codec
-from kdlight.files import sha256_of
-from kdlight.tokens import read_tokens
+from kdlight.storage.audio import read_audio
+from kdlight.storage.files import sha256_of
+from kdlight.storage.tokens import read_tokens
 from tests.commands.codecs import KINDS, RATE, assert_same_codes, saved
 from tests.commands.tiny import Run, last_line, tree
 from tests.metrics.speech.signals import voice

@@ -11,8 +11,8 @@ from torch import Tensor
 from kdlight.codec.codec import Codec
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import SEANetDecoder, SEANetEncoder
-from kdlight.files import save_model
 from kdlight.metrics.speech.words import normalise
+from kdlight.storage.files import save_model
 from tests.commands.tiny import Run, last_line
 from tests.metrics.speech.signals import RATE, noise, voice
 

@@ -15,9 +15,9 @@ from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.multistep import with_sigmas
 from kdlight.diffusion.sigmas import KarrasGrid, PrefixGrid
 from kdlight.errors import InputError
-from kdlight.files import load_model, save_model
-from kdlight.metrics.sigma_search import SampleDistance, search_sigmas, ternary_search
-from kdlight.networks.unet import UNet2D
+from kdlight.metrics.images.sigma_search import SampleDistance, search_sigmas, ternary_search
+from kdlight.networks.images.unet import UNet2D
+from kdlight.storage.files import load_model, save_model
 from tests.commands.tiny import Run, last_line
 
 CPU = torch.device("cpu")
@@ -209,8 +209,8 @@ def test_evaluate_at_chosen_levels(model: Path, kdlight: Run, tmp_path: Path) ->
 def test_search_prints_and_writes_what_it_found(
     model: Path, kdlight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdlight.metrics.sigma_search.ROUNDS", 2)
-    monkeypatch.setattr("kdlight.metrics.sigma_search.search_sigmas.__defaults__", (2,))
+    monkeypatch.setattr("kdlight.metrics.images.sigma_search.ROUNDS", 2)
+    monkeypatch.setattr("kdlight.metrics.images.sigma_search.search_sigmas.__defaults__", (2,))
     words = ["evaluate", "images", "--checkpoint", model, "--data", "digits", "--num-samples", 40]
     words += ["--search-sigmas", "--output", tmp_path / "rows.json"]
     code, out, err = kdlight(*words, "--steps", 3, 2)
@@ -278,7 +278,7 @@ def test_verbs_refuse(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    other = Path(load_model.__code__.co_filename).parent / "assets" / "digits_teacher.safetensors"
+    other = Path(__file__).parents[2] / "kdlight" / "assets" / "digits_teacher.safetensors"
     places = {"MODEL": str(model), "OTHER": str(other)}
     code, _, err = kdlight(*(places.get(word, word) for word in words.split()))
     assert code == 2, err

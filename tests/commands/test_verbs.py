@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from datamodules.pairs import PairsDataModule
+from datamodules.images.pairs import PairsDataModule
 from kdlight.report.runs import load_run
 from kdlight.teachers.diffusion import ASSETS, bundled_teacher
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
@@ -246,7 +246,7 @@ def test_list_names_methods_configurations_and_models(kdlight: Run) -> None:
 
 
 def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path) -> None:
-    from kdlight.commands.folders import newest_checkpoint
+    from kdlight.commands.shared.folders import newest_checkpoint
 
     for version, age in (("version_0", 30), ("version_1", 10), ("version_2", 20)):
         folder = tmp_path / version / "checkpoints"
@@ -261,7 +261,7 @@ def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_taken_name_gets_the_next_version(tmp_path: Path) -> None:
-    from kdlight.commands.folders import give_back, next_folder, take_folder
+    from kdlight.commands.shared.folders import give_back, next_folder, take_folder
 
     parent = tmp_path / "runs" / "name"
     (parent / "version_7").mkdir(parents=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from kdlight.files import load_checkpoint
+from kdlight.storage.files import load_checkpoint
 
 TINY = Path(__file__).parent / "tiny.yaml"
 

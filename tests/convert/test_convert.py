@@ -14,7 +14,7 @@ from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.seanet import read_weights
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
 from kdlight.errors import InputError
-from kdlight.files import load_model
+from kdlight.storage.files import load_model
 from tests.convert.originals import HOP, encodec, speechtokenizer, spread, wrapped
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from datamodules.images.streaming import StreamPass
 from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import permutation, seeded, shares
-from datamodules.streaming import StreamPass
 from kdlight.errors import InputError
 
 SIZE = 23

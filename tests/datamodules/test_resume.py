@@ -5,8 +5,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from datamodules.digits import DigitsDataModule
-from datamodules.mixture import GaussianMixtureDataModule, ring
+from datamodules.images.digits import DigitsDataModule
+from datamodules.images.mixture import GaussianMixtureDataModule, ring
 from kdlight.errors import InputError
 
 STEPS = 4

@@ -4,21 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight.diffusion.denoisers import (
-    PREDICTIONS,
-    ConsistencyDenoiser,
-    EDMDenoiser,
-    FlowDenoiser,
-    GuidedDenoiser,
-    VPDenoiser,
-)
+from kdlight.core.spec import build, spec_of
+from kdlight.diffusion.coordinates import PREDICTIONS, FlowDenoiser, VPDenoiser
+from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.schedules import alphas_cumprod_of
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.errors import InputError
 from kdlight.networks.mlp import ScaleShiftMLP
-from kdlight.spec import build, spec_of
 
 SCHEDULES = ("linear", "scaled_linear", "cosine")
 MEANS = torch.tensor([[-1.0, 0.5], [0.8, -0.2], [0.3, 1.1]], dtype=torch.float64)

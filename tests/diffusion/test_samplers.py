@@ -295,7 +295,7 @@ def test_dpmpp_2m_is_the_multistep_scheduler(steps, karras):
 # Interface ----------------------------------------------------------------------------------
 
 
-# A jump takes a flow map: tests/test_mean_flow.py.
+# A jump takes a flow map: tests/modules/diffusion/test_mean_flow.py.
 @pytest.mark.parametrize("algorithm", sorted(set(SAMPLERS) - {"jump"}))
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_calls_callbacks_and_precision(algorithm, steps):

@@ -4,6 +4,7 @@ import diffusers
 import pytest
 import torch
 
+from kdlight.core.spec import build, spec_of
 from kdlight.diffusion.schedules import (
     alpha_bar_from_sigma,
     alphas_cumprod_of,
@@ -24,7 +25,6 @@ from kdlight.diffusion.sigmas import (
     halve,
 )
 from kdlight.errors import InputError
-from kdlight.spec import build, spec_of
 
 DIFFUSERS = {
     "linear": {"beta_schedule": "linear"},

@@ -16,7 +16,7 @@ from kdlight.convert.encodec import convert_encodec
 from kdlight.errors import InputError
 from kdlight.export.traced import export_traced
 from kdlight.export.transformers import bandwidths_of, export_transformers
-from kdlight.files import save_model
+from kdlight.storage.files import save_model
 
 HOP = 24
 CAUSAL = {"causal": True, "pad_mode": "constant"}

@@ -15,8 +15,8 @@ from kdlight.diffusion.sigmas import FixedGrid, KarrasGrid, PrefixGrid
 from kdlight.errors import InputError
 from kdlight.export.consistency import timestep_grid
 from kdlight.export.diffusers import export_diffusers
+from kdlight.networks.images.unet import UNet2D
 from kdlight.networks.mlp import ScaleShiftMLP
-from kdlight.networks.unet import UNet2D
 
 DRAWN = (
     "diffusers.pipelines.consistency_models.pipeline_consistency_models.randn_tensor",

@@ -5,14 +5,15 @@ import torch
 from diffusers import DDIMPipeline, DiffusionPipeline
 from torch import nn
 
-from kdlight.diffusion.denoisers import EDMDenoiser, VPDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.schedules import alphas_cumprod_of
 from kdlight.diffusion.sigmas import CosineGrid, FixedGrid, TrailingGrid
 from kdlight.errors import InputError
 from kdlight.export.diffusers import export_diffusers
+from kdlight.networks.images.unet import UNet2D
 from kdlight.networks.mlp import ScaleShiftMLP
-from kdlight.networks.unet import UNet2D
 from kdlight.teachers.diffusion import diffusers_teacher
 
 

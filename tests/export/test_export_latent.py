@@ -11,13 +11,13 @@ from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, SkippingGrid
 from kdlight.errors import InputError
 from kdlight.export.latent_consistency import ADAPTERS, export_latent_consistency
-from kdlight.files import load_model, save_model
+from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import Adapters
-from kdlight.networks.unet_condition import UNet2DCondition
-from kdlight.optim import Optimization
+from kdlight.storage.files import load_model, save_model
 from kdlight.teachers.latent import latent_teacher
+from kdlight.training.optim import Optimization
 from modules.diffusion.latent_consistency import LatentConsistency
-from tests.latent import write_pipeline
+from tests.modules.diffusion.latent import write_pipeline
 
 PROMPTS = ["a cat", "dogs"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.utterances import Utterance
+from datamodules.speech.utterances import Utterance
 from kdlight.codec.alignment import TimedWord
 from kdlight.errors import InputError
 from kdlight.guidance.text import (

@@ -127,7 +127,7 @@ TEXT = "The children were playing in the garden."
 @pytest.fixture(scope="module")
 def spoken() -> Knowing:
     """A sentence by espeak-ng, with the times that it notes."""
-    espeak = pytest.importorskip("datamodules.espeak", reason="espeak-ng")
+    espeak = pytest.importorskip("datamodules.speech.voices.espeak", reason="espeak-ng")
     if espeak.loaded() is None:
         pytest.skip("needs espeak-ng")
     from torchaudio.functional import resample

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.utterances import Utterance
+from datamodules.speech.utterances import Utterance
 from kdlight.codec.alignment import Aligned, TimedWord
 from kdlight.codec.frames import FrameGrid
 from kdlight.guidance.sources import FeatureSource

@@ -5,15 +5,15 @@ import torch
 from encodec.msstftd import MultiScaleSTFTDiscriminator as PublishedSTFT
 from torch import Tensor, nn
 
+from kdlight.core.spec import build, spec_of
 from kdlight.errors import InputError
-from kdlight.networks.discriminators.judges import ConvStack, Discriminator, Ensemble
-from kdlight.networks.discriminators.period import MultiPeriodDiscriminator
-from kdlight.networks.discriminators.scale import MultiScaleDiscriminator
-from kdlight.networks.discriminators.spectrogram import (
+from kdlight.networks.speech.judges import ConvStack, Discriminator, Ensemble
+from kdlight.networks.speech.period import MultiPeriodDiscriminator
+from kdlight.networks.speech.scale import MultiScaleDiscriminator
+from kdlight.networks.speech.spectrogram import (
     MultiBandDiscriminator,
     MultiScaleSTFTDiscriminator,
 )
-from kdlight.spec import build, spec_of
 
 SMALL = {
     "period": lambda: MultiPeriodDiscriminator(channels=2),

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight.diffusion.denoisers import EDMDenoiser, VPDenoiser
+from kdlight.core.spec import build, spec_of
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.errors import InputError
-from kdlight.networks.dit import DiT, sinusoidal
-from kdlight.networks.unet import UNet2D
-from kdlight.spec import build, spec_of
+from kdlight.networks.images.dit import DiT, sinusoidal
+from kdlight.networks.images.unet import UNet2D
 
 
 def unet(**kwargs):

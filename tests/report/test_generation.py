@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.base import DistillationModule
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.sigmas import CosineGrid, KarrasGrid
 from kdlight.errors import InputError
-from tests.exactness import consistency_distillation, tiny_denoiser, tiny_teacher
+from modules.diffusion.base import DiffusionModule
+from tests.exactness.diffusion_cases import consistency_distillation, tiny_denoiser, tiny_teacher
 
 COUNT, BATCH, SEED = 20, 8, 1234
 
@@ -27,7 +27,7 @@ class Data:
         return torch.rand(40, 1, 4, 4, generator=generator) * 2 - 1
 
 
-class Student(DistillationModule):
+class Student(DiffusionModule):
     """Students and a teacher to be measured, without any training."""
 
     def __init__(self, students: list[Generator], teacher: Generator | None) -> None:
@@ -53,7 +53,7 @@ def student(algorithm: str = "consistency", steps: tuple[int, ...] = (1, 2), **k
     return Generator(tiny_denoiser(2), grid, (1, 4, 4), cast(Any, algorithm), steps, False)
 
 
-def measure(folder: Path, module: DistillationModule, **settings: Any) -> list[dict[str, Any]]:
+def measure(folder: Path, module: DiffusionModule, **settings: Any) -> list[dict[str, Any]]:
     settings = {"num_samples": COUNT, "batch_size": BATCH, "latency_batch": 0} | settings
     data = settings.pop("data", Data())
     trainer = SimpleNamespace(
@@ -174,7 +174,7 @@ def test_without_a_teacher_there_is_no_gap(tmp_path: Path):
 
 
 class Points:
-    """Data that know their law, as datamodules.mixture does."""
+    """Data that know their law, as datamodules.images.mixture does."""
 
     def __init__(self) -> None:
         self.mixture = MixtureDenoiser([[-0.5, 0.0], [0.5, 0.0]], variances=0.01)

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdlight.audio import write_audio
 from kdlight.errors import InputError
-from kdlight.files import sha256_of
+from kdlight.storage.audio import write_audio
+from kdlight.storage.files import sha256_of
 from kdlight.teachers.cache import FeatureCache
 from kdlight.teachers.frames import FrameTeacher, FrozenTeacher
 

@@ -10,7 +10,7 @@ from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.frames import FrameGrid
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.errors import InputError
-from kdlight.files import save_model
+from kdlight.storage.files import save_model
 from kdlight.teachers.codec import CodecTeacher
 
 

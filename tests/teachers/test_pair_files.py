@@ -5,15 +5,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from kdlight.core.frozen import digest
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.latent import Autoencoder, LatentGenerator
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.errors import InputError
-from kdlight.frozen import digest
 from kdlight.teachers.pairs import facts_of, file_name, make_pairs, read_pairs
-from tests.exactness import tiny_denoiser, tiny_teacher
+from tests.exactness.diffusion_cases import tiny_denoiser, tiny_teacher
 
 
 def metadata(file):

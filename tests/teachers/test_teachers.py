@@ -7,13 +7,14 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from kdlight.diffusion.denoisers import EDMDenoiser, GuidedDenoiser, VPDenoiser
+from kdlight.core.spec import build, spec_of
+from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.denoisers import EDMDenoiser, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import FixedGrid, KarrasGrid
 from kdlight.errors import InputError
-from kdlight.files import save_model, sha256_of
 from kdlight.networks.mlp import ScaleShiftMLP
-from kdlight.spec import build, spec_of
+from kdlight.storage.files import save_model, sha256_of
 from kdlight.teachers import diffusion
 from kdlight.teachers.checkpoint import load_generators, load_models, pick_generator
 from kdlight.teachers.diffusion import bundled_teacher, diffusers_teacher, run_teacher

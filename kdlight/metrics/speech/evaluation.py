@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from kdlight.errors import InputError
-from kdlight.files import atomic_path
 from kdlight.metrics.speech.bootstrap import bootstrap, mean_interval
 from kdlight.metrics.speech.catalogue import (
     SIGNAL_METRICS,
@@ -23,6 +22,7 @@ from kdlight.metrics.speech.catalogue import (
     check_metric,
 )
 from kdlight.metrics.speech.recognisers import Recogniser, make_recogniser
+from kdlight.storage.files import atomic_path
 
 Summary = dict[str, float | int]
 TOLERATED_SHARE = 0.01

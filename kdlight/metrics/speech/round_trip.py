@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight.codec.codec import Codec
 from kdlight.metrics.speech.speed import RealTimeFactor
-from kdlight.metrics.speech.tokens import LEVEL_FIGURES, CodeMatch, TokenStatistics
+from kdlight.metrics.tokens.statistics import LEVEL_FIGURES, CodeMatch, TokenStatistics
 
 
 class RoundTrip:
@@ -40,7 +40,7 @@ class RoundTrip:
         return decoded[0, 0].cpu()
 
     def row(self) -> dict[str, Any]:
-        """The codec's figures: those of :mod:`kdlight.metrics.speech.tokens` and real-time factors.
+        """The codec's figures: :mod:`kdlight.metrics.tokens.statistics` and real-time factors.
 
         ``rtf_encode_cpu``, ``rtf_encode_wall``, ``rtf_decode_cpu`` and ``rtf_decode_wall`` are
         seconds of work on one thread for a second of audio.

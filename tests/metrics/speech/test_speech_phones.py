@@ -37,7 +37,7 @@ def test_words_as_a_dictionary_has_them() -> None:
 
 def test_a_spoken_sentence_is_aligned() -> None:
     pytest.importorskip("pocketsphinx", reason="needs pocketsphinx")
-    espeak = pytest.importorskip("datamodules.espeak", reason="espeak-ng")
+    espeak = pytest.importorskip("datamodules.speech.voices.espeak", reason="espeak-ng")
     if espeak.loaded() is None:
         pytest.skip("needs espeak-ng")
     from torchaudio.functional import resample

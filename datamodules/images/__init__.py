@@ -1,0 +1,1 @@
+"""Data of images and points, one data set per file."""

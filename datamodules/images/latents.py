@@ -1,0 +1,196 @@
+"""Captioned pictures as latents and text embeddings, encoded once and kept beside the pictures."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from datamodules.images.base import ImageDataModule, Splits
+from datamodules.images.framing import Framing
+from datamodules.images.image_folder import SUFFIXES
+from datamodules.loader import Batch
+from kdlight.errors import InputError
+from kdlight.storage.files import atomic_path
+from kdlight.storage.pictures import open_picture, to_float
+from kdlight.teachers.latent import DiffusersAutoencoder, TextEncoder, latent_shape
+
+
+class LatentSamples:
+    """Latents with the embeddings of their captions, each caption embedded once.
+
+    Args:
+        latent: Latents, (N, C, H, W).
+        text: Embeddings of the distinct captions, (M, L, D).
+        caption: Which of them belongs to a latent, (N,).
+    """
+
+    def __init__(self, latent: Tensor, text: Tensor, caption: Tensor) -> None:
+        self.latent, self.text, self.caption = latent, text, caption
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        index, _ = key
+        text = self.text[self.caption[index]]
+        return {"image": self.latent[index].float(), "text": text.float()}
+
+
+class CaptionedLatentsDataModule(ImageDataModule):
+    """Pictures with captions, ``name.jpg`` beside ``name.txt``, for latent text-to-image models.
+
+    Batches are ``{"image": latents (B, C, H, W), "text": embeddings (B, L, D)}`` by the
+    autoencoder and the text encoder of a pipeline. They are computed once, before training
+    starts, by the first process, and kept in ``cache``: 64 KB a picture of 512 pixels and 115 KB
+    a distinct caption for Stable Diffusion, both as float16, and read into memory as a whole.
+    That suits up to some ten thousand pictures.
+
+    Args:
+        data_dir: Folder of pictures and captions, searched with its sub-folders.
+        path_or_id: Pipeline that encodes: the teacher's.
+        size: Side of the pictures, pixels; the short side is resized to it, the centre cut out.
+        heldout: Fraction of the pictures to hold out.
+        cache: Folder of the encoded data; null for ``.latents`` in ``data_dir``.
+        device: Where encoding runs.
+        batch_size: Batch size of one rank.
+        steps_per_epoch: Batches between two validations.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        path_or_id: str,
+        size: int = 512,
+        heldout: float = 0.05,
+        cache: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        batch_size: int = 16,
+        steps_per_epoch: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, steps_per_epoch, seed)
+        if not 0 < heldout < 1:
+            raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
+        self.data_dir = Path(data_dir)
+        self.path_or_id = path_or_id
+        self.framing = Framing(size)
+        self.heldout = heldout
+        self.cache = self.data_dir / ".latents" if cache is None else Path(cache)
+        self.device = device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one latent."""
+        return latent_shape(self.path_or_id, self.framing.size)
+
+    @property
+    def class_names(self) -> list[str]:
+        return []
+
+    def prepare_data(self) -> None:
+        """Encode, in one process, while the others wait."""
+        if not self._file.is_file():
+            self._encode()
+
+    def read(self) -> Splits:
+        self.prepare_data()
+        training, held = (torch.tensor(part) for part in self._parts)
+        text = self._encoded["text"]
+        parts = [
+            LatentSamples(self._encoded["latent"][part], text, self._encoded["caption"][part])
+            for part in (training, held)
+        ]
+        return Splits(parts[0], parts[1], reference=parts[0])
+
+    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+        """The pictures of a part, as they are before encoding: what samples are compared with."""
+        chosen = self._parts[0 if part == "reference" else 1]
+        return torch.stack([self._picture(self._pictures[index]) for index in chosen])
+
+    @cached_property
+    def _parts(self) -> tuple[list[int], list[int]]:
+        """Numbers of the training and of the held-out pictures, the same for every seed."""
+        count = len(self._pictures)
+        if count < 2:
+            raise InputError(
+                f"{self.data_dir}: expected at least 2 pictures, one of them to hold out, "
+                f"found {count}."
+            )
+        try:
+            training, held = train_test_split(range(count), test_size=self.heldout, random_state=0)
+        except ValueError:
+            raise InputError(f"heldout: {self.heldout} of {count} pictures leaves none.") from None
+        return training, held
+
+    @cached_property
+    def _pictures(self) -> list[Path]:
+        if not self.data_dir.is_dir():
+            raise InputError(f"{self.data_dir}: no such folder.")
+        return sorted(
+            path
+            for path in self.data_dir.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+
+    def _picture(self, path: Path) -> Tensor:
+        try:
+            opened = open_picture(path, 3)
+        except Exception:  # a broken file can raise nearly anything in a decoder
+            raise InputError(f"{path}: expected a picture, found a broken file.") from None
+        return to_float(self.framing.cut(self.framing.scale(opened)))
+
+    def _caption(self, path: Path) -> str:
+        beside = path.with_suffix(".txt")
+        if not beside.is_file():
+            raise InputError(f"{path}: expected its caption in {beside.name} beside it.")
+        return beside.read_text(encoding="utf-8").strip()
+
+    @cached_property
+    def _file(self) -> Path:
+        """The cache of exactly these pictures, captions, size and pipeline."""
+        known = hashlib.sha256(f"{self.path_or_id}\n{self.framing.size}\n".encode())
+        for path in self._pictures:
+            state = path.stat()
+            name = path.relative_to(self.data_dir)
+            known.update(f"{name} {state.st_size} {state.st_mtime_ns} ".encode())
+            known.update(f"{self._caption(path)}\n".encode())
+        return self.cache / f"{known.hexdigest()[:16]}.safetensors"
+
+    @cached_property
+    def _encoded(self) -> dict[str, Tensor]:
+        try:
+            return load_file(self._file)
+        except (SafetensorError, OSError):
+            raise InputError(f"{self._file}: truncated; delete it to encode again.") from None
+
+    def _encode(self) -> None:
+        _ = self._parts  # complains about too few pictures
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device if self.device == "auto" else self.device
+        captions = [self._caption(path) for path in self._pictures]
+        distinct = sorted(set(captions))
+        bar: dict[str, Any] = {"delay": 2, "leave": False}
+        encoder = TextEncoder(self.path_or_id)
+        encoder.encoder.to(device)
+        text = [encoder([caption]).half() for caption in tqdm(distinct, "Embedding", **bar)]
+        autoencoder = DiffusersAutoencoder(self.path_or_id).to(device)
+        latent = []
+        with torch.no_grad():
+            for path in tqdm(self._pictures, "Encoding", **bar):
+                encoded = autoencoder.encode(self._picture(path)[None].to(device))
+                latent.append(encoded.half().cpu())
+        tensors = {
+            "latent": torch.cat(latent),
+            "text": torch.cat(text),
+            "caption": torch.tensor([distinct.index(caption) for caption in captions]),
+        }
+        with atomic_path(self._file) as temporary:
+            save_file(tensors, temporary)

@@ -1,0 +1,1 @@
+"""Data of speech, one data set per file."""

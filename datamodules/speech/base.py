@@ -1,0 +1,246 @@
+"""What the data modules of speech share: crops, batches, loaders, and the position in the data."""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import default_collate
+
+from datamodules.loader import EvaluationLoader, StreamLoader
+from datamodules.order import positive, seeded
+from datamodules.speech.utterances import SpeechSplits, Utterance
+from kdlight.errors import InputError
+
+
+class Crops:
+    """Training samples: a random part of each utterance, on the grid of the codec's frames.
+
+    The start is a multiple of ``hop_length`` and a function of (seed, epoch, index) alone. A
+    shorter utterance is whole, with zeros behind it.
+
+    Args:
+        utterances: What to crop.
+        samples: Length of a crop, a multiple of ``hop_length``.
+        hop_length: Samples of a frame.
+        seed: Seed of the starts.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], samples: int, hop_length: int, seed: int
+    ) -> None:
+        self.utterances = utterances
+        self.samples = samples
+        self.hop_length = hop_length
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def start(self, index: int, epoch: int) -> int:
+        """First sample of the crop of an utterance in one pass over the data."""
+        starts = max(0, self.utterances[index].samples - self.samples) // self.hop_length + 1
+        generator = seeded(self.seed, epoch, 2, index)
+        return int(torch.randint(starts, (), generator=generator)) * self.hop_length
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = key
+        start = self.start(index, epoch)
+        return sample_of(self.utterances[index], start, self.samples, self.hop_length)
+
+
+class Wholes:
+    """Held-out samples: utterances from their start, whole or as far as ``samples``.
+
+    Args:
+        utterances: What to read.
+        samples: Most samples of one, a multiple of ``hop_length``; None for all.
+        hop_length: Samples of a frame.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], samples: int | None, hop_length: int
+    ) -> None:
+        self.utterances = utterances
+        self.samples = samples
+        self.hop_length = hop_length
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        utterance = self.utterances[key[0]]
+        samples = -(-utterance.samples // self.hop_length) * self.hop_length
+        if self.samples is not None:
+            samples = min(samples, self.samples)
+        return sample_of(utterance, 0, samples, self.hop_length)
+
+
+def sample_of(utterance: Utterance, start: int, samples: int, hop_length: int) -> dict[str, Any]:
+    """A part of an utterance as a sample, with zeros behind its end."""
+    audio = utterance.read(start, samples)
+    sample: dict[str, Any] = {
+        "audio": pad(audio, (0, samples - audio.shape[-1])),
+        "lengths": torch.tensor(audio.shape[-1]),
+        "start": torch.tensor(start),
+        "total": torch.tensor(utterance.samples),
+        "transcript": utterance.transcript,
+        "speaker": utterance.speaker,
+        "path": utterance.name,
+    }
+    if utterance.phones is not None:
+        sample["phones"] = utterance.phone_labels(hop_length, start, samples // hop_length)
+    return sample
+
+
+def collate_padded(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of samples of any lengths: tensors are padded with zeros to the longest."""
+
+    def padded(name: str) -> list[Any]:
+        values = [sample[name] for sample in samples]
+        if not isinstance(values[0], Tensor) or values[0].ndim == 0:
+            return values
+        longest = max(value.shape[-1] for value in values)
+        return [pad(value, (0, longest - value.shape[-1])) for value in values]
+
+    return {name: default_collate(padded(name)) for name in samples[0]}
+
+
+class SpeechDataModule(LightningDataModule):
+    """Base of the data modules of speech: a subclass says what its utterances are.
+
+    Batches are ``{"audio": (B, 1, T) float32 in [-1, 1], "lengths": (B,) int64, "start": (B,)
+    int64, "total": (B,) int64, "transcript": list[str], "speaker": list[str], "path": list[str]}``.
+    ``lengths`` counts the samples that are no padding; ``start`` is the first of them in an
+    utterance of ``total`` samples, whose name is ``path``. The split is by speaker and
+    fixed, whatever the seed.
+
+    Args:
+        batch_size: Batch size of one rank.
+        segment: Length of a training crop, seconds; rounded down to a multiple of ``hop_length``.
+        steps_per_epoch: Batches between two validations; see
+            :class:`~datamodules.loader.EndlessLoader`.
+        seed: Seed of the order and of the crops.
+        num_workers: Worker processes that read files.
+        sample_rate: Samples per second of all audio.
+        hop_length: Samples of one frame of the codec.
+        heldout: How many speakers no training hears, or their names.
+        heldout_seconds: Cut held-out utterances to this length; None keeps them whole.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        segment: float,
+        steps_per_epoch: int,
+        seed: int,
+        num_workers: int,
+        sample_rate: int,
+        hop_length: int,
+        heldout: int | list[str],
+        heldout_seconds: float | None,
+    ) -> None:
+        super().__init__()
+        self.batch_size = positive("batch_size", batch_size)
+        self.steps_per_epoch = positive("steps_per_epoch", steps_per_epoch)
+        self.seed = positive("seed", seed, 0)
+        self.num_workers = num_workers
+        self.sample_rate = positive("sample_rate", sample_rate)
+        self.hop_length = positive("hop_length", hop_length)
+        self.heldout = heldout
+        self.segment_samples = self._aligned("segment", segment)
+        self.heldout_samples = (
+            None if heldout_seconds is None else self._aligned("heldout_seconds", heldout_seconds)
+        )
+        self._train_loader: StreamLoader | None = None
+        self._resume_from: dict[str, Any] | None = None
+
+    def _aligned(self, name: str, seconds: float) -> int:
+        # The small term keeps 0.3 s from losing a frame to binary rounding.
+        frames = seconds * self.sample_rate / self.hop_length + 1e-6
+        if not 1 <= frames < math.inf:
+            raise InputError(
+                f"{name}: expected at least one frame of {self.hop_length} samples at "
+                f"{self.sample_rate} Hz, found {seconds} s."
+            )
+        return int(frames) * self.hop_length
+
+    def read(self) -> SpeechSplits:
+        """Find the utterances."""
+        raise NotImplementedError
+
+    @cached_property
+    def splits(self) -> SpeechSplits:
+        """The utterances, found once."""
+        return self.read()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the utterances before training starts, so that bad data stop a run at once."""
+        _ = self.splits
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """This process's rank and the number of ranks; (0, 1) without a trainer."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def training_utterances(self) -> list[Utterance]:
+        """The utterances that training batches are cut from."""
+        return self.splits.training
+
+    def heldout_utterances(self) -> list[Utterance]:
+        """The utterances of the held-out speakers, speakers in turns."""
+        return self.splits.heldout
+
+    def train_dataloader(self) -> StreamLoader:
+        """Endless training batches."""
+        crops = Crops(self.splits.training, self.segment_samples, self.hop_length, self.seed)
+        self._train_loader = StreamLoader(
+            crops,
+            self.batch_size,
+            self.steps_per_epoch,
+            self.seed,
+            *self.ranks,
+            num_workers=self.num_workers,
+        )
+        if self._resume_from is not None:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return self._train_loader
+
+    def heldout_dataloader(self) -> Iterable[dict[str, Any]]:
+        """The held-out utterances in order, once; nothing if none is held out."""
+        if not self.splits.heldout:
+            return []
+        return EvaluationLoader(
+            Wholes(self.splits.heldout, self.heldout_samples, self.hop_length),
+            self.batch_size,
+            *self.ranks,
+            num_workers=self.num_workers,
+            collate=collate_padded,
+        )
+
+    def val_dataloader(self) -> Iterable[dict[str, Any]]:
+        """The held-out utterances."""
+        return self.heldout_dataloader()
+
+    def test_dataloader(self) -> Iterable[dict[str, Any]]:
+        """The held-out utterances."""
+        return self.heldout_dataloader()
+
+    def predict_dataloader(self) -> Iterable[dict[str, Any]]:
+        """The held-out utterances."""
+        return self.heldout_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the training loader; Lightning restores it after a whole epoch too."""
+        return {} if self._train_loader is None else self._train_loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next training loader start where the checkpoint was written."""
+        self._resume_from = state

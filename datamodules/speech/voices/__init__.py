@@ -1,0 +1,1 @@
+"""Voices that read sentences: text to speech engines and a formant synthesiser."""

@@ -1,0 +1,49 @@
+"""The parser behind LightningCLI: jsonargparse's, with our errors and without its notices."""
+
+import argparse
+import logging
+import warnings
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
+
+from kdlight.commands.parsing.complaints import one_sentence
+from kdlight.core.moved import with_current_paths
+from kdlight.errors import InputError
+
+_load_yaml = get_loader("yaml")
+
+
+def _load(text: str) -> Any:
+    """YAML with today's names of classes that moved."""
+    return with_current_paths(_load_yaml(text))
+
+
+set_loader("yaml", _load, (yaml.YAMLError,))
+
+
+class OneSentenceParser(LightningArgumentParser):
+    """A parser that raises :class:`InputError` with one line that names the key."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InputError(one_sentence(message))
+
+    def add_function_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        # jsonargparse 4.53 hands a function (a teacher's) the links of the model around it, which
+        # only classes accept, and so refuses every override of a configuration with a teacher.
+        kwargs.pop("linked_targets", None)
+        return super().add_function_arguments(*args, **kwargs)
+
+
+class ExampleFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's, which keeps the lines of the example."""
+
+
+def quiet() -> None:
+    """Silence what tells our users nothing: notices for authors of Lightning code."""
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")

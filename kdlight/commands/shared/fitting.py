@@ -1,0 +1,106 @@
+"""Whether model, data and trainer fit together, found out before anything is written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kdlight.core.spec import Recorded, spec_of
+from kdlight.errors import InputError
+from kdlight.storage.files import load_weights
+from kdlight.training.base import DistillationModule
+
+INSTEAD = {
+    "gradient_clip_val": "the optimizer's clip (model.init_args.optimizer.clip)",
+    "gradient_clip_algorithm": "the optimizer's clip (model.init_args.optimizer.clip)",
+    "accumulate_grad_batches": "model.init_args.accumulate",
+}
+"""Settings of the trainer that would bypass :meth:`DistillationModule.optimize`."""
+
+
+def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> None:
+    """Compare every part that knows its shape or number of classes with the data.
+
+    Args:
+        module: The method with its parts.
+        data: The data module; one without ``shape`` or ``num_classes`` is not compared.
+        callbacks: Those with a ``classifier`` are compared too.
+
+    Raises:
+        InputError: A part is made for other data.
+    """
+    parts = {f"model.{name}": part for name, part in module.named_modules()}
+    parts |= {
+        f"trainer.callbacks: {type(each).__name__}.classifier": each.classifier
+        for each in callbacks
+        if getattr(each, "classifier", None) is not None
+    }
+    for name, part in parts.items():
+        if isinstance(part, Recorded):
+            check_part(name, part, data)
+    for name, model in module.models().values():
+        try:
+            spec_of(model)
+        except TypeError as error:
+            raise InputError(
+                f"model: the {name} {error}; derive its class from kdlight.core.spec.Recorded."
+            ) from None
+
+
+def check_part(name: str, part: Any, data: Any) -> None:
+    """Compare the shape and the number of classes of a part with the data's, where both know.
+
+    Args:
+        name: What to call the part.
+        part: A network, denoiser, generator or classifier; 0 classes are as many as any.
+        data: A data module.
+
+    Raises:
+        InputError: They differ.
+    """
+    source, kind = type(data).__name__, type(part).__name__
+    shape, made_for = getattr(data, "shape", None), getattr(part, "shape", None)
+    if None not in (shape, made_for) and tuple(made_for or ()) != tuple(shape or ()):
+        raise InputError(
+            f"{name}: expected shape {tuple(shape or ())} as {source} has, "
+            f"found a {kind} of shape {tuple(made_for or ())}."
+        )
+    classes, known = getattr(data, "num_classes", None), getattr(part, "num_classes", None)
+    if None not in (classes, known) and known not in (0, classes):
+        raise InputError(
+            f"{name}: expected the {classes} classes of {source}, "
+            f"found a {kind} of {known} classes."
+        )
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of the trainer that the methods have arguments of their own for.
+
+    Raises:
+        InputError: One of them is set, or the device it asks for is not there.
+    """
+    for name, instead in INSTEAD.items():
+        value = settings.get(name)
+        if value is not None and (name, value) != ("accumulate_grad_batches", 1):
+            raise InputError(f"trainer.{name}: expected null, found {value}; use {instead}.")
+    wanted = settings.get("accelerator")
+    if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
+        raise InputError(
+            f"trainer.accelerator: expected cpu or gpu, found {wanted!r}; "
+            "schedules are computed in float64, which MPS has not."
+        )
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"trainer.accelerator: expected a device of this machine, found {wanted!r}; "
+            "this torch sees none."
+        )
+
+
+def check_checkpoint(module: DistillationModule, checkpoint: dict[str, Any], path: str) -> None:
+    """Load the weights once, so that a checkpoint of another method or size is refused.
+
+    Raises:
+        InputError: The weights do not fit, or were trained with another teacher.
+    """
+    load_weights(module, checkpoint["state_dict"], path)
+    module.on_load_checkpoint(checkpoint)

@@ -1,0 +1,80 @@
+"""Samples that any program made, from a file or a folder of images."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kdlight.errors import InputError
+from kdlight.storage.files import require_file
+
+
+def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Samples (N, C, H, W) in [-1, 1] and their labels, from a file or a folder of images.
+
+    Raises:
+        InputError: There is nothing there, or something else.
+    """
+    contents = {"image": read_folder(path)} if path.is_dir() else read_tensors(path)
+    image, label = contents["image"], contents.get("label")
+    if not image.is_floating_point() or image.ndim < 2 or len(image) < 2:
+        raise InputError(
+            f"--samples {path}: expected at least 2 images of floating-point pixels in [-1, 1], "
+            f"found {image.dtype} of shape {tuple(image.shape)}."
+        )
+    if not image.isfinite().any():
+        raise InputError(f"--samples {path}: expected finite pixels, found none.")
+    if label is not None and (label.is_floating_point() or label.shape != image.shape[:1]):
+        raise InputError(
+            f"--samples {path}: expected a whole number as the label of each of {len(image)} "
+            f"images, found {label.dtype} of shape {tuple(label.shape)}."
+        )
+    return image.float(), label
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """What ``sample`` writes: ``image``, and ``label`` if there are classes."""
+    require_file(path)
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                contents = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        else:
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(contents, dict) or not isinstance(contents["image"], Tensor):
+            raise TypeError
+    except Exception:  # every way a file can be damaged raises a different type
+        raise InputError(
+            f"--samples {path}: expected a .pt or .npz with an 'image' tensor, "
+            f"found something else, or a truncated file."
+        ) from None
+    return {name: value for name, value in contents.items() if isinstance(value, Tensor)}
+
+
+def read_folder(path: Path) -> Tensor:
+    """All PNG and JPEG files below a folder, which must be of one size and mode."""
+    files = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")
+    )
+    if not files:
+        raise InputError(f"--samples {path}: expected PNG or JPEG images, found none.")
+    pictures = [read_picture(file) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise InputError(
+                f"{file}: expected a picture of shape {tuple(pictures[0].shape)} like "
+                f"{files[0].name}, found {tuple(picture.shape)}."
+            )
+    return torch.stack(pictures)
+
+
+def read_picture(path: Path) -> Tensor:
+    """A picture as (C, H, W) in [-1, 1], grey stays grey."""
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    except (OSError, SyntaxError, ValueError):  # by what is wrong with the file
+        raise InputError(f"{path}: expected a picture, found something else.") from None
+    return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).float() / 127.5 - 1

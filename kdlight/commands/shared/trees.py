@@ -1,0 +1,100 @@
+"""Verbs from many files to many files: what becomes of which, and what to do about bad ones."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from kdlight.commands.parsing.arguments import check_place
+from kdlight.errors import InputError
+from kdlight.storage.files import require_file
+
+Told = Callable[[float], None]
+"""Is told the share of a file that is done, 0 to 1."""
+
+
+def planned(
+    inputs: Iterable[Path],
+    output: Path,
+    find: Callable[[Path], list[Path]],
+    suffix: str,
+) -> list[tuple[Path, Path]]:
+    """Each file to read and the file to write for it.
+
+    A file of ``inputs`` goes to ``output`` itself; what ``find`` finds below a folder keeps its
+    place below it.
+
+    Args:
+        inputs: Files and folders.
+        output: Folder to write to.
+        find: Lists the files of a folder.
+        suffix: Of what is written.
+
+    Raises:
+        InputError: A file is missing, a folder holds none, ``output`` cannot be a folder, or two
+            files would become one.
+    """
+    if output.is_file():
+        raise InputError(f"--output {output}: expected a folder, found a file.")
+    check_place(output / "any")
+    targets: dict[Path, Path] = {}
+    for path in inputs:
+        if path.is_dir():
+            found = [(file, file.relative_to(path)) for file in find(path)]
+        else:
+            require_file(path)
+            found = [(path, Path(path.name))]
+        for file, place in found:
+            target = (output / place).with_suffix(suffix)
+            if target in targets:
+                raise InputError(
+                    f"{file}: expected a name of its own, found that {targets[target]} becomes "
+                    f"{target} too."
+                )
+            targets[target] = file
+    return [(file, target) for target, file in targets.items()]
+
+
+def each_in_turn(
+    work: Sequence[tuple[Path, Path]],
+    one: Callable[[Path, Path, Told], None],
+    output: Path,
+    what: str,
+) -> None:
+    """Make a file of each file, with a bar; one that is bad inside does not keep the others back.
+
+    Args:
+        work: Files to read and to write, as of :func:`planned`.
+        one: Makes one of one, whole or not at all, and may tell how far it is, 0 to 1.
+        output: Their folder, which is printed if anything was made.
+        what: What goes on, for the bar.
+
+    Raises:
+        InputError: Some were bad; the sentence says how many, and what was wrong with the first.
+    """
+    complaints: list[str] = []
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=len(work))
+        for index, (source, target) in enumerate(work):
+            try:
+                one(source, target, partial(_tell, bar, task, index))
+            except InputError as error:
+                complaints.append(str(error))
+            _tell(bar, task, index, 1.0)
+    if len(complaints) < len(work):
+        print(output)
+    if len(work) == 1 and complaints:
+        raise InputError(complaints[0])
+    if complaints:
+        rest = "the others were" if len(complaints) < len(work) else "none was"
+        raise InputError(
+            f"{len(complaints)} of {len(work)} files could not be done, {rest}; "
+            f"the first: {complaints[0]}"
+        )
+
+
+def _tell(bar: Progress, task: TaskID, index: int, share: float) -> None:
+    bar.update(task, completed=index + share)

@@ -1,0 +1,1 @@
+"""What even mathematics may use: specs, ranks, noise, frozen parts."""

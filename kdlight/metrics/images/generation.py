@@ -1,0 +1,181 @@
+"""One row of figures about a generator: every metric of the table, over the same samples."""
+
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.diffusion.generator import Generator, noise_for
+from kdlight.diffusion.mixture import MixtureDenoiser
+from kdlight.errors import InputError
+from kdlight.metrics.base import FeatureMetric
+from kdlight.metrics.images.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.images.forgetting import ForgettingMetrics
+from kdlight.metrics.images.frechet import FrechetDistance
+from kdlight.metrics.images.kernel import KernelDistance
+from kdlight.metrics.images.labels import LabelAccuracy
+from kdlight.metrics.images.modes import ModeCoverage
+from kdlight.metrics.images.neighbours import NearestNeighbour
+from kdlight.metrics.images.precision_recall import EqualPrecisionRecall, PrecisionRecall
+from kdlight.metrics.images.sliced import SlicedWasserstein
+from kdlight.metrics.images.variance import VarianceRatio
+from kdlight.networks.images.classifier import SmallClassifier
+
+Row = dict[str, str | int | float]
+
+
+class GenerationMetrics(nn.Module):
+    """Measures samples against a reference set and a held-out set, held in memory once.
+
+    The row holds Frechet distances in percent with their floors, kernel distance (features),
+    precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
+    memorisation ratio, variance ratio; for points the sliced Wasserstein distance, precision and
+    recall, each with its floor, and of a known mixture the modes covered and the strays.
+
+    Args:
+        reference: The training split, unaugmented, (N, ...) in [-1, 1].
+        held_out: Images the generator has never seen, (M, ...).
+        features: Feature extractor of the headline Frechet distance; None for points.
+        classifier: Judge of the asked class; None leaves accuracy out.
+        rank: Which rank this is: it takes its share of the reference, and of the samples.
+        world_size: Number of ranks, whose figures are summed.
+        device: Where features are computed.
+        mixture: The law of points, where it is known, for the modes.
+        forgetting: What measures forgotten and retained classes apart; its figures join the row.
+    """
+
+    def __init__(
+        self,
+        reference: Tensor,
+        held_out: Tensor,
+        features: FeatureExtractor | None = None,
+        classifier: SmallClassifier | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+        mixture: MixtureDenoiser | None = None,
+        forgetting: ForgettingMetrics | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(reference.shape[1:])
+        self.pixels = pixels = PixelFeatures(self.shape)
+        compared: list[FeatureMetric] = [
+            FrechetDistance(pixels, keep_reference=True),
+            VarianceRatio(pixels, keep_reference=True),
+        ]
+        if features is not None:
+            compared += [
+                FrechetDistance(features, keep_reference=True),
+                KernelDistance(features, keep_reference=True),
+                PrecisionRecall(features, keep_reference=True),
+            ]
+        if len(self.shape) == 1:
+            compared.append(SlicedWasserstein(self.shape[0], keep_reference=True))
+            if features is None:
+                compared.append(EqualPrecisionRecall(pixels, held_out, keep_reference=True))
+        self._compared = compared
+        self.compared = nn.ModuleList(compared)  # so that they move with this module
+        self.neighbours = NearestNeighbour(reference, held_out)
+        self.accuracy = None if classifier is None else LabelAccuracy(classifier)
+        self.modes = None if mixture is None else ModeCoverage(mixture)
+        self.forgetting = forgetting
+        self._labelled = False
+        self.to(device)
+        for images in torch.split(reference[rank::world_size], 1000):
+            for metric in self._compared:
+                metric.update(images.to(device), real=True)
+
+    def update(self, images: Tensor, label: Tensor | None = None) -> None:
+        """Add samples (B, ...) and the classes that were asked for, (B,).
+
+        Raises:
+            InputError: The samples have another shape than the data.
+        """
+        if tuple(images.shape[1:]) != self.shape:
+            raise InputError(
+                f"samples: expected the data's shape {self.shape}, found {tuple(images.shape[1:])}."
+            )
+        for metric in self._compared:
+            metric.update(images, real=False)
+        self.neighbours.update(images)
+        if self.accuracy is not None and label is not None:
+            self._labelled = True
+            self.accuracy.update(images, label)
+        if self.modes is not None:
+            self.modes.update(images, label)
+        if self.forgetting is not None:
+            self.forgetting.update(images, label)
+
+    def row(self) -> Row:
+        """The figures, summed over all ranks; then the samples are forgotten."""
+        row: Row = {}
+        for metric in self._compared:
+            row |= _named(metric)
+        neighbours = {key: float(value) for key, value in self.neighbours.compute().items()}
+        if neighbours["non_finite"] == 0:
+            del neighbours["non_finite"]
+        row |= neighbours
+        if self.accuracy is not None:
+            # Computed on every rank alike; NaN if nothing was asked for by class.
+            accuracy = float(self.accuracy.compute()["accuracy"])
+            if self._labelled:
+                row["accuracy"] = accuracy
+        if self.modes is not None:
+            figures = self.modes.compute()
+            row |= {name: float(figures[name]) for name in self.modes.names}
+        if self.forgetting is not None:
+            row |= self.forgetting.row()
+        for measured in (*self._compared, self.neighbours, self.accuracy, self.modes):
+            if measured is not None:
+                measured.reset()
+        self._labelled = False
+        return row
+
+
+def _named(metric: FeatureMetric) -> Row:
+    """The figures of a metric under the names of the table."""
+    figures = {key: float(value) for key, value in metric.compute().items()}
+    features = metric.features.name
+    if isinstance(metric, FrechetDistance):
+        row: Row = {
+            f"frechet_{features}": figures["percent"],
+            f"frechet_{features}_floor": figures["floor"],
+        }
+        return row | ({"fid": figures["distance"]} if features == "inception" else {})
+    if isinstance(metric, KernelDistance):
+        return {f"kernel_{features}": figures["distance"]}
+    if isinstance(metric, SlicedWasserstein):
+        return {
+            "sliced_wasserstein": figures["distance"],
+            "sliced_wasserstein_floor": figures["floor"],
+        }
+    return {key: value for key, value in figures.items() if key != "non_finite"}
+
+
+def latencies(
+    walks: list[tuple[Generator, int]], batch_size: int, device: torch.device, repeats: int = 7
+) -> list[float]:
+    """Milliseconds per sample of each walk, medians of repeats that take turns.
+
+    Args:
+        walks: Generators and step counts.
+        batch_size: Samples at once.
+        device: Where to run.
+        repeats: Repeats after one warm-up.
+    """
+    batches = [
+        next(noise_for(generator, batch_size, batch_size, 0, device)) for generator, _ in walks
+    ]
+    times: list[list[float]] = [[] for _ in walks]
+    for repeat in range(repeats + 1):
+        for index, (generator, steps) in enumerate(walks):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            generator(*batches[index], steps=steps)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if repeat > 0:
+                times[index].append(1000 * (time.perf_counter() - start) / batch_size)
+    return [statistics.median(values) for values in times]

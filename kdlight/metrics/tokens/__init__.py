@@ -1,0 +1,1 @@
+"""Metrics of codes: how they are used, and what they tell."""

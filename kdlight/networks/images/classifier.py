@@ -1,0 +1,50 @@
+"""A small convolutional classifier: feature extractor and judge of the digits and MNIST metrics."""
+
+from torch import Tensor, nn
+
+from kdlight.core.spec import Recorded
+
+
+class SmallClassifier(Recorded, nn.Module):
+    """Three convolutions, a feature layer, a linear head.
+
+    Args:
+        channels: Image channels.
+        size: Height and width of the image, a multiple of 4.
+        num_classes: Number of classes.
+        width: Channels of the first convolution; the later ones have twice as many.
+        features: Width of the feature layer that :meth:`features` returns.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        size: int = 8,
+        num_classes: int = 10,
+        width: int = 32,
+        features: int = 64,
+    ) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        self.num_classes = num_classes
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(2 * width * (size // 4) ** 2, features),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(features, num_classes)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Penultimate activations, (B, features), of images (B, C, H, W) in [-1, 1]."""
+        return self.trunk(image)  # type: ignore[no-any-return]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class scores, (B, num_classes), of images (B, C, H, W) in [-1, 1]."""
+        return self.head(self.features(image))  # type: ignore[no-any-return]

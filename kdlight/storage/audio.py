@@ -1,0 +1,226 @@
+"""Audio files in and out: mono, one sample rate, in memory or in pieces."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import soundfile
+import torch
+from torch import Tensor
+from torchaudio.functional import resample
+
+from kdlight.errors import InputError
+from kdlight.storage.files import atomic_path, require_file
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+BLOCK = 2**20
+"""Samples that are decoded at once, so that a header which promises too much takes no memory."""
+UNKNOWN = 2**63 - 1
+"""Length that libsndfile reports for a stream whose header does not say it."""
+
+
+class AudioInfo(NamedTuple):
+    """What the header of a file says.
+
+    Attributes:
+        frames: Samples of one channel.
+        sample_rate: Samples per second.
+        channels: Number of channels.
+    """
+
+    frames: int
+    sample_rate: int
+    channels: int
+
+
+def audio_info(path: Path) -> AudioInfo:
+    """Length, sample rate and channels of an audio file.
+
+    Raises:
+        InputError: The file is missing, is no audio, or does not say how long it is.
+    """
+    require_file(path)
+    try:
+        found = soundfile.info(str(path))
+    except soundfile.LibsndfileError:
+        raise _no_audio(path) from None
+    if found.frames == UNKNOWN:
+        raise InputError(f"{path}: expected a header with the number of samples, found none.")
+    return AudioInfo(found.frames, found.samplerate, found.channels)
+
+
+def read_audio(
+    path: Path, sample_rate: int | None = None, start: int = 0, frames: int = -1
+) -> Tensor:
+    """Audio as (1, T) float32: the mean of the channels, resampled, in [-1, 1] for integer files.
+
+    An uncompressed file (WAV, AIFF) that is cut short is read as far as it goes.
+
+    Args:
+        path: Any format that libsndfile reads.
+        sample_rate: Rate to resample to; the file's own if None.
+        start: First sample to read, at the file's own rate.
+        frames: Samples to read, at the file's own rate; -1 reads to the end. Ogg and MP3 files
+            are decoded from their start all the same.
+
+    Raises:
+        InputError: The file is missing, no audio, cut short, empty, or holds a NaN or an infinity.
+    """
+    info = audio_info(path)
+    if frames < 0:
+        frames = max(0, info.frames - start)
+    with _opened(path) as file:
+        _move(path, file, min(start, info.frames))
+        audio = _read(path, file, frames)
+    if audio.shape[-1] < frames:
+        raise InputError(
+            f"{path}: cut short: expected {start + frames} samples, "
+            f"found {start + audio.shape[-1]}."
+        )
+    if audio.numel() == 0:
+        raise InputError(f"{path}: expected audio, found no sample.")
+    return audio if sample_rate is None else resample(audio, info.sample_rate, sample_rate)
+
+
+def stream_audio(path: Path, sample_rate: int, block: int) -> Iterator[Tensor]:
+    """The samples of :func:`read_audio` in pieces, in bounded memory.
+
+    Args:
+        path: Any format that libsndfile reads.
+        sample_rate: Rate to resample to.
+        block: Samples of a piece at ``sample_rate``, about; the last piece is shorter.
+
+    Yields:
+        Pieces (1, t), t >= 1. Where the file is resampled, equal to the whole but for rounding.
+
+    Raises:
+        InputError: As :func:`read_audio`.
+    """
+    info = audio_info(path)
+    if info.frames == 0:
+        raise InputError(f"{path}: expected audio, found no sample.")
+    # A piece is read with margins that hold the whole resampling filter, and starts where the
+    # phases of both rates meet, so that it is what the whole would give at that place.
+    unit = info.sample_rate // math.gcd(info.sample_rate, sample_rate)
+    step = max(1, round(block * info.sample_rate / sample_rate / unit)) * unit
+    margin = 0 if info.sample_rate == sample_rate else unit * -(-_filter(info, sample_rate) // unit)
+    held, first, last = torch.zeros(1, 0), 0, 0  # the file's samples first to last
+    with _opened(path) as file:
+        for start in range(0, info.frames, step):
+            begin, stop = max(0, start - margin), min(info.frames, start + step + margin)
+            found = _read(path, file, stop - last)
+            if found.shape[-1] < stop - last:
+                raise InputError(
+                    f"{path}: cut short: expected {info.frames} samples, "
+                    f"found {last + found.shape[-1]}."
+                )
+            held = torch.cat([held[:, begin - first :], found], dim=1)
+            first, last = begin, stop
+            piece = held if not margin else resample(held, info.sample_rate, sample_rate)
+            skip = (start - first) * sample_rate // info.sample_rate
+            whole = step * sample_rate // info.sample_rate
+            # The last piece ends a fraction of a sample behind the file's end.
+            piece = piece[:, skip:] if start + step >= info.frames else piece[:, skip:][:, :whole]
+            if piece.numel():
+                yield piece
+
+
+def resampled_length(info: AudioInfo, sample_rate: int) -> int:
+    """Samples that a file has at ``sample_rate``."""
+    return -(-info.frames * sample_rate // info.sample_rate)
+
+
+def write_audio(path: Path, audio: Tensor, sample_rate: int) -> None:
+    """Write (1, T) as 16-bit WAV or FLAC, by the suffix, clipped to [-1, 1].
+
+    Raises:
+        InputError: The suffix is another one, or there is nothing to write.
+    """
+    if path.suffix.lower() not in (".wav", ".flac"):
+        raise InputError(f"{path}: expected a name that ends in .wav or .flac.")
+    if audio.ndim != 2 or audio.shape[0] != 1 or audio.numel() == 0:
+        raise InputError(f"{path}: expected audio (1, T), found {tuple(audio.shape)}.")
+    samples = audio[0].detach().float().cpu().clamp(-1, 1).numpy()
+    with atomic_path(path) as temporary:
+        soundfile.write(str(temporary), samples, sample_rate, subtype="PCM_16")
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """All audio files below a folder, sorted; hidden files and folders are left out.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of audio files, found none.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not found:
+        raise InputError(f"{folder}: expected audio files ({' '.join(SUFFIXES)}), found none.")
+    return found
+
+
+class _Forward(soundfile.SoundFile):
+    """A file that is read on and on: soundfile would seek behind every read of one it can seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _opened(path: Path) -> _Forward:
+    try:
+        return _Forward(str(path))
+    except soundfile.LibsndfileError:
+        raise _no_audio(path) from None
+
+
+def _move(path: Path, file: _Forward, start: int) -> None:
+    """Let a file that was just opened go on at sample ``start``."""
+    try:
+        if file.format not in ("OGG", "MP3"):
+            file.seek(start)
+            return
+        # libsndfile misses the place in the last page of a Vorbis file, and decodes what an MP3
+        # file has behind a jump from too few of the bits before it.
+        while start and len(passed := file.read(min(start, BLOCK), dtype="float32")):
+            start -= len(passed)
+    except soundfile.LibsndfileError:
+        raise _damaged(path) from None
+
+
+def _read(path: Path, file: _Forward, frames: int) -> Tensor:
+    """The mean of the channels of what comes next, (1, frames), or as much as there is."""
+    pieces, left = [torch.zeros(0)], frames
+    try:
+        while left:
+            block = min(left, BLOCK)
+            samples = torch.from_numpy(file.read(block, dtype="float32", always_2d=True))
+            pieces.append(samples.mean(dim=1))
+            left -= len(samples)
+            if len(samples) < block:
+                break
+    except soundfile.LibsndfileError:
+        raise _damaged(path) from None
+    audio = torch.cat(pieces)[None]
+    if not audio.isfinite().all():
+        raise InputError(f"{path}: expected finite samples, found a NaN or an infinity.")
+    return audio
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: damaged or cut short.")
+
+
+def _no_audio(path: Path) -> InputError:
+    return InputError(f"{path}: expected audio, found something else or a damaged file.")
+
+
+def _filter(info: AudioInfo, sample_rate: int) -> int:
+    """Half the width of torchaudio's filter (6 zero crossings), in samples of the file."""
+    return -(-6 * info.sample_rate * 2 // min(info.sample_rate, sample_rate))

@@ -1,0 +1,206 @@
+"""Reading and writing models without pickle, and files that are whole or not there at all."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdlight import __version__
+from kdlight.core.spec import build, spec_of
+from kdlight.errors import InputError
+
+FORMAT = "kdlight-model-1"
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well.
+
+    A kill at any moment leaves the old file or the new one, never half of either.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that replaces it as a whole when the block ends well.
+
+    Args:
+        path: Folder to write.
+        mark: A file by which an earlier one is known, which may be replaced, as may an empty one.
+
+    Raises:
+        InputError: Something else lives at ``path``.
+    """
+    free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not free and not (path / mark).is_file():
+        raise InputError(f"{path}: expected a new folder or an earlier export.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        work = Path(name)
+        # Inside, because the temporary folder itself is closed to other users.
+        (work / "new").mkdir()
+        yield work / "new"
+        if path.exists():
+            path.rename(work / "old")
+        (work / "new").rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; a NaN or an infinity becomes null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            json.dumps(_finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for the numbers that JSON does not know."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: The file is missing or is not JSON.
+    """
+    require_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise InputError(f"{path}: expected JSON, found something else.") from None
+
+
+def require_file(path: Path) -> None:
+    """Raise :class:`InputError` unless ``path`` is a file."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file, found a folder.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = None) -> None:
+    """Write a recorded module as ``path`` (safetensors) and its spec beside it (JSON).
+
+    Args:
+        module: A module whose spec :func:`kdlight.core.spec.spec_of` can write.
+        path: Where; the suffix must be ``.safetensors``.
+        notes: Free facts about the model (data, seed, metrics), kept in the JSON.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: expected a name that ends in .safetensors.")
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in module.state_dict().items()
+    }
+    description = {
+        "format": FORMAT,
+        "kdlight": __version__,
+        "spec": spec_of(module),
+        "notes": notes or {},
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+    write_json(path.with_suffix(".json"), description)
+
+
+def load_model(path: Path) -> nn.Module:
+    """Rebuild what :func:`save_model` wrote, in evaluation mode.
+
+    Raises:
+        InputError: A file is missing, truncated, foreign, or its weights do not fit its spec.
+    """
+    require_file(path)
+    description = read_json(path.with_suffix(".json"))
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise InputError(f"{path.with_suffix('.json')}: expected format {FORMAT}.")
+    if not isinstance(description.get("spec"), dict) or "class_path" not in description["spec"]:
+        raise InputError(f"{path.with_suffix('.json')}: expected a spec with a class_path.")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError):
+        raise InputError(f"{path}: truncated, or not a safetensors file.") from None
+    module = build(description["spec"])
+    load_weights(module, tensors, str(path))
+    return module.eval()  # type: ignore[no-any-return]
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Load ``tensors`` strictly, with one sentence if they do not fit.
+
+    Raises:
+        InputError: Names or shapes differ.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        expected = module.state_dict()
+        missing = sorted(set(expected) - set(tensors))
+        foreign = sorted(set(tensors) - set(expected))
+        if missing or foreign:
+            raise InputError(
+                f"{source}: weights do not fit the model: "
+                f"{len(missing)} missing ({', '.join(missing[:2]) or 'none'}), "
+                f"{len(foreign)} unexpected ({', '.join(foreign[:2]) or 'none'})."
+            ) from None
+        name = next(
+            key
+            for key in expected
+            if isinstance(expected[key], Tensor) and expected[key].shape != tensors[key].shape
+        )
+        raise InputError(
+            f"{source}: weight {name}: expected shape {tuple(expected[name].shape)}, "
+            f"found {tuple(tensors[name].shape)}."
+        ) from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint, tensors and plain values only.
+
+    Raises:
+        InputError: The file is missing, truncated, or holds pickled objects.
+    """
+    require_file(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises a different type for every way a file can be damaged
+        raise InputError(f"{path}: truncated, or not a checkpoint of kdlight.") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise InputError(f"{path}: expected a checkpoint of kdlight, found something else.")
+    return checkpoint

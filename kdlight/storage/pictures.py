@@ -1,0 +1,51 @@
+"""Picture files to tensors: every mode Pillow reads, at one size."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def open_picture(source: Path | BytesIO, channels: int) -> Image.Image:
+    """Decode a picture as 8-bit grey (1 channel) or RGB (3 channels).
+
+    The camera's rotation is applied; transparent parts become white, as a page shows them (a
+    bare conversion would uncover whatever colour lies beneath); 16-bit grey is scaled to 8.
+
+    Raises:
+        ValueError: Floating-point pixels, whose range nothing tells.
+        Exception: Anything that a decoder raises on a broken file.
+    """
+    with Image.open(source) as opened:
+        picture = ImageOps.exif_transpose(opened)
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if picture.mode.startswith("I"):  # I;16 and its byte orders; I holds 16 bits in 32
+        wide = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+    if picture.mode in TRANSPARENT or "transparency" in picture.info:
+        page = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
+    # Not every mode (LAB, for one) has a direct way to grey.
+    colour = picture if picture.mode in ("1", "L") else picture.convert("RGB")
+    return colour.convert("L" if channels == 1 else "RGB")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the whole file can be decoded, found out as cheaply as its format allows."""
+    try:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (1, 1))  # JPEG: read everything, but decode at an eighth
+            picture.load()
+            return picture.mode != "F"
+    except Exception:  # a broken file can raise nearly anything in a decoder
+        return False
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """Bytes 0 to 255 as float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)

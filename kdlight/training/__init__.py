@@ -1,0 +1,1 @@
+"""What every method stands on: the base module, optimizers, averages, balance of losses."""

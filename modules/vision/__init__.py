@@ -1,0 +1,1 @@
+"""Methods of recognition, one file per method."""

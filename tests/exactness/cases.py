@@ -1,0 +1,7 @@
+"""All cases, by domain."""
+
+from tests.exactness.diffusion_cases import DIFFUSION
+from tests.exactness.speech_cases import SPEECH
+from tests.exactness.vision_cases import VISION
+
+CASES = DIFFUSION | SPEECH | VISION

@@ -1,0 +1,57 @@
+"""Cases of speech."""
+
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import lightning as L
+import torch
+
+from kdlight.codec.balancer import GradientBalancer
+from kdlight.losses.spectral import LogMelLoss
+from kdlight.networks.speech.period import MultiPeriodDiscriminator
+from kdlight.training.optim import Optimization
+from modules.speech.codec_training import CodecTraining
+from tests.exactness.harness import Case
+from tests.modules.speech.guided_cases import (
+    RATE,
+    TinyTalk,
+    codec_to_codec,
+    guided,
+    guided_split,
+    tiny_codec,
+)
+
+
+def codec_training(**kwargs: Any) -> CodecTraining:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        discriminator = MultiPeriodDiscriminator([2, 3], channels=2)
+    return CodecTraining(
+        tiny_codec(),
+        Optimization(lr=3e-3, clip=1.0),
+        iterations=20,
+        discriminator=discriminator,
+        discriminator_optimizer=Optimization(lr=1e-3),
+        spectral=LogMelLoss(RATE, (320,), (16,)),
+        adversarial_loss="hinge",
+        relative_features=True,
+        balancer=GradientBalancer(0.9),
+        warmup=3,
+        dropout=0.5,
+        **kwargs,
+    )
+
+
+def talk(batch_size: int) -> L.LightningDataModule:
+    """Utterances: a third of the batch that images have."""
+    return TinyTalk(batch_size // 3)
+
+
+SPEECH = {
+    "codec_training": Case(codec_training, 20, (3,), data_module=talk),
+    "guided_codec": Case(guided, 20, data_module=talk),
+    "guided_split_codec": Case(guided_split, 20, data_module=talk),
+    "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, data_module=talk),
+}

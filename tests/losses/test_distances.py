@@ -1,0 +1,96 @@
+"""Distances of samples against hand values, and their gradients."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from kdlight.errors import InputError
+from kdlight.losses.distances import L1, FeatureDistance, PseudoHuber, SquaredL2
+from kdlight.networks.images.classifier import SmallClassifier
+
+ZERO = torch.zeros(2, 1, 2, 2)
+# Differences of length 3 and of length 0.
+OFF = torch.tensor([[[[2.0, 1.0], [2.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+
+
+def test_hand_values() -> None:
+    assert SquaredL2()(OFF, ZERO).tolist() == [9 / 4, 0.0]
+    assert L1()(OFF, ZERO).tolist() == [5 / 4, 0.0]
+    # sqrt(9 + 16) - 4, over the whole sample and not element by element.
+    assert PseudoHuber(4.0)(OFF, ZERO).tolist() == [1.0, 0.0]
+    assert PseudoHuber(0.0)(OFF, ZERO).tolist() == [3.0, 0.0]
+
+
+def test_the_default_c_of_pseudo_huber() -> None:
+    # CIFAR-10, d = 3072: the paper rounds 0.02993 to 0.03.
+    c = 0.00054 * math.sqrt(3072)
+    assert c == pytest.approx(0.02993, abs=5e-6)
+    a = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    b = torch.zeros_like(a)
+    assert torch.equal(PseudoHuber()(a, b), PseudoHuber(c)(a, b))
+
+
+def test_pseudo_huber_lies_between_its_limits() -> None:
+    a, b = OFF.double(), ZERO.double()
+    far = PseudoHuber(1e-6)(a, b)[0]
+    assert far == pytest.approx(3.0, abs=2e-6)
+    near = PseudoHuber(1e3)(a, b)[0]
+    assert near == pytest.approx(9 / (2 * 1e3), rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", [SquaredL2(), L1(), PseudoHuber(), PseudoHuber(0.0)])
+def test_gradients_against_finite_differences(distance) -> None:
+    a = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(3, 5, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: distance(x, b), (a,))
+
+
+@pytest.mark.parametrize("distance", [SquaredL2(), L1(), PseudoHuber(), PseudoHuber(0.0)])
+def test_equal_samples_are_at_0_with_a_finite_gradient_and_no_gradient_to_the_target(
+    distance,
+) -> None:
+    a = torch.ones(2, 3, requires_grad=True)
+    b = torch.ones(2, 3, requires_grad=True)
+    found = distance(a, b)
+    assert found.tolist() == [0.0, 0.0]
+    found.sum().backward()
+    assert a.grad is not None
+    assert torch.equal(a.grad, torch.zeros(2, 3))
+    assert b.grad is None
+
+
+def test_low_precision_is_measured_in_float32() -> None:
+    a, b = torch.full((1, 3072), 1.0).bfloat16(), torch.zeros(1, 3072).bfloat16()
+    assert PseudoHuber(0.0)(a, b).item() == pytest.approx(math.sqrt(3072), rel=1e-6)
+
+
+def test_feature_distance_is_lpips_on_the_layers_named() -> None:
+    network = SmallClassifier()
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    distance = FeatureDistance(network, layers[:1])
+    a = torch.randn(4, 1, 8, 8, requires_grad=True)
+    b = torch.randn(4, 1, 8, 8, requires_grad=True)
+    found = distance(a, b)
+    seen = []
+    hook = network.get_submodule(layers[0]).register_forward_hook(
+        lambda module, inputs, output: seen.append(nn.functional.normalize(output))
+    )
+    network(a)
+    network(b)
+    hook.remove()
+    torch.testing.assert_close(found, (seen[0] - seen[1]).square().sum(1))
+    found.sum().backward()
+    assert a.grad is not None
+    assert a.grad.abs().sum() > 0
+    assert b.grad is None
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert distance(a, a).tolist() == [0.0] * 4
+
+
+def test_unknown_layers_and_a_negative_c_are_refused() -> None:
+    with pytest.raises(InputError, match="layers: expected names of submodules .* found nope"):
+        FeatureDistance(nn.Sequential(nn.Linear(1, 1)), ["nope"])
+    with pytest.raises(InputError, match="c: expected a number of at least 0, found -1"):
+        PseudoHuber(-1)
