@@ -12,7 +12,7 @@ quickstart-speech: .venv/installed-speech
 	$(BIN)/python -m kdlight fit --config configs/speech/quickstart_guided.yaml
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 # Minutes of CPU: real trainings over seeds, kills, every configuration.
 slow: .venv/installed-dev

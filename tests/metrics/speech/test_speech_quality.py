@@ -106,6 +106,7 @@ def test_visqol_is_the_package() -> None:
     assert quality.visqol(clean, degraded, RATE) == pytest.approx(found.moslqo, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_dnsmos_is_the_package_and_judges_the_degraded_side() -> None:
     model = pytest.importorskip("speechmos.dnsmos")
     clean = voice(2.3)  # repeated to just one window of its network

@@ -80,6 +80,7 @@ class Affine(nn.Module):
 WALKS = {"euler": sample_euler, "heun": sample_heun}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

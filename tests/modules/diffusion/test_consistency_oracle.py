@@ -159,6 +159,7 @@ METHODS = {f.__name__: f for f in (distillation, original_training, improved_tra
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_affine_student_reaches_the_exact_function(name: str) -> None:
     make: Callable[[], FewStepModule] = METHODS[name]

@@ -247,6 +247,7 @@ class GaussianPoints(L.LightningDataModule):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taught", [True, False], ids=["scd", "sct"])
 @pytest.mark.parametrize(
     ("wrapper", "derivative"), [(TrigFlowDenoiser, "jvp"), (EDMDenoiser, "finite_difference")]

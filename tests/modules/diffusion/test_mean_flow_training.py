@@ -151,6 +151,7 @@ class Gaussian(L.LightningDataModule):
         return StreamLoader({"image": image}, batch_size=512, steps_per_epoch=500, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taught", [False, True])
 def test_an_affine_student_learns_the_exact_map_of_a_gaussian(taught):
     torch.manual_seed(0)

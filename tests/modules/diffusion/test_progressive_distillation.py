@@ -275,6 +275,7 @@ class AffineDenoiser(Denoiser):
         return self.scale[index, None] * x + self.shift[index, None]
 
 
+@pytest.mark.slow
 def test_an_affine_student_of_a_gaussian_finds_the_composed_map() -> None:
     """Three rounds, 8 steps to 1: the last student is the product of the teacher's eight steps."""
     variance, mean = 0.5, 0.3

@@ -137,6 +137,7 @@ def test_the_loss_is_the_mean_square_of_one_step_from_pure_noise(tmp_path):
     assert loss.values == [pytest.approx(float(expected), rel=1e-5)]
 
 
+@pytest.mark.slow
 def test_an_affine_student_reaches_the_exact_map(tmp_path):
     torch.manual_seed(0)
     module = regression(
