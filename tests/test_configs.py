@@ -297,3 +297,12 @@ def test_a_base_can_be_appended_to_a_run(
     # The same precision on this machine's CPU.
     words += ["--runs_dir", str(runs), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     assert main([*words, "--model.init_args.round_iterations", "1"]) == 0
+
+
+@pytest.mark.parametrize("name", ["sid", "sida"])
+def test_adams_epsilon_stands_beside_means_as_the_publishers_beside_sums(name: str) -> None:
+    config = yaml.safe_load((CONFIGS / f"imagenet64/{name}.yaml").read_text())
+    arguments = config["model"]["init_args"]
+    numbers = 3 * 64 * 64
+    assert arguments["optimizer"]["eps"] * numbers * 100 == pytest.approx(1e-6, rel=1e-3)
+    assert arguments["fake_optimizer"]["eps"] * numbers == pytest.approx(1e-6, rel=1e-3)

@@ -133,7 +133,7 @@ def limited(g: Tensor, limit: TangentLimit = "normalize", c: float = 0.1) -> Ten
         g: Tangents, (B, ...).
         limit: ``normalize`` gives ``g / (|g| + c)`` with the Euclidean norm of each sample; the
             paper writes ``||g||`` and no more, and some public versions divide the norm by the
-            root of the sample's size, which makes c as many times smaller. ``clip`` cuts every
+            root of the sample's size, beside which c weighs as many times more. ``clip`` cuts every
             number to [-1, 1], the paper's alternative.
         c: Length at which a tangent is halved.
     """

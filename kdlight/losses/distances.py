@@ -1,6 +1,7 @@
 """Distances between two batches of samples, one number for each pair: typed parts of a method."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,10 @@ class PseudoHuber(Distance):
         return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Means and standard deviations of ImageNet's channels, of images in [0, 1]."""
+
+
 class FeatureDistance(Distance):
     """Distance of normalised hidden activations, as LPIPS measures it (arXiv:1801.03924, eq. 1).
 
@@ -72,18 +77,40 @@ class FeatureDistance(Distance):
     frozen and not part of a method's weights.
 
     Args:
-        network: Takes images in [-1, 1].
+        network: Judges images.
         layers: Names of the submodules whose outputs are compared.
+        inputs: What the network takes: ``signed``, images in [-1, 1] as they are; ``imagenet``, the
+            means and deviations of ImageNet, for which torchvision's networks are trained.
+        size: Side to which smaller images are enlarged (bilinearly, as the consistency models'
+            release does to 224 before LPIPS); None leaves them.
     """
 
-    def __init__(self, network: nn.Module, layers: list[str]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: list[str],
+        inputs: Literal["signed", "imagenet"] = "signed",
+        size: int | None = None,
+    ) -> None:
         require_layers(network, layers)
+        if inputs not in ("signed", "imagenet"):
+            raise InputError(f"inputs: expected signed or imagenet, found {inputs!r}.")
         self.network = network.requires_grad_(False).eval()
         self.layers = list(layers)
+        self.inputs, self.size = inputs, size
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] as the network wants them."""
+        if self.size is not None and min(images.shape[-2:]) < self.size:
+            images = nn.functional.interpolate(images, (self.size, self.size), mode="bilinear")
+        if self.inputs == "signed":
+            return images
+        mean, deviation = (images.new_tensor(each).reshape(3, 1, 1) for each in IMAGENET)
+        return ((images + 1) / 2 - mean) / deviation
 
     def _activations(self, images: Tensor) -> list[Tensor]:
         with recorded(self.network.to(images.device), self.layers) as found:
-            self.network(images)
+            self.network(self._prepared(images))
         return [
             nn.functional.normalize(layer.flatten(2) if layer.ndim > 2 else layer[..., None])
             for layer in found

@@ -1,8 +1,9 @@
 """The LightningModule every method derives from: counting, teachers, optimizers, exactness."""
 
+import contextlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -15,6 +16,7 @@ from kdlight.core.spec import spec_of
 from kdlight.errors import InputError
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
+from kdlight.training.precision import full_float32
 
 Batch = dict[str, Any]
 
@@ -32,7 +34,13 @@ class DistillationModule(L.LightningModule):
         accumulate: Batches whose gradients are summed into one update.
         seed: Seed of the step noise.
         max_non_finite: Updates in a row that may be skipped because the gradient is not finite.
+
+    Attributes:
+        needs_float32: Whether the loss is a difference that a lower precision rounds away: the step
+            is then computed in float32, whatever precision the trainer has.
     """
+
+    needs_float32: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -150,7 +158,8 @@ class DistillationModule(L.LightningModule):
         self.noise.start(self.iteration, self.device, self.global_rank, self.trainer.world_size)
         # Dropout and anything else that draws from the global generators.
         seed_global(mix(self._seed, self.iteration, self.global_rank), self.device)
-        self.step(batch)
+        with full_float32(self.device) if self.needs_float32 else contextlib.nullcontext():
+            self.step(batch)
         self.iteration += 1
         self.after_iteration()
         if self.iteration >= self.iterations:

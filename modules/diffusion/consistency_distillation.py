@@ -1,5 +1,7 @@
 """Consistency distillation (Song et al. 2023, arXiv:2303.01469, algorithm 2)."""
 
+from typing import ClassVar
+
 import torch
 
 from kdlight.diffusion.augmentation import AffineAugmentation
@@ -51,6 +53,9 @@ class ConsistencyDistillation(FewStepModule):
         seed: Seed of the step noise.
         max_non_finite: Skipped updates in a row after which the run stops.
     """
+
+    # The two estimates of a pair differ by less than bfloat16 rounds them.
+    needs_float32: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Consistency training without a teacher: CT (arXiv:2303.01469) and iCT (arXiv:2310.14189)."""
 
+from typing import ClassVar
+
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.curricula import (
     Curriculum,
@@ -52,6 +54,9 @@ class ConsistencyTraining(FewStepModule):
         seed: Seed of the step noise.
         max_non_finite: Skipped updates in a row after which the run stops.
     """
+
+    # The two estimates of a pair differ by less than bfloat16 rounds them.
+    needs_float32: ClassVar[bool] = True
 
     def __init__(
         self,

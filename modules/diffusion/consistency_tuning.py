@@ -1,5 +1,7 @@
 """Easy consistency tuning, ECT (Geng et al. 2024, arXiv:2406.14548)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from kdlight.diffusion.augmentation import AffineAugmentation
@@ -44,6 +46,9 @@ class ConsistencyTuning(FewStepModule):
         seed: Seed of the step noise.
         max_non_finite: Skipped updates in a row after which the run stops.
     """
+
+    # The two estimates of a pair differ by less than bfloat16 rounds them.
+    needs_float32: ClassVar[bool] = True
 
     def __init__(
         self,

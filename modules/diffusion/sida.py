@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from kdlight.core.ranks import joint_sum
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.losses.adversarial import discriminator_loss, generator_loss
@@ -23,7 +25,8 @@ class SiDA(SiD):
     paper's head without weights (:class:`~kdlight.networks.images.discriminator.MeanHead` on the
     last layer of the encoder) or any other. Data are noised by the same noise as the samples. The
     adversarial terms have the weights of the terms they go with, ``1 / mean |x - D_real|`` and
-    EDM's; the authors' code averages the first of them over the batch apart from the loss.
+    EDM's. The second is averaged over the joint batch apart from the loss, as the authors' code
+    does it: sample by sample, EDM's weight would leave the gradient to the smallest noise.
 
     Args:
         teacher: The model to distil.
@@ -71,7 +74,8 @@ class SiDA(SiD):
         _, real = self.judged(self.images(batch) + noise, sigma, self.asked(batch))
         loss = discriminator_loss(real, fake) / 2
         weight = weight_of(sigma, self.fake_weighting, self.sigma_data).to(loss)
+        total = joint_sum(torch.stack([weight.sum(), weight.new_tensor(float(len(weight)))]))
         return {
             "denoising": self.denoising(estimate, x, sigma).mean(),
-            "discriminator": (weight * loss).mean(),
+            "discriminator": total[0] / total[1] * loss.mean(),
         }

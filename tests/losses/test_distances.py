@@ -89,6 +89,22 @@ def test_feature_distance_is_lpips_on_the_layers_named() -> None:
     assert distance(a, a).tolist() == [0.0] * 4
 
 
+def test_networks_of_imagenet_see_what_they_were_trained_on() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 3))
+    seen: list[torch.Tensor] = []
+    network[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    grey = torch.full((1, 3, 8, 8), 2 * 0.485 - 1)
+    FeatureDistance(network, ["0"], "imagenet", 16)(grey, grey)
+    channels = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+    expected = [(0.485 - mean) / deviation for mean, deviation in channels]
+    assert seen[0].shape == (1, 3, 16, 16)
+    torch.testing.assert_close(seen[0].mean((0, 2, 3)), torch.tensor(expected))
+    FeatureDistance(network, ["0"])(grey, grey)
+    assert torch.equal(seen[-1], grey)
+    with pytest.raises(InputError, match="inputs: expected signed or imagenet, found 'caffe'"):
+        FeatureDistance(network, ["0"], "caffe")  # type: ignore[arg-type]
+
+
 def test_unknown_layers_and_a_negative_c_are_refused() -> None:
     with pytest.raises(InputError, match="layers: expected names of submodules .* found nope"):
         FeatureDistance(nn.Sequential(nn.Linear(1, 1)), ["nope"])

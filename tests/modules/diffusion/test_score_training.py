@@ -171,6 +171,27 @@ def test_sida_judges_data_and_samples_under_the_same_noise():
     torch.testing.assert_close(generated - x, real - batch["image"], rtol=0, atol=1e-4)
 
 
+def test_sida_weighs_the_judgement_of_the_batch_as_a_whole():
+    """The gradient at the logits is that of the mean judgement times the mean weight."""
+    module = CASES["sida"].make()
+    logits = [torch.randn(6, 3, requires_grad=True) for _ in range(2)]
+    sigmas = []
+
+    def judged(noisy, sigma, condition):
+        sigmas.append(sigma)
+        return noisy, logits[len(sigmas) - 1]
+
+    module.judged = judged
+    module.noise.start(0, torch.device("cpu"))
+    batch = {"image": torch.randn(6, 1, 4, 4), "label": torch.arange(6) % 2}
+    terms = module.critic_terms(batch, torch.randn(6, 1, 4, 4), module.asked(batch))
+    terms["discriminator"].backward()
+    weight = (1 / sigmas[0] ** 2 + 1 / module.sigma_data**2).mean().float()
+    generated, real = (each.detach() for each in logits)
+    torch.testing.assert_close(logits[0].grad, weight * torch.sigmoid(generated) / 36)
+    torch.testing.assert_close(logits[1].grad, -weight * torch.sigmoid(-real) / 36)
+
+
 # Memory -------------------------------------------------------------------------------------
 
 
