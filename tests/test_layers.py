@@ -18,7 +18,7 @@ LAYERS = [
     ["kdlight.training", "kdlight.export", "kdlight.convert", "kdlight.report"],
     ["kdlight.callbacks"],
     ["modules", "datamodules"],
-    ["kdlight.commands", "kdlight.cli", "kdlight.__main__"],
+    ["kdlight.commands", "kdlight.api", "kdlight.cli", "kdlight.__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 WITH_LIGHTNING = RANK["kdlight.callbacks"]
@@ -69,7 +69,8 @@ def layer(module: str) -> str:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_point_down(module: str) -> None:
     if module == "kdlight":
-        assert imported(module) == set()
+        # Its names are looked up in kdlight.api when they are first used.
+        assert imported(module) == {"typing", "kdlight.api"}
         return
     own = layer(module)
     assert own, f"{module} belongs to no layer: add it to LAYERS, and to the design"

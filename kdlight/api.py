@@ -1,0 +1,284 @@
+"""kdlight from Python: what the command line does, as a few functions and classes.
+
+Bad input raises :class:`kdlight.errors.InputError` with the sentence that the command line prints.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torchaudio.functional import resample
+
+from kdlight.callbacks.pictures import grid_image
+from kdlight.codec.codec import Codec as CodecModule
+from kdlight.commands.parsing.arguments import check_output
+from kdlight.commands.parsing.parser import quiet
+from kdlight.commands.sample import SUFFIXES, draw, write
+from kdlight.commands.shared.folders import newest_checkpoint
+from kdlight.commands.train import KDLightCLI
+from kdlight.core.trust import trust
+from kdlight.diffusion.generator import Generator as GeneratorModule
+from kdlight.errors import InputError
+from kdlight.storage.files import load_model
+from kdlight.teachers.checkpoint import load_models, pick_generator
+
+__all__ = ["Codec", "Generator", "Run", "Samples", "fit", "load", "trust"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a generator drew; a notebook shows it as a picture.
+
+    Attributes:
+        images: (N, C, H, W) around [-1, 1], or points (N, d).
+        labels: (N,) int64, or None without classes.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+
+    def save(self, path: str | Path) -> Path:
+        """Write a ``.png``, ``.pt`` or ``.npz``, as ``kdlight sample`` does.
+
+        Raises:
+            InputError: Another suffix, or a place that takes no files.
+        """
+        path = Path(path)
+        check_output(path, tuple(suffix for suffix in SUFFIXES if suffix != ".gif"))
+        write(path, self.images, self.labels, [])
+        return path
+
+    def _repr_png_(self) -> bytes:
+        picture = BytesIO()
+        grid_image(self.images[:400]).save(picture, "PNG")
+        return picture.getvalue()
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A diffusion teacher or student that samples.
+
+    Attributes:
+        module: The denoiser with its grid and sampler.
+    """
+
+    module: GeneratorModule
+
+    def sample(
+        self,
+        count: int = 100,
+        steps: int | None = None,
+        seed: int = 0,
+        label: int | None = None,
+        batch_size: int = 500,
+        device: str | torch.device = "cpu",
+    ) -> Samples:
+        """Draw samples, the same as ``kdlight sample`` with the same seed.
+
+        Args:
+            count: How many.
+            steps: Sampling steps; those it was made for by default.
+            seed: Seed of the noise.
+            label: One class instead of all in turn.
+            batch_size: Samples at once.
+            device: Where to compute; the samples come back to the CPU.
+
+        Raises:
+            InputError: The generator has no such class, or cannot sample in that many steps.
+        """
+        if count < 1:
+            raise InputError(f"count: expected a number above 0, found {count}.")
+        if label is not None and not 0 <= label < self.module.num_classes:
+            classes = self.module.num_classes
+            known = f"a class from 0 to {classes - 1}" if classes else "none: it has no classes"
+            raise InputError(f"label: expected {known}, found {label}.")
+        where = torch.device(device)
+        module = self.module.to(where)
+        with torch.no_grad():
+            images, labels, _ = draw(module, count, steps, seed, batch_size, where, label)
+        return Samples(images, labels)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A neural codec: audio to codes and back.
+
+    Attributes:
+        module: The encoder, quantiser and decoder.
+    """
+
+    module: CodecModule
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of what it decodes."""
+        return self.module.sample_rate
+
+    def encode(self, audio: Any, rate: int, n_q: int | None = None) -> Tensor:
+        """Codes of audio.
+
+        Args:
+            audio: (T,) or (channels, T), a tensor or an array, in [-1, 1]; channels are averaged.
+            rate: Its samples per second; it is resampled where the codec has another.
+            n_q: Levels; all by default.
+
+        Returns:
+            (n_q, F) int64.
+
+        Raises:
+            InputError: Another shape, no samples, a number that is not finite, or too many levels.
+        """
+        samples = torch.as_tensor(audio, dtype=torch.float32)
+        if samples.ndim not in (1, 2) or samples.shape[-1] == 0:
+            raise InputError(
+                f"audio: expected samples (T,) or (channels, T), found {tuple(samples.shape)}."
+            )
+        if not bool(samples.isfinite().all()):
+            raise InputError("audio: expected finite numbers, found a NaN or an infinity.")
+        if rate < 1:
+            raise InputError(f"rate: expected samples per second, found {rate}.")
+        if n_q is not None and not 1 <= n_q <= self.module.n_q:
+            raise InputError(f"n_q: expected levels from 1 to {self.module.n_q}, found {n_q}.")
+        mono = samples if samples.ndim == 1 else samples.mean(0)
+        if rate != self.sample_rate:
+            mono = resample(mono, rate, self.sample_rate)
+        where = next(self.module.parameters()).device
+        return self.module.encode(mono[None, None].to(where), n_q)[0].cpu()
+
+    def decode(self, codes: Any) -> Tensor:
+        """Audio (F * hop_length,) at :attr:`sample_rate` of codes (n, F).
+
+        Raises:
+            InputError: Another shape, more levels than the codec has, or a code outside its
+                codebook.
+        """
+        found = torch.as_tensor(codes)
+        if found.ndim != 2 or found.is_floating_point() or not 1 <= len(found) <= self.module.n_q:
+            raise InputError(
+                f"codes: expected whole numbers (n, F) of 1 to {self.module.n_q} levels, "
+                f"found {found.dtype} {tuple(found.shape)}."
+            )
+        size = self.module.codebook_size
+        if found.numel() == 0 or int(found.min()) < 0 or int(found.max()) >= size:
+            raise InputError(f"codes: expected numbers from 0 to {size - 1}.")
+        where = next(self.module.parameters()).device
+        return self.module.decode(found.long()[None].to(where))[0, 0].cpu()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: ``runs/<name>/version_N``.
+    """
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its last checkpoint."""
+        return newest_checkpoint(self.folder, "run")
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.folder / "report.html"
+
+    @property
+    def summary(self) -> list[dict[str, Any]]:
+        """Rows of its table; empty if nothing measured it."""
+        path = self.folder / "summary.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+    def load(self, model: str | None = None, steps: int | None = None) -> Any:
+        """See :func:`load`."""
+        return load(self.folder, model, steps)
+
+
+def load(
+    path: str | Path,
+    model: str | None = None,
+    steps: int | None = None,
+    trust: Sequence[str] = (),
+) -> "Generator | Codec | nn.Module":
+    """A model out of a run's folder, a checkpoint or a ``.safetensors`` file, to use at once.
+
+    Args:
+        path: Of a folder the newest checkpoint is taken.
+        model: Which model of a checkpoint; the student, the codec or the first by default.
+        steps: Of a generator: the step count it has to be made for.
+        trust: Packages whose classes the file may name; their code is run.
+
+    Returns:
+        A :class:`Generator`, a :class:`Codec`, or another module in evaluation mode.
+
+    Raises:
+        InputError: The file is missing, damaged or foreign, or holds no such model.
+    """
+    _trust(*trust)
+    path = Path(path)
+    if path.is_dir():
+        path = newest_checkpoint(path, "load")
+    found = [(path.stem, load_model(path))] if path.suffix == ".safetensors" else load_models(path)
+    named = [each for name, each in found if model in (None, name)]
+    if not named:
+        known = ", ".join(dict.fromkeys(name for name, _ in found))
+        raise InputError(f"{path}: expected a model called {model!r}, found {known}.")
+    if any(isinstance(each, GeneratorModule) for each in named):
+        return Generator(pick_generator(path, steps, model if len(found) > 1 else None))
+    codec = next((each for each in named if isinstance(each, CodecModule)), None)
+    return named[0] if codec is None else Codec(codec)
+
+
+_trust = trust
+
+
+def fit(
+    config: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    trust: Sequence[str] = (),
+    **options: Any,
+) -> Run:
+    """Train: what ``kdlight fit --config CONFIG`` does, in this process.
+
+    Args:
+        config: A YAML file, or its contents.
+        overrides: Settings that win over it, by dotted key: ``{"model.init_args.iterations": 5}``.
+        trust: Packages whose classes a checkpoint may name; those in the settings are trusted.
+        options: More overrides, with two underscores for a dot: ``data__init_args__batch_size=64``.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: Anything is wrong with the settings; nothing is left behind.
+        KeyboardInterrupt: The run was stopped; its last checkpoint is kept.
+    """
+    _trust(*trust)
+    quiet()
+    settings = dict(overrides or {})
+    settings |= {name.replace("__", "."): value for name, value in options.items()}
+    words: list[str] = []
+    for name, value in settings.items():
+        text = str(value) if isinstance(value, (str, Path)) else json.dumps(value)
+        words += [f"--{name}", text]
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(config, Mapping):
+            path = Path(folder) / "config.yaml"
+            path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        else:
+            path = Path(config)
+        try:
+            line = KDLightCLI("fit", ["--config", str(path), *words])
+        except SystemExit:  # how Lightning ends at Ctrl-C
+            raise KeyboardInterrupt from None
+    assert line.run_folder is not None
+    return Run(line.run_folder)

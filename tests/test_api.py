@@ -1,0 +1,97 @@
+"""kdlight from Python does what the command line does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import kdlight
+from kdlight.cli import main
+from kdlight.errors import InputError
+from kdlight.storage.audio import read_audio, write_audio
+from kdlight.storage.tokens import read_tokens
+from tests.commands.tiny import TINY
+
+CODEC = Path(__file__).parent / "files_of_0_1_0" / "codec" / "codec.safetensors"
+TEACHER = Path(kdlight.__path__[0]) / "assets" / "digits_teacher.safetensors"
+
+
+def test_importing_it_is_cheap() -> None:
+    code = "import sys, kdlight; dir(kdlight); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = kdlight.lode
+
+
+def test_samples_are_those_of_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    words = ["sample", "--checkpoint", str(TEACHER), "--num-samples", "12", "--steps", "3"]
+    assert main([*words, "--seed", "4", "--output", str(path)]) == 0
+    samples = kdlight.load(TEACHER).sample(12, steps=3, seed=4)
+    with np.load(path) as expected:
+        assert np.array_equal(samples.images.numpy(), expected["image"])
+        assert np.array_equal(samples.labels.numpy(), expected["label"])
+    assert samples._repr_png_().startswith(b"\x89PNG")
+    assert samples.save(tmp_path / "grid.png").is_file()
+    assert kdlight.load(TEACHER).sample(3, steps=1, label=7).labels.tolist() == [7, 7, 7]
+
+
+def test_codes_are_those_of_the_command_line(tmp_path: Path) -> None:
+    codec = kdlight.load(CODEC)
+    tone = 0.3 * torch.sin(torch.arange(8000) * 0.05)
+    write_audio(tmp_path / "tone.wav", tone[None], codec.sample_rate)
+    words = ["encode", "--checkpoint", str(CODEC), str(tmp_path / "tone.wav")]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    audio = read_audio(tmp_path / "tone.wav", codec.sample_rate)
+    codes = codec.encode(audio, codec.sample_rate)
+    assert torch.equal(codes, read_tokens(tmp_path / "tone.npz").codes)
+    assert codec.decode(codes).shape == (codes.shape[1] * codec.module.hop_length,)
+    # Two channels at another rate: mixed and resampled.
+    stereo = np.random.default_rng(0).standard_normal((2, 24_000)) / 10
+    assert codec.encode(stereo, 48_000, n_q=1).shape == (1, 25)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> "kdlight.Run":
+    config = yaml.safe_load(TINY.read_text())
+    folder = tmp_path_factory.mktemp("runs")
+    return kdlight.fit(
+        config,
+        {"model.init_args.round_iterations": 4},
+        runs_dir=folder,
+        data__init_args__batch_size=8,
+    )
+
+
+def test_fit_gives_a_run_that_loads(run: "kdlight.Run") -> None:
+    assert run.report.is_file()
+    assert {row["model"] for row in run.summary} == {"teacher", "student"}
+    assert "batch_size: 8" in (run.folder / "config.yaml").read_text()
+    student = run.load(steps=2)
+    assert student.module.steps == (2,)
+    assert kdlight.load(run.checkpoint, "student").sample(5).images.shape == (5, 1, 8, 8)
+
+
+def test_bad_input_is_one_sentence(run: "kdlight.Run", tmp_path: Path) -> None:
+    for call, sentence in (
+        (lambda: kdlight.load(tmp_path / "none.ckpt"), "no such file"),
+        (lambda: kdlight.load(tmp_path), "expected a checkpoints/last.ckpt below"),
+        (lambda: kdlight.load(run.folder, "pupil"), "expected a model called 'pupil', found st"),
+        (lambda: kdlight.load(TEACHER).sample(1, label=10), "expected a class from 0 to 9"),
+        (lambda: kdlight.load(TEACHER).sample(1).save(tmp_path / "x.txt"), "ending in .png"),
+        (lambda: kdlight.load(CODEC).encode(torch.zeros(1, 1, 9), 16000), "found (1, 1, 9)"),
+        (lambda: kdlight.load(CODEC).encode([float("nan")], 16000), "found a NaN"),
+        (lambda: kdlight.load(CODEC).decode(torch.zeros(9, 4).long()), "of 1 to 3 levels"),
+        (lambda: kdlight.load(CODEC).decode(torch.full((1, 4), 99)), "from 0 to 31"),
+        (lambda: kdlight.fit(TINY, modle=3, runs_dir=tmp_path), "modle: no such option"),
+        (lambda: kdlight.fit(tmp_path / "x.yaml"), "x.yaml: no such file"),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert sentence in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
