@@ -4,7 +4,9 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
@@ -73,9 +75,23 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("KDLIGHT_DEBUG"):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"kdlight {verb}: failed: {reason} (KDLIGHT_DEBUG=1 shows where)", file=sys.stderr)
+        where = _own_line(error)
+        print(
+            f"kdlight {verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows more)", file=sys.stderr
+        )
         return 1
     return 0
+
+
+def _own_line(error: Exception) -> str:
+    """Where in the user's own code an error arose: " at my_package/method.py:12", or nothing."""
+    ours = Path(__file__).resolve().parents[1]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        installed = "site-packages" in path.parts or path.is_relative_to(sys.base_prefix)
+        if path.is_file() and not installed and not path.is_relative_to(ours):
+            return f" at {path.parent.name}/{path.name}:{frame.lineno}"
+    return ""
 
 
 def _trusting(words: Sequence[str]) -> list[str]:

@@ -156,7 +156,10 @@ def load_model(path: Path) -> nn.Module:
         tensors = load_file(path)
     except (SafetensorError, OSError):
         raise InputError(f"{path}: truncated, or not a safetensors file.") from None
-    module = build(description["spec"])
+    try:
+        module = build(description["spec"])
+    except InputError as error:
+        raise InputError(f"{path.with_suffix('.json')}: {error}") from None
     load_weights(module, tensors, str(path))
     return module.eval()  # type: ignore[no-any-return]
 

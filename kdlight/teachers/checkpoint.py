@@ -68,7 +68,10 @@ def load_models(path: Path) -> list[tuple[str, nn.Module]]:
 def _from_entry(entry: Any, state: dict[str, Any], path: Path) -> tuple[str, nn.Module]:
     if not isinstance(entry, dict) or not {"name", "prefix", "spec"} <= entry.keys():
         raise InputError(f"{path}: expected models with a name, a prefix and a spec.")
-    model = build(entry["spec"])
+    try:
+        model = build(entry["spec"])
+    except InputError as error:
+        raise InputError(f"{path}: {entry['name']}: {error}") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}: {entry['name']}: expected a model, found something else.")
     prefix = f"{entry['prefix']}."
