@@ -1,0 +1,47 @@
+"""The code of the tutorials runs as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = ROOT / "docs" / "tutorials"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in a language; without one, commands."""
+    text = (TUTORIALS / page).read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
+
+
+def run(folder: Path, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_python(tmp_path: Path) -> None:
+    for name in ("kdlight", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "script.py").write_text("\n".join(blocks("python.md", "python")))
+    run(tmp_path, "script.py")
+    assert (tmp_path / "student.png").is_file()
+
+
+def test_own_method(tmp_path: Path) -> None:
+    (package,), (config,) = blocks("own_method.md", "python"), blocks("own_method.md", "yaml")
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "parts.py").write_text(package)
+    (tmp_path / "lab.yaml").write_text(config)
+    (commands,) = blocks("own_method.md", "")
+    for line in commands.splitlines():
+        run(tmp_path, *line.split()[1:])
+    assert (tmp_path / "samples.png").is_file()
