@@ -1,13 +1,16 @@
 """``python -m kdlight VERB``: picks the verb, turns bad input into one sentence and exit code 2."""
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
+from kdlight import __version__
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
 
@@ -32,7 +35,10 @@ USAGE = """usage: python -m kdlight VERB [options]
 {verbs}
 
 Start with:  python -m kdlight fit --config configs/quickstart.yaml
+What is:     python -m kdlight list
 Help:        python -m kdlight VERB --help
+Version:     python -m kdlight --version
+Any verb:    --trust PACKAGE lets checkpoints and models name classes of a package of yours
 """
 
 
@@ -46,6 +52,9 @@ def main(argv: Sequence[str]) -> int:
         lines = [f"  {verb:<10}{sentence}" for verb, (_, sentence) in VERBS.items()]
         print(USAGE.format(verbs="\n".join(lines)))
         return 0 if argv else 2
+    if argv[0] == "--version":
+        print(_versions())
+        return 0
     verb, *rest = argv
     try:
         rest = _trusting(rest)
@@ -81,6 +90,23 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     return 0
+
+
+def script() -> int:
+    """The console script ``kdlight``: as ``python -m kdlight``, packages in this folder are found.
+
+    They come last, so that a file here takes the place of no package.
+    """
+    sys.path.append(str(Path.cwd()))
+    return main(sys.argv[1:])
+
+
+def _versions() -> str:
+    known = [f"kdlight {__version__}"]
+    for package in ("torch", "lightning", "diffusers", "transformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            known.append(f"{package} {metadata.version(package)}")
+    return ", ".join(known)
 
 
 def _own_line(error: Exception) -> str:

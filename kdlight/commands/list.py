@@ -1,40 +1,89 @@
 """``list``: what there is, a sentence each."""
 
 import ast
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdlight.commands.parsing.arguments import Parser
+from kdlight.errors import InputError
 from kdlight.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+WIDTH = 100
+
+
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``list``. Reads files only; nothing is imported."""
-    parser = Parser("list", "Methods, configurations and bundled models.", "list methods")
+    parser = Parser(
+        "list",
+        "Methods, configurations and bundled models, a line each; a word keeps the lines that "
+        "hold it.",
+        "list configs digits",
+    )
     kinds = {"methods": methods, "configs": configs, "models": models}
-    parser.add_argument("kind", nargs="?", choices=list(kinds), help="default: everything")
-    chosen = parser.parse_args(argv).kind
-    for kind, lines in kinds.items():
-        if chosen not in (None, kind):
-            continue
-        if chosen is None:
-            print(f"{kind}:")
-        for name, sentence in lines():
-            print(f"  {name}\n      {sentence}")
-        if chosen is None:
-            print()
+    parser.add_argument("kind", nargs="?", choices=list(kinds), help="default: an overview")
+    parser.add_argument("word", nargs="?", default="", help="keep the lines that hold this word")
+    options = parser.parse_args(argv)
+    if options.kind is None:
+        overview()
+        return
+    found = [
+        line
+        for line in kinds[options.kind]()
+        if options.word.lower() in f"{line[0]} {line[1]}".lower()
+    ]
+    if not found:
+        raise InputError(f"list {options.kind}: expected a line with {options.word!r}, found none.")
+    print_lines(found)
+
+
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """A name and a sentence a line, cut at the width of a screen."""
+    lines = list(lines)
+    column = max(len(name) for name, _ in lines)
+    for name, sentence in lines:
+        room = max(20, WIDTH - column - 4)
+        cut = sentence if len(sentence) <= room else f"{sentence[: room - 3].rstrip()}..."
+        print(f"  {name:<{column}}  {cut}")
+
+
+def overview() -> None:
+    """Everything in one screen: methods, folders of configurations, bundled models."""
+    known = list(methods())
+    for domain in sorted({path.split(".")[1] for path, _ in known}):
+        own = [
+            (path.rpartition(".")[2], line) for path, line in known if path.split(".")[1] == domain
+        ]
+        print(f"methods of {domain} (class paths: list methods {domain})")
+        print_lines(own)
+    folders = Counter(str(Path(path).parent) for path, _ in configs())
+    print("configurations (list configs WORD)")
+    print(
+        textwrap.fill(
+            ", ".join(f"{folder} {count}" for folder, count in folders.items()),
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+        )
+    )
+    print("bundled models (list models)")
+    print_lines(models())
 
 
 def methods() -> Iterator[tuple[str, str]]:
-    """Class path of every method and the first line of its file."""
+    """Class path of every method and the first line of its file; bases end in ``Module``."""
     for path in sorted((ROOT / "modules").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = [
             node.name
             for node in tree.body
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+            if isinstance(node, ast.ClassDef)
+            and not node.name.startswith("_")
+            and not node.name.endswith("Module")
         ]
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for name in names:
