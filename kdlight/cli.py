@@ -86,7 +86,8 @@ def main(argv: Sequence[str]) -> int:
         reason = " ".join(str(error).split()) or type(error).__name__
         where = _own_line(error)
         print(
-            f"kdlight {verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows more)", file=sys.stderr
+            f"kdlight {verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows where)",
+            file=sys.stderr,
         )
         return 1
     return 0

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,7 @@ def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = Non
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
+        description["weights_sha256"] = sha256_of(temporary)
     write_json(path.with_suffix(".json"), description)
 
 
@@ -156,6 +159,11 @@ def load_model(path: Path) -> nn.Module:
         tensors = load_file(path)
     except (SafetensorError, OSError):
         raise InputError(f"{path}: truncated, or not a safetensors file.") from None
+    written = description.get("weights_sha256")  # since 0.2.0
+    if written is not None and written != sha256_of(path):
+        raise InputError(
+            f"{path}: damaged, or not the weights that {path.with_suffix('.json').name} describes."
+        )
     try:
         module = build(description["spec"])
     except InputError as error:
@@ -193,6 +201,25 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
         ) from None
 
 
+def check_records(path: Path) -> None:
+    """Verify the checksums that torch stores with every record of a file.
+
+    torch itself reads a record whose bytes have changed since.
+
+    Raises:
+        InputError: A record is damaged. A file of another form is let pass.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, RuntimeError):
+        raise InputError(f"{path}: truncated, or not a checkpoint of kdlight.") from None
+    if damaged is not None:
+        raise InputError(f"{path}: damaged: record {damaged} has changed since it was written.")
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a Lightning checkpoint, tensors and plain values only.
 
@@ -200,6 +227,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         InputError: The file is missing, truncated, or holds pickled objects.
     """
     require_file(path)
+    check_records(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises a different type for every way a file can be damaged

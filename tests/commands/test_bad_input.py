@@ -68,6 +68,8 @@ def wrong(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.yaml").write_text("hello\n")
     (folder / "list.yaml").write_text("- 1\n")
     (folder / "open.yaml").write_text("name: x\nmodel: [1\n")
+    (folder / "twice.yaml").write_text("name: x\nname: y\n")
+    (folder / "inside.yaml").write_text("model: &a {init_args: *a}\n")
     (folder / "binary.yaml").write_bytes(bytes(range(256)))
     key = {"model": {"init_args": {"teacher_stepz": 3}}}
     (folder / "key.yaml").write_text(yaml.safe_dump(key))
@@ -82,6 +84,8 @@ CONFIGURATIONS = {
     "--config WRONG/text.yaml": ["text.yaml", "expected a YAML mapping", "found str"],
     "--config WRONG/list.yaml": ["list.yaml", "found list"],
     "--config WRONG/open.yaml": ["open.yaml: line 3: not YAML"],
+    "--config WRONG/twice.yaml": ["twice.yaml: line 2: the key 'name' is given twice."],
+    "--config WRONG/inside.yaml": ["inside.yaml: line 1: this part contains itself."],
     "--config WRONG/binary.yaml": ["binary.yaml"],
     "--config WRONG/key.yaml": [
         "key.yaml: model.init_args.teacher_stepz: ",

@@ -206,3 +206,33 @@ def test_checkpoints_with_pickled_objects_are_refused(tmp_path):
     torch.save([1, 2], cut)
     with pytest.raises(InputError, match="found something else"):
         load_checkpoint(cut)
+
+
+def flip(path, at):
+    """One bit of one byte changes."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_byte_of_a_checkpoint_is_noticed_and_its_record_named(tmp_path):
+    path = tmp_path / "last.ckpt"
+    weights = torch.arange(1000.0)
+    torch.save({"state_dict": {"a": weights}}, path)
+    at = path.read_bytes().index(weights.numpy().tobytes()) + 2002
+    flip(path, at)
+    with pytest.raises(InputError, match=r"last.ckpt: damaged: record last/data/0 has changed"):
+        load_checkpoint(path)
+
+
+def test_a_flipped_byte_of_a_model_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(small_generator(), path)
+    flip(path, -5)
+    with pytest.raises(InputError, match="damaged, or not the weights that model.json describes"):
+        load_model(path)
+    # Files of 0.1.0 have no checksum.
+    description = json.loads(path.with_suffix(".json").read_text())
+    del description["weights_sha256"]
+    path.with_suffix(".json").write_text(json.dumps(description))
+    load_model(path)

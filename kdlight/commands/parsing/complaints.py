@@ -22,6 +22,7 @@ from kdlight.commands.parsing.signatures import (
 )
 from kdlight.core.moved import with_current_paths
 from kdlight.errors import InputError
+from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml
 from kdlight.training.base import DistillationModule
 
 
@@ -76,10 +77,13 @@ def _read_yaml(name: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"--config {name}: no such file." if name else "--config: no file given.")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        check_yaml(text)
+        found = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{path}: line {line}: not YAML: {error.problem}.") from None
+        kind = "" if isinstance(error, UnmeantYAMLError) else "not YAML: "
+        raise InputError(f"{path}: line {line}: {kind}{error.problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         raise InputError(f"{path}: expected YAML, found something else.") from None
     if not isinstance(found, dict):

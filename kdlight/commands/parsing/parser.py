@@ -12,12 +12,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 from kdlight.commands.parsing.complaints import one_sentence
 from kdlight.core.moved import with_current_paths
 from kdlight.errors import InputError
+from kdlight.storage.yaml_text import check_yaml
 
 _load_yaml = get_loader("yaml")
 
 
 def _load(text: str) -> Any:
-    """YAML with today's names of classes that moved."""
+    """YAML as its author meant it, with today's names of classes that moved."""
+    check_yaml(text)
     return with_current_paths(_load_yaml(text))
 
 

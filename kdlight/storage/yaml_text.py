@@ -1,0 +1,51 @@
+"""What YAML allows and no user means: found before anything is built of it."""
+
+import yaml
+
+LARGEST = 100_000
+"""Values that a file may unfold to: aliases of aliases grow without end."""
+
+
+class UnmeantYAMLError(yaml.MarkedYAMLError):
+    """A key twice, a part that contains itself, or aliases that unfold without end."""
+
+
+def check_yaml(text: str) -> None:
+    """Refuse YAML whose reading would lose a value, or never end.
+
+    Raises:
+        UnmeantYAMLError: It is one of these.
+        yaml.YAMLError: It is no YAML.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _measure(root, frozenset(), {})
+    except RecursionError:
+        raise UnmeantYAMLError(problem="nested too deep") from None
+
+
+def _measure(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> int:
+    """Values that ``node`` unfolds to; ``known`` holds those of nodes that were seen."""
+    if id(node) in above:
+        raise UnmeantYAMLError(problem="this part contains itself", problem_mark=node.start_mark)
+    if id(node) in known:
+        return known[id(node)]
+    inside = above | {id(node)}
+    total = 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen and key.value != "<<":
+                    problem = f"the key {key.value!r} is given twice"
+                    raise UnmeantYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+            total += _measure(key, inside, known) + _measure(value, inside, known)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_measure(item, inside, known) for item in node.value)
+    if total > LARGEST:
+        problem = f"aliases unfold to more than {LARGEST:,} values"
+        raise UnmeantYAMLError(problem=problem, problem_mark=node.start_mark)
+    known[id(node)] = total
+    return total

@@ -1,0 +1,41 @@
+"""YAML whose reading loses a value or never ends is refused at once."""
+
+import pytest
+import yaml
+
+from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml
+
+LAUGH = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join(['*' + before] * 9)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "line"),
+    [
+        ("name: a\nseed: 1\nname: b\n", "the key 'name' is given twice", 2),
+        ("model: {init_args: {lr: 1, lr: 2}}\n", "the key 'lr' is given twice", 0),
+        ("model: &a {init_args: *a}\n", "this part contains itself", 0),
+        ("a: &a [1, *a]\n", "this part contains itself", 0),
+        (LAUGH, "aliases unfold to more than 100,000 values", 5),
+    ],
+)
+def test_what_no_user_means(text: str, problem: str, line: int) -> None:
+    with pytest.raises(UnmeantYAMLError) as caught:
+        check_yaml(text)
+    assert caught.value.problem == problem
+    assert caught.value.problem_mark is not None
+    assert caught.value.problem_mark.line == line
+
+
+def test_deep_nesting_ends() -> None:
+    with pytest.raises(UnmeantYAMLError):
+        check_yaml("[" * 100_000)
+
+
+def test_what_users_mean_passes() -> None:
+    check_yaml("base: &b {lr: 1}\nmodel:\n  <<: *b\n  <<: *b\n  steps: [*b, *b]\n")
+    check_yaml("")
+    with pytest.raises(yaml.YAMLError):
+        check_yaml("model: [1\n")
