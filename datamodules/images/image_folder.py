@@ -18,12 +18,8 @@ from datamodules.images.framing import Framing
 from datamodules.loader import Batch
 from datamodules.order import seeded
 from kdlight.errors import InputError
-from kdlight.storage.pictures import is_picture, open_picture, to_float
+from kdlight.storage.pictures import find_pictures, is_picture, open_picture, to_float
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm"),
-)
 NAMED = 10
 """How many broken files a warning names."""
 
@@ -160,12 +156,12 @@ class ImageFolderDataModule(ImageDataModule):
         return self._split(sources, labels)
 
     def _find(self) -> tuple[list[Path], list[int]]:
-        paths, labels = [], []
+        paths: list[Path] = []
+        labels: list[int] = []
         for label, name in enumerate(self.class_names):
-            for path in sorted((self.data_dir / name).rglob("*")):
-                if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                    paths.append(path)
-                    labels.append(label)
+            found = find_pictures(self.data_dir / name)
+            paths += found
+            labels += [label] * len(found)
         return paths, labels
 
     def _probe(self, path: Path) -> Path | Tensor | None:

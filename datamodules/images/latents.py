@@ -14,11 +14,10 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.images.framing import Framing
-from datamodules.images.image_folder import SUFFIXES
 from datamodules.loader import Batch
 from kdlight.errors import InputError
 from kdlight.storage.files import atomic_path
-from kdlight.storage.pictures import open_picture, to_float
+from kdlight.storage.pictures import find_pictures, open_picture, to_float
 from kdlight.teachers.latent import DiffusersAutoencoder, TextEncoder, latent_shape
 
 
@@ -134,11 +133,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
     def _pictures(self) -> list[Path]:
         if not self.data_dir.is_dir():
             raise InputError(f"{self.data_dir}: no such folder.")
-        return sorted(
-            path
-            for path in self.data_dir.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
+        return find_pictures(self.data_dir)
 
     def _picture(self, path: Path) -> Tensor:
         try:

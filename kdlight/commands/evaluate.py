@@ -148,7 +148,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
     shape = walks[0].generator.shape if given is None else tuple(given[0].shape[1:])
-    data = data_of(options.data, shape)
+    source = f"--samples {options.samples}" if options.samples else f"--data {options.data}"
+    data = data_of(options.data, shape, source)
     for walk in walks:
         check_part(f"--checkpoint {options.checkpoint}", walk.generator, data)
     if classifier is not None:
@@ -167,7 +168,10 @@ def run(verb: str, argv: Sequence[str]) -> None:
     )
     rows: list[Row] = []
     if given is not None:
-        images, labels = given
+        # A program's broken samples are counted and said; the figures are of the others.
+        finite = given[0].flatten(1).isfinite().all(dim=1)
+        images = given[0][finite]
+        labels = None if given[1] is None else given[1][finite]
         for start in range(0, len(images), options.batch_size):
             part = slice(start, start + options.batch_size)
             metrics.update(
@@ -175,6 +179,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
                 None if labels is None else labels[part].to(options.device),
             )
         rows.append({"model": options.samples.stem, **metrics.row()})
+        broken = len(finite) - len(images)
+        if broken:
+            rows[0]["non_finite"] = broken
+            print(
+                f"--samples {options.samples}: {broken} of {len(finite)} samples hold a NaN or an "
+                f"infinity and are left out of the figures."
+            )
     found: list[float] = []
     if options.search_sigmas:
         student = walks[0].generator.to(options.device)
@@ -317,14 +328,23 @@ def measured(options: argparse.Namespace, metrics: GenerationMetrics, walk: Walk
     return row | metrics.row() | {"ms_per_image": speed[0]}
 
 
-def data_of(name: str, shape: tuple[int, ...]) -> Any:
-    """The data module of a name, or of a folder of class folders."""
+def data_of(name: str, shape: tuple[int, ...], source: str) -> Any:
+    """The data module of a name, or of a folder of class folders.
+
+    Args:
+        name: What ``--data`` says.
+        shape: Shape of a sample.
+        source: Where the samples come from, for the complaint about another shape.
+
+    Raises:
+        InputError: There are no such data, or no folder can be read at that shape.
+    """
     if name in DATA:
         return DATA[name]()
     if not Path(name).is_dir():
         raise InputError(f"--data {name}: expected one of {', '.join(DATA)}, or a folder.")
     if len(shape) != 3 or shape[1] != shape[2]:
-        raise InputError(f"--data {name}: expected samples that are square images, found {shape}.")
+        raise InputError(f"{source}: expected samples that are square images, found {shape}.")
     from datamodules.images.image_folder import ImageFolderDataModule
 
     return ImageFolderDataModule(name, size=shape[-1], channels=3 if shape[0] == 3 else 1)

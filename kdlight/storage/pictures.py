@@ -1,5 +1,7 @@
-"""Picture files to tensors: every mode Pillow reads, at one size."""
+"""Picture files: found in folders, and decoded alike wherever they are read."""
 
+import os
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -7,7 +9,49 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm"),
+)
+GREY = ("1", "L", "LA", "La")
 TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Picture files below a folder by their names, sorted; hidden files and folders are skipped.
+
+    Links to folders are followed, each folder once; one that leads back to ``folder`` or above
+    it is not followed.
+    """
+    return sorted(_walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    start = folder.resolve()
+    seen = {start}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        kept = []
+        # In order, so that which of two ways to a folder is taken is the same everywhere.
+        for name in sorted(folders):
+            real = Path(place, name).resolve()
+            if not name.startswith(".") and real not in seen and not start.is_relative_to(real):
+                seen.add(real)
+                kept.append(name)
+        folders[:] = kept
+        for name in files:
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a picture's format has no colour; a palette counts as colour.
+
+    Raises:
+        Exception: Anything that a decoder raises on a broken file.
+    """
+    with Image.open(path) as picture:
+        return picture.mode in GREY or picture.mode.startswith("I")
 
 
 def open_picture(source: Path | BytesIO, channels: int) -> Image.Image:

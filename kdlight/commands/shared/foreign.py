@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.pictures import find_pictures, is_grey, open_picture, to_float
 
 
 def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -19,6 +19,12 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
     """
     contents = {"image": read_folder(path)} if path.is_dir() else read_tensors(path)
     image, label = contents["image"], contents.get("label")
+    channels = (1, 3)
+    if image.ndim == 4 and image.shape[1] not in channels and image.shape[3] in channels:
+        raise InputError(
+            f"--samples {path}: expected images of shape (N, C, H, W), found "
+            f"{tuple(image.shape)}, as if the channels came last."
+        )
     if not image.is_floating_point() or image.ndim < 2 or len(image) < 2:
         raise InputError(
             f"--samples {path}: expected at least 2 images of floating-point pixels in [-1, 1], "
@@ -26,6 +32,14 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
         )
     if not image.isfinite().any():
         raise InputError(f"--samples {path}: expected finite pixels, found none.")
+    finite = image[image.isfinite()]
+    low, high = float(finite.min()), float(finite.max())
+    # Of pictures in [-1, 1] some pixel is darker than middle grey; all zeros are a dead model's.
+    if image.ndim == 4 and low >= 0 and high > 0:
+        raise InputError(
+            f"--samples {path}: expected pixels in [-1, 1], found {low:g} to {high:g}, as if black "
+            f"were 0: 2 * x / {255 if high > 1 else 1} - 1 converts them."
+        )
     if label is not None and (label.is_floating_point() or label.shape != image.shape[:1]):
         raise InputError(
             f"--samples {path}: expected a whole number as the label of each of {len(image)} "
@@ -54,12 +68,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_folder(path: Path) -> Tensor:
-    """All PNG and JPEG files below a folder, which must be of one size and mode."""
-    files = sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")
-    )
+    """All pictures below a folder, which must be of one size, all grey or all in colour."""
+    files = find_pictures(path)
     if not files:
-        raise InputError(f"--samples {path}: expected PNG or JPEG images, found none.")
+        raise InputError(
+            f"--samples {path}: expected PNG or JPEG images, or other pictures, found none."
+        )
     pictures = [read_picture(file) for file in files]
     for file, picture in zip(files, pictures, strict=True):
         if picture.shape != pictures[0].shape:
@@ -71,10 +85,9 @@ def read_folder(path: Path) -> Tensor:
 
 
 def read_picture(path: Path) -> Tensor:
-    """A picture as (C, H, W) in [-1, 1], grey stays grey."""
+    """A picture as (C, H, W) in [-1, 1], decoded as those of a data set; grey stays grey."""
     try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
-    except (OSError, SyntaxError, ValueError):  # by what is wrong with the file
+        pixels = np.array(open_picture(path, 1 if is_grey(path) else 3))
+    except Exception:  # a broken file can raise nearly anything in a decoder
         raise InputError(f"{path}: expected a picture, found something else.") from None
-    return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).float() / 127.5 - 1
+    return to_float(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1))
