@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.parsing.arguments import Parser, check_output, positive
+from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
@@ -30,13 +30,14 @@ def parser() -> Parser:
     )
     made.add_argument("output", type=Path, help="file to write, .safetensors")
     made.add_argument("--sample-rate", type=positive, default=None, help="if not the published one")
+    add_force(made)
     return made
 
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``convert``."""
     options = parser().parse_args(argv)
-    check_output(options.output, (".safetensors",))
+    check_output(options.output, (".safetensors",), [options.source], options.force)
     codec = FORMATS[options.format](options.source, options.sample_rate)
     notes = {"converted_from": options.format, "source": options.source.name}
     if options.source.is_file():

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import decode_stream
-from kdlight.commands.parsing.arguments import Parser
+from kdlight.commands.parsing.arguments import Parser, add_force
 from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels, load_codec
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
@@ -35,6 +35,7 @@ def parser() -> Parser:
     made.add_argument("--format", choices=FORMATS, default="wav", help="of the audio, default wav")
     add_codec(made, "first levels; default: all that there are")
     add_blocks(made)
+    add_force(made)
     return made
 
 
@@ -56,10 +57,22 @@ def run(verb: str, argv: Sequence[str]) -> None:
             raise InputError(
                 f"{source}: expected at least the {options.n_q} levels of --n-q, found {facts.n_q}."
             )
+        if not options.force and _is_original(target, source, facts.source):
+            raise InputError(
+                f"{target}: expected a free name, found the audio that {source.name} was made of; "
+                "--force replaces it."
+            )
         pieces = decoded(codec, tokens, options.n_q, options.block_seconds, options.context)
         write_pieces(target, pieces, codec.sample_rate, facts.samples, told)
 
     each_in_turn(work, decode, options.output, "decoding")
+
+
+def _is_original(target: Path, tokens: Path, source: str) -> bool:
+    """Whether a file has the name of the tokens' audio, and was there before the tokens."""
+    if target.name != source or not target.is_file():
+        return False
+    return target.stat().st_mtime_ns <= tokens.stat().st_mtime_ns
 
 
 def find_tokens(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from kdlight.callbacks.generation import print_rows
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_force,
     add_sigmas,
     check_output,
     picked,
@@ -109,6 +110,7 @@ def parser() -> Parser:
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
+    add_force(made)
     return made
 
 
@@ -212,7 +214,7 @@ def check_options(options: argparse.Namespace) -> None:
         InputError: They do not.
     """
     if options.output is not None:
-        check_output(options.output, (".json",))
+        check_output(options.output, (".json",), [options.checkpoint], options.force)
     if options.num_samples < 2:
         raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
     for name, value in (("--sigmas", options.sigmas), ("--search-sigmas", options.search_sigmas)):

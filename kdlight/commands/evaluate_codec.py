@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from kdlight.codec.codec import Codec
-from kdlight.commands.parsing.arguments import Parser, check_output, device, positive
+from kdlight.commands.parsing.arguments import Parser, add_force, check_output, device, positive
 from kdlight.commands.shared.codecs import check_levels, load_codec
 from kdlight.errors import InputError
 from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS
@@ -67,6 +67,7 @@ def parser() -> Parser:
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
     made.add_argument("--jsonl", type=Path, default=None, help="write a line for each utterance")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
+    add_force(made)
     return made
 
 
@@ -112,7 +113,7 @@ def check_options(options: argparse.Namespace) -> None:
         InputError: They do not.
     """
     if options.output is not None:
-        check_output(options.output, (".json",))
+        check_output(options.output, (".json",), [options.checkpoint], options.force)
     if options.jsonl is not None:
         if options.jsonl.suffix.lower() != ".jsonl":
             raise InputError(f"--jsonl {options.jsonl}: expected a name ending in .jsonl.")

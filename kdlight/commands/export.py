@@ -7,6 +7,7 @@ from typing import Any
 from kdlight.codec.codec import Codec
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_force,
     add_sigmas,
     check_output,
     check_place,
@@ -46,6 +47,7 @@ def parser() -> Parser:
     )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--summary", default="", help="one sentence for the model card")
+    add_force(made)
     return made
 
 
@@ -58,7 +60,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
             raise InputError(f"--to {options.to}: a codec has no --steps and no --sigmas.")
         _export_codec(load_codec(checkpoint, options.model), options.output, options.to)
     elif options.output.suffix == ".safetensors":
-        check_output(options.output, (".safetensors",))
+        check_output(options.output, (".safetensors",), [checkpoint], options.force)
         models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
         as_it_is = options.steps is None and options.sigmas is None
         if options.model in models and as_it_is:

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.parsing.arguments import Parser, check_output, device, picked, positive, whole
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_force,
+    check_output,
+    device,
+    picked,
+    positive,
+    whole,
+)
 from kdlight.teachers.pairs import make_pairs
 
 
@@ -24,13 +32,14 @@ def parser() -> Parser:
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_force(made)
     return made
 
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``pairs``."""
     options = parser().parse_args(argv)
-    check_output(options.output, (".safetensors",))
+    check_output(options.output, (".safetensors",), [options.checkpoint], options.force)
     teacher = picked(options.checkpoint, options.steps, options.model)
     make_pairs(
         teacher,

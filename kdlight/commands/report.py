@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlight.commands.parsing.arguments import Parser, check_output, positive
+from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
 from kdlight.report.page import write_report
 from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_run
@@ -40,11 +40,12 @@ def run(verb: str, argv: Sequence[str]) -> None:
         "the baseline at its end",
     )
     parser.add_argument("--json", type=Path, default=None, help="write rows and verdicts as JSON")
+    add_force(parser)
     options = parser.parse_args(argv)
     output = options.output or options.runs[0] / (ONE if len(options.runs) == 1 else SEVERAL)
-    check_output(output, (".html",))
+    check_output(output, (".html",), force=options.force)
     if options.json is not None:
-        check_output(options.json, (".json",))
+        check_output(options.json, (".json",), force=options.force)
     question = (options.baseline, options.metric, options.model, options.steps)
     loaded = [load_run(path) for path in options.runs]
     comparison = compare_runs(loaded, *question)

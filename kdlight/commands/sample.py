@@ -13,6 +13,7 @@ from torch import Tensor
 from kdlight.callbacks.pictures import save_grid, save_walk
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_force,
     add_sigmas,
     check_output,
     device,
@@ -50,13 +51,14 @@ def parser() -> Parser:
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_force(made)
     return made
 
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``sample``."""
     options = parser().parse_args(argv)
-    check_output(options.output, SUFFIXES)
+    check_output(options.output, SUFFIXES, [options.checkpoint], options.force)
     generator = picked(options.checkpoint, options.steps, options.model, options.sigmas)
     if options.label is not None and not 0 <= options.label < generator.num_classes:
         classes = generator.num_classes

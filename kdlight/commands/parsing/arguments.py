@@ -4,7 +4,7 @@ import argparse
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +14,9 @@ from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.multistep import with_sigmas
 from kdlight.errors import InputError
 from kdlight.teachers.checkpoint import pick_generator
+
+RECORDS = ("run.json", "summary.json")
+"""What a run says of itself in JSON."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,17 +116,64 @@ def picked(
     return with_sigmas(student, sigmas[: steps - 1])
 
 
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+def add_force(to: argparse.ArgumentParser) -> None:
+    """The option ``--force`` of the verbs that write."""
+    to.add_argument(
+        "--force",
+        action="store_true",
+        help="replace even what the output is made of, or the record of a run",
+    )
+
+
+def check_output(
+    path: Path, suffixes: tuple[str, ...], reads: Iterable[Path | None] = (), force: bool = False
+) -> None:
     """Refuse an output file that cannot be written, before the work is done.
 
+    Args:
+        path: The file to write; beside a ``.safetensors`` lies a description, ``.json``.
+        suffixes: What its name may end in.
+        reads: What it is made of.
+        force: Whether what is read, and a run's record, may be replaced.
+
     Raises:
-        InputError: An unknown suffix, a folder of that name, or a place that takes no files.
+        InputError: An unknown suffix, a folder of that name, a place that takes no files, or
+            something that only ``--force`` replaces.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--output {path}: expected a name ending in {', '.join(suffixes)}.")
     if path.is_dir():
         raise InputError(f"--output {path}: expected a file, found a folder.")
     check_place(path)
+    if force:
+        return
+    written = {path.resolve()}
+    if path.suffix.lower() == ".safetensors":
+        written.add(path.with_suffix(".json").resolve())
+    for source in (each for each in reads if each is not None):
+        read = {source.resolve()}
+        if source.suffix == ".safetensors":
+            read.add(source.with_suffix(".json").resolve())
+        if read & written:
+            raise InputError(
+                f"--output {path}: expected another file than what it is made of, {source}; "
+                "--force replaces it."
+            )
+    for target in written:
+        if _is_record(target) and path.suffix.lower() == ".json":
+            raise InputError(
+                f"--output {path}: expected a new file, found a record or a description that "
+                "nothing else holds; --force replaces it."
+            )
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a JSON file is a run's own, or describes a model or tokens beside it."""
+    if not path.is_file():
+        return False
+    if path.name in RECORDS and (path.parent / "config.yaml").is_file():
+        return True
+    return any(path.with_suffix(suffix).is_file() for suffix in (".safetensors", ".npz"))
 
 
 def check_place(path: Path) -> None:
