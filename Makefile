@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart quickstart-speech test slow lint bench assets
+.PHONY: quickstart quickstart-speech test slow lint docs bench assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
@@ -22,6 +22,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site into site/; a dead link or an unlisted page fails it.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks
@@ -47,3 +51,7 @@ assets: .venv/installed
 .venv/installed-speech: .venv/installed
 	@start=$$(date +%s) && $(INSTALL) --editable '.[speech-demo]' \
 	&& touch $@ && echo "Installed a voice, a teacher and judges in $$(( $$(date +%s) - start )) s."
+
+.venv/installed-docs: .venv/installed
+	@start=$$(date +%s) && $(INSTALL) --editable '.[docs]' \
+	&& touch $@ && echo "Installed the tools of the site in $$(( $$(date +%s) - start )) s."
