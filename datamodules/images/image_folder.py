@@ -18,10 +18,16 @@ from datamodules.images.framing import Framing
 from datamodules.loader import Batch
 from datamodules.order import seeded
 from kdlight.errors import InputError
-from kdlight.storage.pictures import find_pictures, is_picture, open_picture, to_float
+from kdlight.storage.pictures import (
+    find_pictures,
+    largest_value,
+    open_picture,
+    reason,
+    to_float,
+)
 
-NAMED = 10
-"""How many broken files a warning names."""
+NAMED = 5
+"""How many files that are left out a warning names for each reason."""
 
 
 class PictureSamples:
@@ -32,6 +38,7 @@ class PictureSamples:
         labels: Label of each.
         framing: Size, crop and flip.
         seed: Seed of the augmentation; None for none.
+        bit_depth: See :func:`~kdlight.storage.pictures.open_picture`.
     """
 
     def __init__(
@@ -40,11 +47,13 @@ class PictureSamples:
         labels: Sequence[int],
         framing: Framing,
         seed: int | None,
+        bit_depth: int = 16,
     ) -> None:
         self.sources = sources
         self.labels = labels
         self.framing = framing
         self.seed = seed
+        self.bit_depth = bit_depth
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -53,7 +62,7 @@ class PictureSamples:
         index, epoch = key
         source = self.sources[index]
         if isinstance(source, Path):
-            source = self.framing.scale(open_picture(source, self.framing.channels))
+            source = self.framing.scale(open_picture(source, self.framing.channels, self.bit_depth))
         generator = None if self.seed is None else seeded(self.seed, epoch, 2, index)
         image = to_float(self.framing.cut(source, generator))
         return {"image": image, "label": torch.tensor(self.labels[index])}
@@ -63,8 +72,9 @@ class ImageFolderDataModule(ImageDataModule):
     """Pictures in class folders, ``data_dir/cat/1.png``; a class is named after its folder.
 
     Grey, palette, transparent and 16-bit pictures are converted
-    (:func:`~kdlight.storage.pictures.open_picture`). Files that cannot be decoded are left out and
-    named once in a warning. The held-out part is fixed and has every class in proportion.
+    (:func:`~kdlight.storage.pictures.open_picture`), linked folders followed. Files that cannot be
+    decoded are left out and named with the reason in one warning. The held-out part is fixed and
+    has every class in proportion.
 
     Args:
         data_dir: The folder that holds the class folders.
@@ -79,6 +89,8 @@ class ImageFolderDataModule(ImageDataModule):
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order and of the augmentation.
         num_workers: Processes that read files; not needed with ``cache``.
+        bit_depth: Bits that grey pictures of more than 8 bits use; None expects 16, and refuses
+            pictures whose largest value says otherwise.
     """
 
     def __init__(
@@ -95,11 +107,15 @@ class ImageFolderDataModule(ImageDataModule):
         steps_per_epoch: int = 500,
         seed: int = 0,
         num_workers: int = 2,
+        bit_depth: int | None = None,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed, num_workers)
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
+        if bit_depth is not None and not 1 <= bit_depth <= 32:
+            raise InputError(f"bit_depth: expected 1 to 32 bits, found {bit_depth}.")
         self.data_dir = Path(data_dir)
+        self.bit_depth = bit_depth
         self.framing = Framing(size, channels, resize, crop, flip)
         self.flip = flip
         self.heldout = heldout
@@ -138,22 +154,31 @@ class ImageFolderDataModule(ImageDataModule):
                     leave=False,
                 )
             )
-        broken = [path for path, source in zip(paths, found, strict=True) if source is None]
-        labels = [label for label, source in zip(labels, found, strict=True) if source is not None]
-        sources = [source for source in found if source is not None]
+        broken: dict[str, list[Path]] = {}
+        sources: list[Path | Tensor] = []
+        kept: list[int] = []
+        values: list[int] = []
+        for path, label, (source, value) in zip(paths, labels, found, strict=True):
+            if isinstance(source, str):
+                broken.setdefault(source, []).append(path)
+                continue
+            sources.append(source)
+            kept.append(label)
+            values += [] if value is None else [value]
+        count = len(paths) - len(sources)
         if not sources:
             raise InputError(
                 f"{self.data_dir}: expected pictures in its class folders, found none that can "
-                f"be read and {len(broken)} that cannot."
+                f"be read and {count} that cannot{self._reasons(broken)}."
             )
         if broken:
-            names = ", ".join(str(path.relative_to(self.data_dir)) for path in broken[:NAMED])
-            more = ", ..." if len(broken) > NAMED else ""
             rank_zero_warn(
-                f"{self.data_dir}: {len(broken)} of {len(paths)} pictures cannot be read and are "
-                f"left out: {names}{more}"
+                f"{self.data_dir}: {count} of {len(paths)} pictures cannot be read and are "
+                f"left out{self._reasons(broken)}"
             )
-        return self._split(sources, labels)
+        if values:
+            self._check_depth(max(values), len(values))
+        return self._split(sources, kept)
 
     def _find(self) -> tuple[list[Path], list[int]]:
         paths: list[Path] = []
@@ -164,13 +189,38 @@ class ImageFolderDataModule(ImageDataModule):
             labels += [label] * len(found)
         return paths, labels
 
-    def _probe(self, path: Path) -> Path | Tensor | None:
-        if not self.cache:
-            return path if is_picture(path) else None
+    def _reasons(self, broken: dict[str, list[Path]]) -> str:
+        """Files that are left out, by reason."""
+        texts = []
+        for why, paths in broken.items():
+            names = ", ".join(str(path.relative_to(self.data_dir)) for path in paths[:NAMED])
+            texts.append(f"{len(paths)} {why}: {names}{', ...' if len(paths) > NAMED else ''}")
+        return f" ({'; '.join(texts)})" if texts else ""
+
+    def _check_depth(self, largest: int, count: int) -> None:
+        """Complain if grey values of more than 8 bits are not of the depth that is expected."""
+        bits = largest.bit_length()
+        if self.bit_depth is None and bits != 16:
+            raise InputError(
+                f"{self.data_dir}: expected 16-bit grey values up to 65535, found {largest} as "
+                f"the largest of {count} pictures; their bits are a key: bit_depth: {max(bits, 1)}."
+            )
+        if self.bit_depth is not None and bits > self.bit_depth:
+            raise InputError(
+                f"bit_depth: expected values up to {2**self.bit_depth - 1} in {self.data_dir}, "
+                f"found {largest}."
+            )
+
+    def _probe(self, path: Path) -> tuple[Path | Tensor | str, int | None]:
+        """The source of a picture, or why it has none; and its :func:`largest_value`."""
         try:
-            return self.framing.scale(open_picture(path, self.framing.channels))
-        except Exception:  # a broken file can raise nearly anything in a decoder
-            return None
+            value = largest_value(path)
+            if not self.cache:
+                return path, value
+            picture = open_picture(path, self.framing.channels, self.bit_depth or 16)
+            return self.framing.scale(picture), value
+        except Exception as error:  # a broken file can raise nearly anything in a decoder
+            return reason(error), None
 
     def _split(self, sources: list[Path | Tensor], labels: list[int]) -> Splits:
         if self.cache and self.framing.crop == "center":
@@ -180,7 +230,7 @@ class ImageFolderDataModule(ImageDataModule):
 
         def samples(index: Sequence[int], seed: int | None) -> PictureSamples:
             chosen = [sources[i] for i in index], [labels[i] for i in index]
-            return PictureSamples(*chosen, self.framing, seed)
+            return PictureSamples(*chosen, self.framing, seed, self.bit_depth or 16)
 
         parts = stratified_split(np.array(labels), self.heldout, self.class_names)
         training, held = (part.tolist() for part in parts)

@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (
@@ -14,6 +14,7 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm"),
 )
 GREY = ("1", "L", "LA", "La")
+FLOATING = "floating-point pixels, which have no known range"
 TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
@@ -54,11 +55,16 @@ def is_grey(path: Path) -> bool:
         return picture.mode in GREY or picture.mode.startswith("I")
 
 
-def open_picture(source: Path | BytesIO, channels: int) -> Image.Image:
+def open_picture(source: Path | BytesIO, channels: int, bit_depth: int = 16) -> Image.Image:
     """Decode a picture as 8-bit grey (1 channel) or RGB (3 channels).
 
     The camera's rotation is applied; transparent parts become white, as a page shows them (a
     bare conversion would uncover whatever colour lies beneath); 16-bit grey is scaled to 8.
+
+    Args:
+        source: The file.
+        channels: 1 or 3.
+        bit_depth: Bits that grey of more than 8 uses: of a scan, often 12.
 
     Raises:
         ValueError: Floating-point pixels, whose range nothing tells.
@@ -67,10 +73,11 @@ def open_picture(source: Path | BytesIO, channels: int) -> Image.Image:
     with Image.open(source) as opened:
         picture = ImageOps.exif_transpose(opened)
     if picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
+        raise ValueError(FLOATING)
     if picture.mode.startswith("I"):  # I;16 and its byte orders; I holds 16 bits in 32
         wide = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+        white = 2**bit_depth - 1
+        picture = Image.fromarray((wide.clip(0, white) * 255 // white).astype(np.uint8))
     if picture.mode in TRANSPARENT or "transparency" in picture.info:
         page = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
@@ -79,15 +86,35 @@ def open_picture(source: Path | BytesIO, channels: int) -> Image.Image:
     return colour.convert("L" if channels == 1 else "RGB")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the whole file can be decoded, found out as cheaply as its format allows."""
-    try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (1, 1))  # JPEG: read everything, but decode at an eighth
-            picture.load()
-            return picture.mode != "F"
-    except Exception:  # a broken file can raise nearly anything in a decoder
-        return False
+def largest_value(path: Path) -> int | None:
+    """The largest value of a grey picture of more than 8 bits; None for all others.
+
+    The whole file is decoded, as cheaply as its format allows.
+
+    Raises:
+        ValueError: Floating-point pixels, whose range nothing tells.
+        Exception: Anything that a decoder raises on a broken file.
+    """
+    with Image.open(path) as picture:
+        picture.draft("RGB", (1, 1))  # JPEG: read everything, but decode at an eighth
+        picture.load()
+        if picture.mode == "F":
+            raise ValueError(FLOATING)
+        return int(np.asarray(picture).max()) if picture.mode.startswith("I") else None
+
+
+def reason(error: Exception) -> str:
+    """Why a picture was not read, in the words for a user."""
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than Pillow's limit of {limit:,} pixels (make them smaller)"
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture"
+    if isinstance(error, FileNotFoundError):
+        return "a link to nothing"
+    if isinstance(error, PermissionError):
+        return "no permission to read"
+    return FLOATING if FLOATING in str(error) else "damaged"
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
     if image.ndim == 4 and low >= 0 and high > 0:
         raise InputError(
             f"--samples {path}: expected pixels in [-1, 1], found {low:g} to {high:g}, as if black "
-            f"were 0: 2 * x / {255 if high > 1 else 1} - 1 converts them."
+            f"were 0: {'x / 127.5' if high > 1 else '2 * x'} - 1 converts them."
         )
     if label is not None and (label.is_floating_point() or label.shape != image.shape[:1]):
         raise InputError(
