@@ -43,10 +43,15 @@ def page(verb: str) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """List the pages in the navigation, under the entry ``Options``."""
+    """List the pages under ``Options``, and tutorials and guides that mkdocs.yml does not name."""
     pages = [{verb: f"{FOLDER}/{verb}.md"} for verb in VERBS]
+    named = str(config.nav)
     for section in config.nav:
-        for entries in section.values():
+        for title, entries in section.items():
+            if title in ("Tutorials", "Guides"):
+                found = sorted((ROOT / "docs" / title.lower()).glob("*.md"))
+                unnamed = [f"{title.lower()}/{path.name}" for path in found]
+                entries += [path for path in unnamed if path not in named]
             for entry in entries if isinstance(entries, list) else []:
                 if isinstance(entry, dict) and "Options" in entry:
                     entry["Options"] = pages

@@ -1,4 +1,4 @@
-"""Recipes of the digits as users run them, one seed each: README's table has the medians of three.
+"""Recipes of the digits as users run them, one seed each: docs/methods has the medians of three.
 
 ``python -m tests.benchmarks.seeds digits_distilled``, ``digits_from_data`` and ``digits_scores``
 measure all of them.

@@ -1,4 +1,4 @@
-"""The quick start as a newcomer runs it, over three seeds: the README's table is this."""
+"""The quick start as a newcomer runs it, over three seeds: docs/tutorials/quickstart.md is this."""
 
 import json
 import os

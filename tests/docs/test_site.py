@@ -54,9 +54,13 @@ def test_a_page_of_options_is_what_help_prints(hooks):
     assert "example:\n  python -m kdlight list" in page
 
 
-def test_every_page_is_in_the_navigation():
+def test_every_page_is_in_the_navigation(hooks):
+    class Config:
+        nav = _navigation()
+
     found = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
-    assert found == set(_pages(_navigation()))
+    listed = set(_pages(hooks.on_config(Config()).nav))
+    assert found == {page for page in listed if not page.startswith("reference/options/")}
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
