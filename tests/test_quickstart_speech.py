@@ -52,7 +52,7 @@ def test_it_ends_with_what_the_levels_tell_and_the_tokens_of_a_sentence(tmp_path
     rows = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     level = {row["n_q"]: row for row in rows if "phone_information" in row}
     print({n_q: (row["phone_information"], row["phone_accuracy"]) for n_q, row in level.items()})
-    # What docs/methods/speech_codecs.md says, with room for other machines: 32 % against 6 % and 2 %.
+    # What docs/methods/speech_codecs.md says, with room for other machines: 32 % against 6 and 2 %.
     assert level[1]["phone_information"] > 0.25
     assert level[1]["phone_accuracy"] > 4 * level[1]["phone_chance"]
     assert max(level[n_q]["phone_information"] for n_q in range(2, 9)) < 0.1
