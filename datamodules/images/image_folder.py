@@ -71,6 +71,8 @@ class PictureSamples:
 class ImageFolderDataModule(ImageDataModule):
     """Pictures in class folders, ``data_dir/cat/1.png``; a class is named after its folder.
 
+    A folder of pictures without sub-folders has no classes.
+
     Grey, palette, transparent and 16-bit pictures are converted
     (:func:`~kdlight.storage.pictures.open_picture`), linked folders followed. Files that cannot be
     decoded are left out and named with the reason in one warning. The held-out part is fixed and
@@ -91,6 +93,7 @@ class ImageFolderDataModule(ImageDataModule):
         num_workers: Processes that read files; not needed with ``cache``.
         bit_depth: Bits that grey pictures of more than 8 bits use; None expects 16, and refuses
             pictures whose largest value says otherwise.
+        unconditional: Take the pictures of all sub-folders as one set without classes.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class ImageFolderDataModule(ImageDataModule):
         seed: int = 0,
         num_workers: int = 2,
         bit_depth: int | None = None,
+        unconditional: bool = False,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed, num_workers)
         if not 0 < heldout < 1:
@@ -116,6 +120,7 @@ class ImageFolderDataModule(ImageDataModule):
             raise InputError(f"bit_depth: expected 1 to 32 bits, found {bit_depth}.")
         self.data_dir = Path(data_dir)
         self.bit_depth = bit_depth
+        self.unconditional = unconditional
         self.framing = Framing(size, channels, resize, crop, flip)
         self.flip = flip
         self.heldout = heldout
@@ -129,15 +134,17 @@ class ImageFolderDataModule(ImageDataModule):
     def class_names(self) -> list[str]:
         if not self.data_dir.is_dir():
             raise InputError(f"{self.data_dir}: no such folder.")
+        if self.unconditional:
+            return []
         names = sorted(
             path.name
             for path in self.data_dir.iterdir()
             if path.is_dir() and not path.name.startswith(".")
         )
-        if not names:
+        if not names and not find_pictures(self.data_dir):
             raise InputError(
-                f"{self.data_dir}: expected one folder per class with pictures in it, "
-                "found no folder."
+                f"{self.data_dir}: expected pictures, or one folder per class with pictures in "
+                "it, found neither."
             )
         return names
 
@@ -168,7 +175,7 @@ class ImageFolderDataModule(ImageDataModule):
         count = len(paths) - len(sources)
         if not sources:
             raise InputError(
-                f"{self.data_dir}: expected pictures in its class folders, found none that can "
+                f"{self.data_dir}: expected pictures, found none that can "
                 f"be read and {count} that cannot{self._reasons(broken)}."
             )
         if broken:
@@ -183,7 +190,7 @@ class ImageFolderDataModule(ImageDataModule):
     def _find(self) -> tuple[list[Path], list[int]]:
         paths: list[Path] = []
         labels: list[int] = []
-        for label, name in enumerate(self.class_names):
+        for label, name in enumerate(self.class_names or ["."]):
             found = find_pictures(self.data_dir / name)
             paths += found
             labels += [label] * len(found)
@@ -223,16 +230,17 @@ class ImageFolderDataModule(ImageDataModule):
             return reason(error), None
 
     def _split(self, sources: list[Path | Tensor], labels: list[int]) -> Splits:
+        names = self.class_names or [self.data_dir.name]
         if self.cache and self.framing.crop == "center":
             squares = [self.framing.cut(source) for source in sources if isinstance(source, Tensor)]
             label = torch.tensor(labels)
-            return split_tensors(torch.stack(squares), label, self.heldout, self.class_names)
+            return split_tensors(torch.stack(squares), label, self.heldout, names)
 
         def samples(index: Sequence[int], seed: int | None) -> PictureSamples:
             chosen = [sources[i] for i in index], [labels[i] for i in index]
             return PictureSamples(*chosen, self.framing, seed, self.bit_depth or 16)
 
-        parts = stratified_split(np.array(labels), self.heldout, self.class_names)
+        parts = stratified_split(np.array(labels), self.heldout, names)
         training, held = (part.tolist() for part in parts)
         return Splits(
             training=samples(training, self.seed),

@@ -188,10 +188,25 @@ def test_missing_folder(tmp_path):
         module(tmp_path / "nowhere").setup()
 
 
-def test_pictures_without_class_folders(tmp_path):
-    picture(tmp_path / "x.png")
-    with pytest.raises(InputError, match="expected one folder per class"):
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(InputError, match="expected pictures, or one folder per class"):
         module(tmp_path).setup()
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_flat_folder_has_no_classes(tmp_path, cache):
+    for count in range(10):
+        picture(tmp_path / f"{count}.png", count)
+    data = module(tmp_path, cache=cache)
+    assert (data.num_classes, len(data.whole("reference"))) == (0, 8)
+    assert data.whole_labels("heldout") is None
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_class_folders_without_their_classes(folder, cache):
+    picture(folder / "eel" / "1.png")  # too few for a class, not for a picture
+    data = module(folder, cache=cache, unconditional=True)
+    assert (data.num_classes, len(data.whole("reference"))) == (0, 16)
 
 
 @pytest.mark.parametrize("cache", [False, True])
