@@ -11,6 +11,7 @@ from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.recordings import Recording, usable
 from datamodules.speech.utterances import SpeechSplits, in_turns
 from kdlight.errors import InputError
+from kdlight.storage.text import read_lines
 
 UTTERANCES = {
     "train-clean-100": 28539,
@@ -145,11 +146,7 @@ def _recordings(folder: Path) -> Iterator[Recording]:
     """The utterances of a subset that have a transcript, chapter by chapter."""
     for table in folder.glob("*/*/*.trans.txt"):
         speaker = table.parent.parent.name
-        try:
-            lines = table.read_text(encoding="utf-8").split("\n")
-        except UnicodeDecodeError:
-            raise InputError(f"{table}: expected text in UTF-8, found something else.") from None
-        for line in filter(None, map(str.strip, lines)):
+        for line in filter(None, map(str.strip, read_lines(table))):
             name, _, transcript = line.partition(" ")
             path = table.parent / f"{name}.flac"
             yield Recording(path, str(path.relative_to(folder.parent)), transcript, speaker)

@@ -6,6 +6,7 @@ from pathlib import Path
 from datamodules.speech.recordings import Recording
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.text import read_text
 
 COLUMNS = ("audio", "transcript", "speaker")
 SUFFIXES = (".tsv", ".jsonl")
@@ -25,10 +26,7 @@ def read_manifest(path: Path) -> list[Recording]:
     require_file(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a manifest that ends in .tsv or .jsonl.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
+    text = read_text(path)
     rows = _tsv(path, text) if path.suffix.lower() == ".tsv" else _jsonl(path, text)
     if not rows:
         raise InputError(f"{path}: expected a row for every audio file, found none.")

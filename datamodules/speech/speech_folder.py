@@ -9,6 +9,7 @@ from datamodules.speech.recordings import Recording, usable
 from datamodules.speech.utterances import SpeechSplits, split_speakers
 from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio
+from kdlight.storage.text import read_text
 
 LIBRISPEECH = re.compile(r"\d+-\d+-\d+")
 """Names of its files: speaker, chapter, utterance."""
@@ -99,7 +100,4 @@ def _transcript(path: Path) -> str:
     beside = path.with_suffix(".txt")
     if not beside.is_file():
         return ""
-    try:
-        return " ".join(beside.read_text(encoding="utf-8").split())
-    except UnicodeDecodeError:
-        raise InputError(f"{beside}: expected text in UTF-8, found something else.") from None
+    return " ".join(read_text(beside).split())

@@ -12,7 +12,7 @@ from datamodules.speech.utterances import SpeechSplits, split_speakers
 from datamodules.speech.voices import espeak, piper
 from datamodules.speech.voices.engines import Voice, default_cache, speak_all, word_times
 from kdlight.errors import InputError
-from kdlight.storage.files import require_file
+from kdlight.storage.text import read_lines
 
 SENTENCES = Path(__file__).with_name("sentences.txt")
 """Sentences of five to twenty words, one a line."""
@@ -164,13 +164,8 @@ def read_sentences(path: Path) -> list[str]:
     Raises:
         InputError: The file is missing, no text, or a line has no letter.
     """
-    require_file(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
     sentences: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         sentence = " ".join(line.split())
         if sentence and not any(map(str.isalpha, sentence)):
             raise InputError(f"{path}: line {number}: expected a sentence, found {sentence!r}.")

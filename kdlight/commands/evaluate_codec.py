@@ -19,7 +19,8 @@ from kdlight.metrics.speech.evaluation import SpeechEvaluation, check_lengths, w
 from kdlight.metrics.speech.recognisers import KINDS, make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
 from kdlight.storage.audio import audio_info, find_audio, read_audio
-from kdlight.storage.files import require_file, sha256_of, write_json
+from kdlight.storage.files import sha256_of, write_json
+from kdlight.storage.text import read_lines
 
 Row = dict[str, Any]
 
@@ -169,13 +170,8 @@ def read_transcripts(path: Path) -> dict[str, str]:
     Raises:
         InputError: The file is missing, no UTF-8, or a line has no tab.
     """
-    require_file(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
     texts = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         name, tab, text = line.partition("\t")
         if line.strip() and not tab:
             raise InputError(f"{path}: line {number}: expected a name, a tab and a text.")

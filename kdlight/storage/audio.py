@@ -12,8 +12,15 @@ from torchaudio.functional import resample
 
 from kdlight.errors import InputError
 from kdlight.storage.files import atomic_path, require_file
+from kdlight.storage.folders import files_below
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+SUFFIXES = (
+    *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".avr", ".paf"),
+    # Of these libsndfile reads none so far: they are found, and named as what cannot be read.
+    *(".m4a", ".mp4", ".aac", ".wma", ".amr"),
+)
+"""Names of audio files, in small letters."""
 BLOCK = 2**20
 """Samples that are decoded at once, so that a header which promises too much takes no memory."""
 UNKNOWN = 2**63 - 1
@@ -147,22 +154,18 @@ def write_audio(path: Path, audio: Tensor, sample_rate: int) -> None:
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """All audio files below a folder, sorted; hidden files and folders are left out.
+    """All audio files below a folder: see :func:`~.folders.files_below`.
 
     Raises:
         InputError: There is none.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of audio files, found none.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    found = files_below(folder, SUFFIXES)
     if not found:
-        raise InputError(f"{folder}: expected audio files ({' '.join(SUFFIXES)}), found none.")
+        raise InputError(
+            f"{folder}: expected audio files ({' '.join(SUFFIXES[:9])} ...), found none."
+        )
     return found
 
 

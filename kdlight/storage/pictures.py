@@ -1,13 +1,13 @@
 """Picture files: found in folders, and decoded alike wherever they are read."""
 
-import os
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from kdlight.storage.folders import files_below
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
@@ -19,30 +19,8 @@ TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Picture files below a folder by their names, sorted; hidden files and folders are skipped.
-
-    Links to folders are followed, each folder once; one that leads back to ``folder`` or above
-    it is not followed.
-    """
-    return sorted(_walk(folder))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    start = folder.resolve()
-    seen = {start}
-    for place, folders, files in os.walk(folder, followlinks=True):
-        kept = []
-        # In order, so that which of two ways to a folder is taken is the same everywhere.
-        for name in sorted(folders):
-            real = Path(place, name).resolve()
-            if not name.startswith(".") and real not in seen and not start.is_relative_to(real):
-                seen.add(real)
-                kept.append(name)
-        folders[:] = kept
-        for name in files:
-            path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield path
+    """Picture files below a folder by their names: see :func:`~.folders.files_below`."""
+    return files_below(folder, SUFFIXES)
 
 
 def is_grey(path: Path) -> bool:

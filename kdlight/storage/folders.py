@@ -1,0 +1,32 @@
+"""Files below a folder, found the same way everywhere."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Files by the suffixes of their names, sorted; hidden files and folders are skipped.
+
+    Links to folders are followed, each folder once; one that leads back to ``folder`` or above
+    it is not followed.
+
+    Args:
+        folder: Where to begin.
+        suffixes: In small letters, with their dot; names may have capitals.
+    """
+    start = folder.resolve()
+    seen = {start}
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        kept = []
+        # In order, so that which of two ways to a folder is taken is the same everywhere.
+        for name in sorted(folders):
+            real = Path(place, name).resolve()
+            if not name.startswith(".") and real not in seen and not start.is_relative_to(real):
+                seen.add(real)
+                kept.append(name)
+        folders[:] = kept
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    return sorted(found)

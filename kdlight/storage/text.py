@@ -1,0 +1,28 @@
+"""Text that users wrote, in whatever editor."""
+
+from pathlib import Path
+
+from kdlight.errors import InputError
+from kdlight.storage.files import require_file
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, without the byte order mark that some editors put in front.
+
+    Raises:
+        InputError: The file is missing, or is no UTF-8.
+    """
+    require_file(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of :func:`read_text`, parted by line feeds alone: a text may hold U+2028.
+
+    Raises:
+        InputError: The file is missing, or is no UTF-8.
+    """
+    return read_text(path).removesuffix("\n").split("\n")

@@ -1,0 +1,52 @@
+"""What is found below a folder: any audio, through links, once; texts of any editor."""
+
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from kdlight.errors import InputError
+from kdlight.storage.audio import find_audio
+from kdlight.storage.folders import files_below
+from kdlight.storage.text import read_lines, read_text
+
+
+def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    (data / "a").mkdir(parents=True)
+    store.mkdir()
+    for path in (data / "a" / "1.PNG", data / ".hidden.png", store / "2.png", data / "a" / "n.txt"):
+        path.touch()
+    (data / "a" / "more").symlink_to(store)
+    (data / "again").symlink_to(store)
+    (store / "back").symlink_to(data)
+    (data / "self").symlink_to(data)
+    found = [str(path.relative_to(data)) for path in files_below(data, {".png"})]
+    assert found == ["a/1.PNG", "a/more/2.png"] or found == ["a/1.PNG", "again/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.oga", "OGG"), ("a.SPH", "NIST"), ("a.caf", "CAF"), ("a.w64", "W64"),
+        ("a.aifc", "AIFF"), ("a.snd", "AU"), ("a.voc", "VOC"), ("a.rf64", "RF64"),
+    ],
+)  # fmt: skip
+def test_audio_is_found_by_any_of_its_names(name: str, form: str, tmp_path: Path) -> None:
+    soundfile.write(str(tmp_path / name), [0.1] * 1600, 16_000, format=form)
+    assert find_audio(tmp_path) == [tmp_path / name]
+
+
+def test_audio_that_nobody_here_reads_is_found_too_and_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"ftyp")
+    assert find_audio(tmp_path) == [tmp_path / "a.m4a"]
+
+
+def test_texts_of_any_editor(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("a\thello\u2028you\nb\tthere\n", encoding="utf-8-sig")
+    assert read_lines(path) == ["a\thello\u2028you", "b\tthere"]
+    assert read_text(path)[0] == "a"
+    path.write_bytes("\u00e4".encode("latin-1"))
+    with pytest.raises(InputError, match=r"t.txt: expected text in UTF-8"):
+        read_text(path)
