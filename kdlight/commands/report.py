@@ -1,9 +1,11 @@
 """``report``: one HTML page over one run or many, and the verdicts."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
+from kdlight.errors import InputError
 from kdlight.report.page import write_report
 from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_run
@@ -11,6 +13,9 @@ from kdlight.report.verdict import compare_runs, verdict_lines
 from kdlight.storage.files import write_json
 
 ONE, SEVERAL = "report.html", "comparison.html"
+# What every page and every comparison of this verb holds, and hardly another file.
+PAGE_MARK = b'<script type="application/json" id="data">'
+COMPARISON_KEYS = {"metric", "baseline", "rows", "verdicts"}
 
 
 def run(verb: str, argv: Sequence[str]) -> None:
@@ -46,6 +51,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     check_output(output, (".html",), force=options.force)
     if options.json is not None:
         check_output(options.json, (".json",), force=options.force)
+    if not options.force:
+        _check_replaced(output, options.json)
     question = (options.baseline, options.metric, options.model, options.steps)
     loaded = [load_run(path) for path in options.runs]
     comparison = compare_runs(loaded, *question)
@@ -59,3 +66,29 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.json is not None:
         write_json(options.json, comparison)
     print(path)
+
+
+def _check_replaced(page: Path, comparison: Path | None) -> None:
+    """Refuse to replace what this verb did not write.
+
+    Raises:
+        InputError: One of the files is there and is no earlier report, or no earlier comparison.
+    """
+    if page.is_file() and PAGE_MARK not in page.read_bytes():
+        raise InputError(
+            f"--output {page}: expected a new file or an earlier report, found another file; "
+            "--force replaces it."
+        )
+    if comparison is not None and comparison.is_file() and not _is_comparison(comparison):
+        raise InputError(
+            f"--json {comparison}: expected a new file or an earlier comparison, found another "
+            "file; --force replaces it."
+        )
+
+
+def _is_comparison(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() >= COMPARISON_KEYS

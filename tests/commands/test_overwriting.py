@@ -83,3 +83,30 @@ def test_decode_leaves_the_originals(
     assert (place / "tone.wav").read_bytes() == before
     for _ in range(2):  # what decode itself wrote it replaces
         assert kdlight("decode", *codec, "tone.npz", "--output", "decoded").code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "text"),
+    [
+        ("--output", "notes.html", "<html>my notes</html>"),
+        ("--json", "notes.json", '{"mine": 1}'),
+        ("--json", "rows.json", "[]"),
+        ("--json", "broken.json", "{"),
+    ],
+)
+def test_report_replaces_only_what_it_wrote(
+    option: str, name: str, text: str, place: Path, kdlight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    (place / name).write_text(text)
+    before = contents(place)
+    words = ["report", "runs/a/version_0", option, name]
+    code, _, err = kdlight(*words)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"{option} {name}" in err
+    assert "--force replaces it" in err
+    assert contents(place) == before
+    assert kdlight(*words, "--force").code == 0
+    assert (place / name).read_text() != text
+    assert kdlight(*words).code == 0  # its own earlier file needs no consent
