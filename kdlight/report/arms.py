@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import yaml
+
 from kdlight.report.columns import FLOOR
 from kdlight.report.runs import Row, Run, finite_number
 
@@ -177,14 +179,18 @@ def _has(run: Run, model: str) -> bool:
 
 
 def _teachers(runs: Sequence[Run]) -> list[Teacher]:
-    """Teachers are told apart by their hash, or by their source where they have none."""
-    sources: dict[str, str] = {}
-    rows: dict[str, dict[tuple[int | None, float | None, str], list[Row]]] = {}
+    """Teachers are told apart by their hash, or by their source where they have none.
+
+    One that was measured over unlike numbers of samples is parted by them: distances fall with the
+    number of samples, so the best over all would be that of the largest.
+    """
+    sources: dict[tuple[str, int | None], str] = {}
+    rows: dict[tuple[str, int | None], dict[tuple[int | None, float | None, str], list[Row]]] = {}
     for run in runs:
         known = run.facts.get("teacher")
         known = known if isinstance(known, dict) else {"source": known}
         source = str(known.get("source") or "")
-        identity = str(known.get("sha256") or source)
+        identity = (str(known.get("sha256") or source), _samples(run))
         for row in (row for row in run.rows if row.model == TEACHER):
             sources.setdefault(identity, source)
             nfe = row.values.get("nfe", row.steps)
@@ -205,8 +211,22 @@ def _teachers(runs: Sequence[Run]) -> list[Teacher]:
             for (steps, nfe, algorithm), alike in settings.items()
         ]
         merged.sort(key=lambda item: (item.nfe or 0, item.steps or 0))
-        teachers.append(Teacher(sources[identity], merged))
+        source, (teacher, samples) = sources[identity], identity
+        if sum(other == teacher for other, _ in rows) > 1:
+            number = "unknown number of" if samples is None else samples
+            source = f"{source} ({number} samples)".lstrip()
+        teachers.append(Teacher(source, merged))
     return teachers
+
+
+def _samples(run: Run) -> int | None:
+    """Samples of a final row, by the run's configuration; None where it does not say."""
+    try:
+        callbacks = yaml.safe_load(run.config)["trainer"]["callbacks"]
+        found = [callback.get("init_args", {}).get("num_samples") for callback in callbacks]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+    return next((number for number in found if isinstance(number, int)), None)
 
 
 def _metrics(rows: Iterable[Row]) -> list[str]:

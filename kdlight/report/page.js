@@ -71,7 +71,7 @@ function qualityOfArms() {
     },
   }, armSwatch(arm.name)));
   const notes = [`A mark is the median over an arm’s seeds, the line through it their range; arms at the same ${EFFORT[0]} stand side by side.`];
-  if (OVERVIEW.teachers.length) notes.push("The teacher’s curve is its best at each NFE over all runs; the number at a point is its sampling steps.");
+  if (OVERVIEW.teachers.length) notes.push("The teacher’s curve is its best at each NFE over the runs with the same number of samples; runs with unlike numbers have a curve each; the number at a point is its sampling steps.");
   if (arms.length > 1) notes.push("A name brings its arm to the fore.");
   return section(`Quality over ${EFFORT[0]}`, pick, el("figure", { id: "arms-chart" }, plot.node),
     el("div", { class: "legend" }, OVERVIEW.teachers.length > 0 && swatch("k-teacher", "Teacher", true), buttons), el("p", { class: "note" }, notes.join(" ")));

@@ -88,3 +88,20 @@ def test_rows_without_nfe_stand_at_their_steps(make_run):
     rows = [{"model": "student", "steps": 2, "frechet_features": 0.5}]
     (folder / "summary.json").write_text(json.dumps(rows))
     assert view([folder])["arms"][0]["rows"][0]["nfe"] == 2
+
+
+def test_a_teacher_is_parted_by_the_number_of_samples(make_run):
+    runs = []
+    for name, samples in (("few", 60), ("many", 2000), ("again", 2000)):
+        folder = make_run(name)
+        callback = f"{{class_path: other}}, {{init_args: {{num_samples: {samples}}}}}"
+        (folder / "config.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}\n")
+        runs.append(load_run(folder))
+    teachers = overview(runs, "student")["teachers"]
+    source = "kdlight/assets/digits_teacher.safetensors"
+    assert [teacher["source"] for teacher in teachers] == [
+        f"{source} (60 samples)",
+        f"{source} (2000 samples)",
+    ]
+    counts = [teacher["rows"][0]["values"]["frechet_features"]["count"] for teacher in teachers]
+    assert counts == [1, 2]
