@@ -63,13 +63,11 @@ def test_files_left_out_are_counted_by_reason(tmp_path, monkeypatch):
     folder = scans(tmp_path, np.uint8, 255, "png")
     for index in range(7):
         (folder / "a" / f"text{index}.png").write_text("no picture")
-    (folder / "b" / "lost.png").symlink_to(tmp_path / "nowhere.png")
     Image.new("L", (100, 100)).save(folder / "b" / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.warns(UserWarning, match="9 of 21 pictures cannot be read") as warned:
+    with pytest.warns(UserWarning, match="8 of 20 pictures cannot be read") as warned:
         module(folder).setup()
     (message,) = [str(w.message) for w in warned if "left out" in str(w.message)]
     assert "7 no picture: a/text0.png, a/text1.png" in message
     assert "a/text4.png, ..." in message
-    assert "1 a link to nothing: b/lost.png" in message
     assert "Pillow's limit of 2,000 pixels (make them smaller): b/huge.png" in message
