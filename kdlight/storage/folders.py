@@ -28,5 +28,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
                 kept.append(name)
         folders[:] = kept
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+        named = (path for path in paths if path.suffix.lower() in suffixes)
+        # A link to nothing too: whoever reads it says so. Pipes and devices are no files.
+        found += [path for path in named if path.is_file() or path.is_symlink()]
     return sorted(found)
