@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one verb.
 
     Returns:
-        0 if it worked, 1 if it failed, 2 if the input was bad.
+        0 if it worked, 1 if it failed, 2 if the input was bad, 130 or 143 if it was stopped by
+        Ctrl-C or SIGTERM.
     """
     if not argv or argv[0] in ("-h", "--help", "help"):
         lines = [f"  {verb:<10}{sentence}" for verb, (_, sentence) in VERBS.items()]
@@ -72,9 +74,9 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"kdlight {verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"kdlight {verb}: stopped.", file=sys.stderr)
-        return 1
+        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
         return 0

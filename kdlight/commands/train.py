@@ -1,7 +1,11 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our run folders and errors."""
 
+import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -298,10 +302,23 @@ def _as_list(value: Any) -> list[Any]:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run one of Lightning's verbs."""
     quiet()
+    received: list[int] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1 or signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, None):
+            raise KeyboardInterrupt
+        # As a cluster's warning, which Lightning hears between two batches: nothing is half done.
+        print("stopping after this batch; once more stops at once", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
         KDLightCLI(verb, argv)
     except SystemExit as stop:
         if stop.code == 0:  # --help and the like
             raise
         # How Lightning ends at Ctrl-C and at SIGTERM, the latter with no code at all.
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(received[0] if received else signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
