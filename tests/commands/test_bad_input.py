@@ -285,7 +285,7 @@ OUR_VERBS = {
     "evaluate images --data digits --samples WRONG/three.pt --classifier digits_classifier "
     "--forgotten 3": ["--forgotten: expected labels in", "three.pt, found none"],
     "evaluate images --data mnist5k --checkpoint GOOD": ["expected shape (1, 28, 28)"],
-    "evaluate images --data WRONG/nothing --checkpoint GOOD": ["nothing", "found no folder"],
+    "evaluate images --data WRONG/nothing --checkpoint GOOD": ["nothing", "found neither"],
     "evaluate images --data WRONG/classes --checkpoint GOOD": ["classes", "found none"],
     "evaluate images --data digits --samples nowhere.pt": ["nowhere.pt: no such file"],
     "evaluate images --data digits --samples WRONG/texts": ["not.png: expected a picture"],
