@@ -3,6 +3,7 @@
 Bad input raises :class:`kdlight.errors.InputError` with the sentence that the command line prints.
 """
 
+import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from torchaudio.functional import resample
 from kdlight.callbacks.pictures import grid_image
 from kdlight.codec.codec import Codec as CodecModule
 from kdlight.commands.parsing.arguments import check_output
+from kdlight.commands.parsing.arguments import device as device_of
 from kdlight.commands.parsing.parser import quiet
 from kdlight.commands.sample import SUFFIXES, draw, write
 from kdlight.commands.shared.folders import newest_checkpoint
@@ -91,15 +93,20 @@ class Generator:
             device: Where to compute; the samples come back to the CPU.
 
         Raises:
-            InputError: The generator has no such class, or cannot sample in that many steps.
+            InputError: The generator has no such class, cannot sample in that many steps, or
+                the device is not there.
         """
-        if count < 1:
-            raise InputError(f"count: expected a number above 0, found {count}.")
+        for name, number in (("count", count), ("batch_size", batch_size)):
+            if number < 1:
+                raise InputError(f"{name}: expected a number above 0, found {number}.")
         if label is not None and not 0 <= label < self.module.num_classes:
             classes = self.module.num_classes
             known = f"a class from 0 to {classes - 1}" if classes else "none: it has no classes"
             raise InputError(f"label: expected {known}, found {label}.")
-        where = torch.device(device)
+        try:
+            where = device_of(str(device))
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"device: {error}.") from None
         module = self.module.to(where)
         with torch.no_grad():
             images, labels, _ = draw(module, count, steps, seed, batch_size, where, label)
@@ -125,7 +132,8 @@ class Codec:
         """Codes of audio.
 
         Args:
-            audio: (T,) or (channels, T), a tensor or an array, in [-1, 1]; channels are averaged.
+            audio: (T,) or (channels, T), a tensor, an array or a list of floating-point numbers
+                in [-1, 1]; channels are averaged.
             rate: Its samples per second; it is resampled where the codec has another.
             n_q: Levels; all by default.
 
@@ -133,10 +141,18 @@ class Codec:
             (n_q, F) int64.
 
         Raises:
-            InputError: Another shape, no samples, a number that is not finite, or too many levels.
+            InputError: Another shape, more channels than samples, whole numbers, no samples, a
+                number that is not finite, or too many levels.
         """
-        samples = torch.as_tensor(audio, dtype=torch.float32)
-        if samples.ndim not in (1, 2) or samples.shape[-1] == 0:
+        samples = torch.as_tensor(audio)
+        if not samples.is_floating_point():  # 16-bit samples would be 32768 times too loud
+            raise InputError(
+                f"audio: expected floating-point numbers in [-1, 1], found {samples.dtype}."
+            )
+        samples = samples.float()
+        # (T, channels), as some readers of audio files give it, would be averaged over time.
+        turned = samples.ndim == 2 and samples.shape[0] > samples.shape[1]
+        if samples.ndim not in (1, 2) or samples.numel() == 0 or turned:
             raise InputError(
                 f"audio: expected samples (T,) or (channels, T), found {tuple(samples.shape)}."
             )
@@ -207,7 +223,7 @@ def load(
     path: str | Path,
     model: str | None = None,
     steps: int | None = None,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
 ) -> "Generator | Codec | nn.Module":
     """A model out of a run's folder, a checkpoint or a ``.safetensors`` file, to use at once.
 
@@ -215,7 +231,7 @@ def load(
         path: Of a folder the newest checkpoint is taken.
         model: Which model of a checkpoint; the student, the codec or the first by default.
         steps: Of a generator: the step count it has to be made for.
-        trust: Packages whose classes the file may name; their code is run.
+        trust: A package, or several, whose classes the file may name; their code is run.
 
     Returns:
         A :class:`Generator`, a :class:`Codec`, or another module in evaluation mode.
@@ -223,7 +239,7 @@ def load(
     Raises:
         InputError: The file is missing, damaged or foreign, or holds no such model.
     """
-    _trust(*trust)
+    _trust(*([trust] if isinstance(trust, str) else trust))
     path = Path(path)
     if path.is_dir():
         path = newest_checkpoint(path, "load")
@@ -244,7 +260,7 @@ _trust = trust
 def fit(
     config: str | Path | Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
     **options: Any,
 ) -> Run:
     """Train: what ``kdlight fit --config CONFIG`` does, in this process.
@@ -252,7 +268,8 @@ def fit(
     Args:
         config: A YAML file, or its contents.
         overrides: Settings that win over it, by dotted key: ``{"model.init_args.iterations": 5}``.
-        trust: Packages whose classes a checkpoint may name; those in the settings are trusted.
+        trust: A package, or several, whose classes a checkpoint may name; those in the settings
+            are trusted.
         options: More overrides, with two underscores for a dot: ``data__init_args__batch_size=64``.
 
     Returns:
@@ -262,18 +279,18 @@ def fit(
         InputError: Anything is wrong with the settings; nothing is left behind.
         KeyboardInterrupt: The run was stopped; its last checkpoint is kept.
     """
-    _trust(*trust)
+    _trust(*([trust] if isinstance(trust, str) else trust))
     quiet()
     settings = dict(overrides or {})
     settings |= {name.replace("__", "."): value for name, value in options.items()}
     words: list[str] = []
     for name, value in settings.items():
-        text = str(value) if isinstance(value, (str, Path)) else json.dumps(value)
-        words += [f"--{name}", text]
+        plain = _plain(value, name)
+        words += [f"--{name}", plain if isinstance(plain, str) else json.dumps(plain)]
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(config, Mapping):
             path = Path(folder) / "config.yaml"
-            path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+            path.write_text(yaml.safe_dump(_plain(config)), encoding="utf-8")
         else:
             path = Path(config)
         try:
@@ -282,3 +299,26 @@ def fit(
             raise KeyboardInterrupt from None
     assert line.run_folder is not None
     return Run(line.run_folder)
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """``value`` as YAML can hold it: paths become strings, tuples lists.
+
+    Raises:
+        InputError: It holds something else, such as a tensor or a module.
+    """
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{name}.{key}".strip(".")) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, name) for item in value]
+    if value is None:
+        return None
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # a subclass, such as numpy.float64, is no word of YAML
+    raise InputError(
+        f"{name}: expected what a YAML file can hold (numbers, texts, paths, lists, mappings), "
+        f"found {type(value).__name__}."
+    )

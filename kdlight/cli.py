@@ -114,11 +114,13 @@ def _versions() -> str:
 
 def _own_line(error: Exception) -> str:
     """Where in the user's own code an error arose: " at my_package/method.py:12", or nothing."""
-    ours = Path(__file__).resolve().parents[1]
+    # Not the whole checkout: a user's package may lie in it.
+    root = Path(__file__).resolve().parents[1]
+    ours = [root / name for name in ("kdlight", "modules", "datamodules")]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
         installed = "site-packages" in path.parts or path.is_relative_to(sys.base_prefix)
-        if path.is_file() and not installed and not path.is_relative_to(ours):
+        if path.is_file() and not installed and not any(map(path.is_relative_to, ours)):
             return f" at {path.parent.name}/{path.name}:{frame.lineno}"
     return ""
 

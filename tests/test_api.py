@@ -11,6 +11,7 @@ import yaml
 
 import kdlight
 from kdlight.cli import main
+from kdlight.core.trust import is_trusted
 from kdlight.errors import InputError
 from kdlight.storage.audio import read_audio, write_audio
 from kdlight.storage.tokens import read_tokens
@@ -60,9 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> "kdlight.Run":
     config = yaml.safe_load(TINY.read_text())
     folder = tmp_path_factory.mktemp("runs")
     return kdlight.fit(
-        config,
+        config | {"runs_dir": folder},  # a path, which YAML has no word for
         {"model.init_args.round_iterations": 4},
-        runs_dir=folder,
         data__init_args__batch_size=8,
     )
 
@@ -84,14 +84,27 @@ def test_bad_input_is_one_sentence(run: "kdlight.Run", tmp_path: Path) -> None:
         (lambda: kdlight.load(TEACHER).sample(1, label=10), "expected a class from 0 to 9"),
         (lambda: kdlight.load(TEACHER).sample(1).save(tmp_path / "x.txt"), "ending in .png"),
         (lambda: kdlight.load(CODEC).encode(torch.zeros(1, 1, 9), 16000), "found (1, 1, 9)"),
+        (lambda: kdlight.load(TEACHER).sample(1, batch_size=0), "batch_size: expected a number a"),
+        (lambda: kdlight.load(TEACHER).sample(1, device="gpu"), "device: expected cpu, cuda or m"),
         (lambda: kdlight.load(CODEC).encode([float("nan")], 16000), "found a NaN"),
+        (lambda: kdlight.load(CODEC).encode(np.ones(9, "int16"), 16000), "found torch.int16"),
+        (lambda: kdlight.load(CODEC).encode(np.ones((9, 2)), 16000), "found (9, 2)"),
         (lambda: kdlight.load(CODEC).decode(torch.zeros(9, 4).long()), "of 1 to 3 levels"),
         (lambda: kdlight.load(CODEC).decode(torch.full((1, 4), 99)), "from 0 to 31"),
         (lambda: kdlight.fit(TINY, modle=3, runs_dir=tmp_path), "modle: no such option"),
         (lambda: kdlight.fit(tmp_path / "x.yaml"), "x.yaml: no such file"),
+        (lambda: kdlight.fit({"model": {"lr": torch.ones(1)}}), "model.lr: expected what a YAML"),
+        (lambda: kdlight.fit(TINY, seed_everything=torch.ones(1)), "seed_everything: expected wh"),
+        (lambda: kdlight.load(TEACHER, trust=["my.lab"]), "the name of a package, found 'my.lab'"),
     ):
         with pytest.raises(InputError) as caught:
             call()
         assert sentence in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_package_is_trusted_by_its_name_not_by_its_letters() -> None:
+    kdlight.load(TEACHER, trust="qz_lab")
+    assert is_trusted("qz_lab")
+    assert not is_trusted("q")

@@ -1,5 +1,7 @@
 """A network, a loss and a method in a user's own package: train, resume, sample, export."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdlight.cli import main
 from tests.commands.tiny import assert_same_weights
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +158,19 @@ def test_what_no_file_can_describe_is_refused_before_training(lab: Path) -> None
     assert refused.returncode == 2, refused.stderr
     assert "derive its class from kdlight.core.spec.Recorded" in refused.stderr
     assert not (lab / "runs" / "plain").exists()
+
+
+def test_a_users_line_is_named_also_inside_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(verb: str, argv: list[str]) -> None:
+        raise ZeroDivisionError("no such luck")
+
+    # This file lies where a user's package may lie: in the checkout, beside kdlight.
+    line = crash.__code__.co_firstlineno + 1
+    monkeypatch.setattr("kdlight.commands.list.run", crash)
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error):
+        assert main(["list"]) == 1
+    assert f"no such luck at tests/test_own_package.py:{line}" in error.getvalue()
 
 
 def test_a_crash_in_the_users_step_names_its_line(lab: Path) -> None:

@@ -5,8 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.exactness.harness import SaveAt, differing, fit, state
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -37,7 +40,7 @@ def test_python(tmp_path: Path) -> None:
 
 
 def test_own_method(tmp_path: Path) -> None:
-    (package,), (config,) = blocks("own_method.md", "python"), blocks("own_method.md", "yaml")
+    (package, _), (config,) = blocks("own_method.md", "python"), blocks("own_method.md", "yaml")
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "parts.py").write_text(package)
     (tmp_path / "lab.yaml").write_text(config)
@@ -45,3 +48,16 @@ def test_own_method(tmp_path: Path) -> None:
     for line in commands.splitlines():
         run(tmp_path, *line.split()[1:])
     assert (tmp_path / "samples.png").is_file()
+
+
+def test_the_case_of_own_method_resumes_to_the_bit(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "my_lab"}
+    for block in blocks("own_method.md", "python"):
+        exec(compile(block, "own_method.md", "exec"), names)
+    case = names["DIFFUSION"]["tuning"]
+    stops = case.boundaries
+    whole = fit(case.make(), case.data(), [SaveAt(tmp_path, stops)])
+    assert whole.iteration == case.iterations
+    for stop in stops:
+        resumed = fit(case.make(), case.data(), ckpt_path=tmp_path / f"{stop}.ckpt")
+        assert not list(differing(state(whole), state(resumed)))

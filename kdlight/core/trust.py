@@ -4,6 +4,8 @@ Building what a file names imports a package, and so runs its code: that is the 
 configuration that names a class has said so; for a checkpoint or a model it is ``--trust``.
 """
 
+from kdlight.errors import InputError
+
 _trusted = {"kdlight"}
 
 
@@ -12,7 +14,13 @@ def trust(*packages: str) -> None:
 
     Args:
         packages: Names of top-level packages, such as ``my_package``.
+
+    Raises:
+        InputError: Something else than such a name; none of them is trusted then.
     """
+    for package in packages:
+        if not package.isidentifier():
+            raise InputError(f"trust: expected the name of a package, found {package!r}.")
     _trusted.update(packages)
 
 
