@@ -388,6 +388,8 @@ def test_a_failure_of_another_kind_is_exit_code_1(
     monkeypatch.setattr(path, fail)
     code, _, err = kdlight("fit", "--config", TINY, "--runs_dir", tmp_path)
     assert code == 1
-    assert err == "kdlight fit: failed: out of luck (KDLIGHT_DEBUG=1 shows where)\n"
+    # A step that is not kdlight's own is named by its line.
+    where = f"commands/test_bad_input.py:{fail.__code__.co_firstlineno + 1}"
+    assert err == f"kdlight fit: failed: out of luck at {where} (KDLIGHT_DEBUG=1 shows where)\n"
     facts = json.loads((tmp_path / "tiny" / "version_0" / "run.json").read_text())
     assert "iterations" not in facts, "the record says that the run did not end"
