@@ -143,6 +143,12 @@ class KDLightCLI(LightningCLI):
             if section[name] is not None and section[name] < 1:
                 raise InputError(f"{name}: expected a number above 0, found {section[name]}.")
         if section.threads is not None:
+            there = os.cpu_count() or section.threads
+            if section.threads > there:
+                raise InputError(
+                    f"threads: expected at most the {there} CPUs of this machine, "
+                    f"found {section.threads}."
+                )
             torch.set_num_threads(section.threads)
         self.parent = Path(section.runs_dir) / check_name(section.name)
         check_trainer(section.trainer)

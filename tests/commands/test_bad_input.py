@@ -99,6 +99,8 @@ CONFIGURATIONS = {
     f"{DATA}batchsize 3": ["data.init_args.batchsize", "did you mean batch_size?"],
     "--trainer.acelerator cpu": ["--trainer.acelerator", "did you mean accelerator?"],
     "--run_dir x": ["--run_dir", "did you mean runs_dir?"],
+    "--batch_size 8": ["--batch_size: no such option; did you mean --data.init_args.batch_size?"],
+    "--teacher_steps 8": ["did you mean --model.init_args.teacher_steps?"],
     f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{clasifier:x}}}}]".replace(":", ": "): [
         "trainer.callbacks.0.init_args.clasifier",
         "did you mean classifier?",
@@ -126,6 +128,7 @@ CONFIGURATIONS = {
     "--seed_everything x": ["seed_everything", "found 'x'"],
     "--seed_everything -1": ["seed_everything", "found -1"],
     "--threads 0": ["threads: expected a number above 0, found 0"],
+    "--threads 1000000": ["threads: expected at most the ", "CPUs", "found 1000000"],
     "--checkpoint_every 0": ["checkpoint_every: expected a number above 0, found 0"],
     "--name a/b": ["name", "'a/b'"],
     "--runs_dir WRONG/bare.pt": ["runs_dir", "bare.pt"],

@@ -15,6 +15,7 @@ import yaml
 from kdlight.commands.parsing.signatures import (
     Complaint,
     Keys,
+    arguments_of,
     check,
     check_names,
     hints_of,
@@ -133,7 +134,11 @@ def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complai
     hints |= {"seed_everything": bool | int, "ckpt_path": str | None}
     for key, value in settings.items():
         if key not in names:
-            return Complaint((key,), unknown("no such option", key, names))
+            text = unknown("no such option", key, names)
+            inside = _section_that_takes(key, settings)
+            return Complaint(
+                (key,), f"no such option; did you mean --{inside}?" if inside else text
+            )
         found = None
         if key == "trainer" and isinstance(value, Mapping):
             found = check_names(value, trainer, "the trainer", (key,))
@@ -144,6 +149,16 @@ def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complai
     missing = [key for key in ("model", "data") if key not in settings]
     if missing:
         return Complaint(tuple(missing[:1]), "expected a class_path and its init_args, found none")
+    return None
+
+
+def _section_that_takes(name: str, settings: Mapping[str, Any]) -> str | None:
+    """The full name of an argument of the data or the model that was given without its section."""
+    for section in ("data", "model"):
+        value = settings.get(section)
+        path = value.get("class_path") if isinstance(value, Mapping) else value
+        if isinstance(path, str) and name in (arguments_of(path) or {}):
+            return f"{section}.init_args.{name}"
     return None
 
 

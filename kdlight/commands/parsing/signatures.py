@@ -168,6 +168,14 @@ def hints_of(part: Any) -> dict[str, Any] | None:
     return hints
 
 
+def arguments_of(path: str) -> dict[str, Any] | None:
+    """:func:`hints_of` what a class path names; None also where it names nothing."""
+    try:
+        return hints_of(_import(path))
+    except (InputError, ValueError):
+        return None
+
+
 def _required(part: Any) -> list[str]:
     named: dict[str, inspect.Parameter] = {}
     for each in _called(part) or []:
