@@ -18,7 +18,10 @@ from kdlight.training.base import DistillationModule
 
 
 class StageProgress(L.Callback):
-    """Shows iterations done, the stage the method is in, and the time left.
+    """Shows iterations done, the method's stage, its losses and learning rate, and the time left.
+
+    Losses are those last logged (``trainer.log_every_n_steps``). They are read when the bar is
+    drawn, a few times a second, so no step waits for the device.
 
     On a terminal it is a bar; elsewhere a line is printed every ``interval`` seconds.
 
@@ -44,6 +47,7 @@ class StageProgress(L.Callback):
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
                 console=self._console,
                 refresh_per_second=4,
             )
@@ -52,6 +56,7 @@ class StageProgress(L.Callback):
                 pl_module.describe_stage(),
                 total=pl_module.iterations,
                 completed=pl_module.iteration,
+                figures="",
             )
 
     def on_train_batch_end(
@@ -70,10 +75,14 @@ class StageProgress(L.Callback):
         self._last = now
         assert isinstance(pl_module, DistillationModule)
         done, total, stage = pl_module.iteration, pl_module.iterations, pl_module.describe_stage()
+        figures = describe_figures(trainer)
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=stage)
+            self._bar.update(self._task, completed=done, description=stage, figures=figures)
         else:
-            self._console.print(f"{stage}: iteration {done} of {total}", highlight=False)
+            line = f"{stage}: iteration {done} of {total}"
+            self._console.print(
+                f"{line}, {figures}" if figures else line, highlight=False, soft_wrap=True
+            )
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -90,3 +99,19 @@ class StageProgress(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         self._close()
+
+
+def describe_figures(trainer: L.Trainer, most: int = 4) -> str:
+    """The first ``most`` training values last logged, and the learning rate: "loss 0.12, lr 0.001".
+
+    Waits for the device, so not for every step.
+    """
+    terms = {
+        key.removeprefix("train/"): float(value)
+        for key, value in trainer.callback_metrics.items()
+        if key.startswith("train/") and key != "train/non_finite"
+    }
+    shown = [f"{name} {value:.3g}" for name, value in list(terms.items())[:most]]
+    if trainer.optimizers:
+        shown.append(f"lr {float(trainer.optimizers[0].param_groups[0]['lr']):.3g}")
+    return ", ".join(shown)
