@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from kdlight.callbacks.tensorboard import show_utterances
 from kdlight.callbacks.utterances import HeldOut, save_utterances
 from kdlight.codec.codec import Codec
 from kdlight.core.ranks import joint_sum
@@ -158,6 +159,7 @@ class CodecReport(L.Callback):
                     self.shown_seconds,
                     figures,
                 )
+            show_utterances(trainer, folder / "samples", pl_module.iteration)
         # Last: where there is a summary, the rest is there.
         write_json(folder / "summary.json", rows)
         print_rows(rows)

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid
+from kdlight.callbacks.tensorboard import show_picture
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generates, Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
@@ -179,6 +180,7 @@ class GenerationReport(L.Callback):
         if folder and trainer.is_global_zero:
             path = Path(folder) / "samples" / f"progress_{pl_module.iteration:07d}.png"
             save_grid(shown(images), path)
+            show_picture(trainer, "samples/progress", path, pl_module.iteration)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._summarise(trainer, pl_module)
@@ -222,7 +224,9 @@ class GenerationReport(L.Callback):
             # Of two samplers at the same steps the teacher's own comes first, and is shown.
             picture = f"final_{name}_{steps}.png"
             if folder is not None and trainer.is_global_zero and picture not in pictures:
-                save_grid(shown(images), folder / "samples" / picture)
+                path = folder / "samples" / picture
+                save_grid(shown(images), path)
+                show_picture(trainer, f"samples/{path.stem}", path, pl_module.iteration)
                 pictures.add(picture)
         if folder is not None and trainer.is_global_zero:
             write_json(folder / "summary.json", rows)

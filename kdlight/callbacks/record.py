@@ -8,14 +8,16 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 
 from kdlight import __version__
+from kdlight.callbacks.tensorboard import show_settings
 from kdlight.storage.files import atomic_path, write_json
 from kdlight.training.base import DistillationModule
 
 
 class RunRecord(L.Callback):
-    """Writes ``config.yaml`` and ``run.json`` into the run's folder.
+    """Writes ``config.yaml`` and ``run.json`` into the run's folder, the settings to TensorBoard.
 
     Args:
         folder: The run's folder.
@@ -46,6 +48,7 @@ class RunRecord(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
         self._start = time.monotonic(), time.process_time()
+        show_settings(trainer, yaml.safe_load(self._config))
         if not trainer.is_global_zero:
             return
         self._facts |= {

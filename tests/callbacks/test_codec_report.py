@@ -122,7 +122,7 @@ def test_a_codec_that_says_nothing_finite_is_reported_and_not_a_crash(tmp_path: 
         module.codec.decoder.backbone.end.bias.fill_(torch.nan)
     report = CodecReport(metrics=OWN, shown=1)
     trainer = SimpleNamespace(
-        log_dir=str(tmp_path), is_global_zero=True, world_size=1, global_rank=0,
+        log_dir=str(tmp_path), is_global_zero=True, loggers=[], world_size=1, global_rank=0,
         datamodule=FewVoices(),
     )  # fmt: skip
     report._summarise(trainer, module)

@@ -33,6 +33,7 @@ class Student(DiffusionModule):
     def __init__(self, students: list[Generator], teacher: Generator | None) -> None:
         torch.nn.Module.__init__(self)
         self._students, self._teacher = students, teacher
+        self.iteration = 0
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +58,12 @@ def measure(folder: Path, module: DiffusionModule, **settings: Any) -> list[dict
     settings = {"num_samples": COUNT, "batch_size": BATCH, "latency_batch": 0} | settings
     data = settings.pop("data", Data())
     trainer = SimpleNamespace(
-        log_dir=str(folder), is_global_zero=True, world_size=1, global_rank=0, datamodule=data
+        log_dir=str(folder),
+        is_global_zero=True,
+        loggers=[],
+        world_size=1,
+        global_rank=0,
+        datamodule=data,
     )
     GenerationReport(**settings).on_test_end(cast(Any, trainer), module)
     rows: list[dict[str, Any]] = json.loads((folder / "summary.json").read_text())
