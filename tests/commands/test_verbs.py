@@ -29,6 +29,13 @@ def test_help_shows_an_example(verb: str, kdlight: Run) -> None:
     assert example[3] == verb
 
 
+def test_help_names_defaults_once(kdlight: Run) -> None:
+    text = " ".join(kdlight("sample", "--help").out.split())
+    assert "how many (default: 100)" in text
+    assert "default: None" not in text
+    assert "(default: wav)" not in " ".join(kdlight("decode", "--help").out.split())
+
+
 def test_usage_without_a_verb(kdlight: Run) -> None:
     assert kdlight().code == 2
     code, out, _ = kdlight("--help")

@@ -19,6 +19,17 @@ RECORDS = ("run.json", "summary.json")
 """What a run says of itself in JSON."""
 
 
+class DefaultsFormatter(argparse.RawDescriptionHelpFormatter):
+    """Names the default behind each option that has one and whose sentence does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        says = action.default not in (None, argparse.SUPPRESS, "", [None])
+        if not text or not says or not action.option_strings or action.nargs == 0:
+            return text
+        return text if "default" in text else f"{text} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises :class:`InputError` instead of printing its usage."""
 
@@ -27,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m kdlight {verb}",
             description=description,
             epilog=f"example:\n  python -m kdlight {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=DefaultsFormatter,
         )
 
     def error(self, message: str) -> NoReturn:
