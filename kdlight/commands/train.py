@@ -23,7 +23,12 @@ from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
 from kdlight.commands.parsing.complaints import explain, one_sentence
-from kdlight.commands.parsing.parser import ExampleFormatter, OneSentenceParser, quiet
+from kdlight.commands.parsing.parser import (
+    ExampleFormatter,
+    OneSentenceParser,
+    arrange_help,
+    quiet,
+)
 from kdlight.commands.shared.fitting import check_checkpoint, check_parts, check_trainer
 from kdlight.commands.shared.folders import (
     check_name,
@@ -117,6 +122,7 @@ class KDLightCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; where that fails, say why in terms of the user's files and keys."""
+        arrange_help(self.verb, self._parser(self.verb))
         try:
             super().parse_arguments(parser, args)
         except ValueError as error:  # InputError, or what reading a file raised

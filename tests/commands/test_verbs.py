@@ -36,6 +36,21 @@ def test_help_names_defaults_once(kdlight: Run) -> None:
     assert "(default: wav)" not in " ".join(kdlight("decode", "--help").out.split())
 
 
+@pytest.mark.parametrize("verb", LIGHTNING)
+def test_help_begins_with_our_own_options_and_ends_with_the_trainers(
+    verb: str, kdlight: Run
+) -> None:
+    out = kdlight(verb, "--help").out
+    assert out.startswith(f"usage: python -m kdlight {verb} --config FILE")
+    own = ["--name", "--ckpt_path", "--model CONFIG", "--data CONFIG"]
+    places = [out.index(f"\n  {option}") for option in own]
+    trainer = out.index("\nLightning's trainer:")
+    assert places == sorted(places)
+    assert places[-1] < trainer
+    assert out.index("--trainer.accelerator ") > trainer
+    assert "registry" not in out[:trainer]
+
+
 def test_usage_without_a_verb(kdlight: Run) -> None:
     assert kdlight().code == 2
     code, out, _ = kdlight("--help")
