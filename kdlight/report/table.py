@@ -7,7 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from kdlight.report.columns import FLOOR, Column, columns_of, number_text
+from kdlight.report.columns import FLOOR, columns_of, number_text
+from kdlight.report.figures.column import Column
 from kdlight.report.runs import Row, parse_rows
 
 ARROWS = {"lower": "↓", "higher": "↑", "one": "→1", None: ""}

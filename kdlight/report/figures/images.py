@@ -1,0 +1,178 @@
+"""The figures of generators: of images, and of points."""
+
+from kdlight.report.figures.column import Column, share
+
+COLUMNS = (
+    Column(
+        "nfe",
+        "NFE",
+        "Network evaluations for one sample. They are what sampling costs.",
+        decimals=0,
+    ),
+    Column(
+        "frechet_features",
+        "Fréchet features",
+        "Distance between samples and training set in the features of a classifier, in percent of "
+        "the set's variance. It sees wrong shapes and lost variety.",
+        "%",
+        "lower",
+        narrow="Fréchet\nfeatures",
+        short=True,
+    ),
+    Column(
+        "fid",
+        "FID",
+        "Fréchet distance in Inception's features, as papers give it. It falls with the number of "
+        "samples; papers take 50,000.",
+        better="lower",
+        short=True,
+    ),
+    Column(
+        "frechet_pixels",
+        "Fréchet pixels",
+        "The same distance between pixels. It sees wrong contrast, blur and noise.",
+        "%",
+        "lower",
+        narrow="Fréchet\npixels",
+        short=True,
+    ),
+    Column(
+        "sliced_wasserstein",
+        "Sliced Wasserstein",
+        "How far samples have to be moved to become the data, seen from many directions.",
+        better="lower",
+        narrow="Sliced\nWasserst.",
+        short=True,
+    ),
+    share(
+        "modes",
+        "Modes",
+        "Share of the data's clusters that get at least half of their fair share of the samples.",
+        "higher",
+        short=True,
+    ),
+    share(
+        "strays",
+        "Strays",
+        "Share of the samples that lie far from every cluster of the data.",
+        "lower",
+        decimals=None,
+        short=True,
+    ),
+    share(
+        "accuracy",
+        "Accuracy",
+        "Share of the samples in which a classifier sees the class that was asked for.",
+        "higher",
+        narrow="Accu-\nracy",
+        short=True,
+    ),
+    share(
+        "accuracy_forgotten",
+        "Accuracy, forgotten",
+        "The same for the classes that the student ought to have forgotten.",
+        "lower",
+        narrow="Acc.\nforgot.",
+        short=True,
+    ),
+    share(
+        "accuracy_retained",
+        "Accuracy, retained",
+        "The same for all other classes, which it ought to have kept.",
+        "higher",
+        narrow="Acc.\nkept",
+        short=True,
+    ),
+    Column(
+        "frechet_features_retained",
+        "Fréchet features, retained",
+        "The distance in features over the classes that it ought to have kept.",
+        "%",
+        "lower",
+        narrow="Fréchet\nf. kept",
+    ),
+    Column(
+        "frechet_pixels_retained",
+        "Fréchet pixels, retained",
+        "The distance in pixels over the classes that it ought to have kept.",
+        "%",
+        "lower",
+        narrow="Fréchet\np. kept",
+    ),
+    share(
+        "precision",
+        "Precision",
+        "Share of the samples that lie among the real images: do they look real?",
+        "higher",
+    ),
+    share(
+        "recall",
+        "Recall",
+        "Share of the real images that lie among the samples: are all kinds covered?",
+        "higher",
+    ),
+    # Neither way is better: near is a copy, far is no digit at all.
+    Column(
+        "nearest",
+        "Nearest",
+        "Mean distance of a sample to the training image nearest to it. Near 0 it is a copy; far "
+        "away it is no image of this kind.",
+        narrow="Near-\nest",
+    ),
+    Column(
+        "memorisation",
+        "Memorisation",
+        "Distance to the nearest training image over that to the nearest unseen one. 1 is right; "
+        "near 0 the training images are repeated.",
+        better="one",
+        decimals=3,
+        narrow="Memori-\nsation",
+    ),
+    Column(
+        "variance",
+        "Variance",
+        "Variance of the samples over that of the data. 1 is right; below it they crowd around "
+        "means.",
+        better="one",
+        decimals=3,
+        narrow="Vari-\nance",
+    ),
+    Column(
+        "kernel_features",
+        "Kernel features",
+        "Distance in the features of a classifier by a kernel. Around 0, also below it, is "
+        "perfect, with few samples too.",
+        better="lower",
+    ),
+    Column(
+        "teacher_gap",
+        "Teacher gap",
+        "Mean squared difference to the teacher's sample from the same noise. It says how "
+        "faithful the student is, not how good.",
+        better="lower",
+        narrow="Teacher\ngap",
+    ),
+    Column(
+        "ms_per_image",
+        "ms / image",
+        "Milliseconds for one sample on the machine of the run.",
+        better="lower",
+        narrow="ms per\nimage",
+        short=True,
+    ),
+    Column(
+        "speed_up",
+        "Speed-up",
+        "How many times as fast as the teacher in full.",
+        "x",
+        "higher",
+        narrow="Speed-\nup",
+        short=True,
+    ),
+    Column(
+        "non_finite",
+        "Non-finite",
+        "Samples that hold a NaN or an infinity and are left out of the figures.",
+        decimals=0,
+    ),
+)
