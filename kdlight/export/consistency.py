@@ -1,4 +1,4 @@
-"""A consistency student as a ``ConsistencyModelPipeline``.
+"""A student of few steps, consistency or EDM, as a ``ConsistencyModelPipeline``.
 
 The scheduler of that pipeline has no list of noise levels: it takes whole numbers ("timesteps")
 that point into a Karras grid (arXiv:2206.00364, eq. 5), laid from ``sigma_max`` down to
@@ -12,7 +12,7 @@ import numpy as np
 from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 from numpy.typing import NDArray
 
-from kdlight.diffusion.denoisers import ConsistencyDenoiser
+from kdlight.diffusion.denoisers import ConsistencyDenoiser, Denoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.export.folder import INSTEAD, check_steps, unet_of, write_pipeline
@@ -29,7 +29,7 @@ CARD = """---
 library_name: diffusers
 pipeline_tag: unconditional-image-generation
 ---
-A consistency model made with kdlight{classes}.
+A generator distilled with kdlight{classes}.
 
 ```python
 from diffusers import ConsistencyModelPipeline
@@ -53,12 +53,16 @@ Ask for a class by `class_labels`, 0 to {last}: without it diffusers draws label
 
 
 def export_consistency(
-    generator: Generator, denoiser: ConsistencyDenoiser, path: Path, walks: Sequence[int]
+    generator: Generator,
+    denoiser: ConsistencyDenoiser | EDMDenoiser,
+    path: Path,
+    walks: Sequence[int],
 ) -> None:
-    """Write a U-Net consistency student as a ``ConsistencyModelPipeline`` folder.
+    """Write a U-Net student as a ``ConsistencyModelPipeline`` folder.
 
     The pipeline, called as the folder's README.md says, draws its noise and gives the images of
     ``generator(noise, condition, steps)``, mapped to [0, 1] and clamped as diffusers does.
+    EDM's preconditioning is that of consistency models with a boundary at 0.
 
     Args:
         generator: What to export.
@@ -73,9 +77,9 @@ def export_consistency(
     network = _check(generator, denoiser, walks)
     levels = {steps: generator.grid.sigmas(steps)[:-1].tolist() for steps in sorted(walks)}
     first = next(iter(levels.values()))[0]
-    sigma_min = _exact_square(denoiser.sigma_min)
+    sigma_min = _exact_square(denoiser.boundary)
     every = sorted({level for walk in levels.values() for level in walk}, reverse=True)
-    _check_levels(every, levels, first, denoiser.sigma_min)
+    _check_levels(every, levels, first, denoiser.boundary)
     count, timesteps = timestep_grid(every, sigma_min)
     scheduler = CMStochasticIterativeScheduler(
         num_train_timesteps=count,
@@ -143,7 +147,7 @@ def _exact_square(sigma_min: float) -> float:
     return float(np.float32(sigma_min))
 
 
-def _check(generator: Generator, denoiser: ConsistencyDenoiser, walks: Sequence[int]) -> UNet2D:
+def _check(generator: Generator, denoiser: Denoiser, walks: Sequence[int]) -> UNet2D:
     for steps in walks:
         check_steps(generator, steps)
     network = unet_of(denoiser, noise_scale=1000.0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdlight.diffusion.coordinates import VPDenoiser
-from kdlight.diffusion.denoisers import ConsistencyDenoiser
+from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser
 from kdlight.errors import InputError
@@ -18,8 +18,8 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
     Args:
         generator: What to export.
         path: Folder to write; an earlier pipeline there is replaced as a whole.
-        steps: Number of steps the folder is for. None takes all that a consistency student is
-            made for, and the default of any other.
+        steps: Number of steps the folder is for. None takes all that a consistency or EDM
+            student is made for, and the default of any other.
 
     Raises:
         InputError: diffusers has no stock pipeline that would give the same images, or
@@ -31,7 +31,7 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
         from kdlight.export.latent_consistency import export_latent_consistency
 
         export_latent_consistency(generator, path, steps or generator.steps[0])
-    elif isinstance(denoiser, ConsistencyDenoiser):
+    elif isinstance(denoiser, (ConsistencyDenoiser, EDMDenoiser)):
         walks = generator.steps if steps is None else (steps,)
         export_consistency(generator, denoiser, path, walks)
     elif isinstance(denoiser, VPDenoiser):
@@ -39,5 +39,5 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
     else:
         raise InputError(
             f"a {type(denoiser).__name__} cannot become a diffusers pipeline, which needs a "
-            f"VPDenoiser or a ConsistencyDenoiser: {INSTEAD}."
+            f"VPDenoiser, an EDMDenoiser or a ConsistencyDenoiser: {INSTEAD}."
         )

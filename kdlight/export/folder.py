@@ -43,7 +43,7 @@ def unet_of(denoiser: Denoiser, noise_scale: float) -> UNet2D:
         )
     if network.noise_scale != noise_scale:
         raise InputError(
-            f"noise_scale: for a {type(denoiser).__name__} diffusers gives the network its noise "
+            f"noise_scale: with {type(denoiser).__name__} diffusers gives the network its noise "
             f"number times {noise_scale:g}, expected {noise_scale:g}, "
             f"found {network.noise_scale}: {INSTEAD}."
         )

@@ -89,6 +89,17 @@ def test_stock_diffusers_gives_the_same_images(tmp_path, monkeypatch, steps, sig
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_edm_student_gives_the_same_images(tmp_path, monkeypatch, steps):
+    denoiser = EDMDenoiser(network())
+    grid, shape = PrefixGrid([80.0, 1.0, 0.3]), denoiser.network.shape
+    generator = Generator(denoiser, grid, shape, "consistency", (1, 3), False).eval()
+    export_diffusers(generator, tmp_path / "pipeline")
+    images = pipeline_images(tmp_path / "pipeline", steps, monkeypatch)
+    expected = own_images(generator, steps, monkeypatch)
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+
+
 def test_one_step_is_the_pipelines_default(tmp_path, monkeypatch):
     generator = student()
     export_diffusers(generator, tmp_path / "pipeline")
@@ -193,7 +204,11 @@ def blended():
         (student, 4, "samples in 1, 2, 3 steps, found 4"),
         (two_starts, None, "grid: .* one noise level, found 40 and 80: .* one number of steps"),
         (perceptron, 1, "ScaleShiftMLP .* needs a UNet2D: export to safetensors"),
-        (blended, 1, "BoundaryDenoiser .* needs a VPDenoiser or a ConsistencyDenoiser"),
+        (
+            blended,
+            1,
+            "BoundaryDenoiser .* needs a VPDenoiser, an EDMDenoiser or a ConsistencyDenoiser",
+        ),
     ],
 )
 def test_what_diffusers_cannot_run_is_refused_in_one_sentence(tmp_path, make, steps, message):

@@ -148,7 +148,11 @@ def only_two_steps():
         (lambda: student("epsilon"), 1, "epsilon is not exported .* vanishing alpha"),
         (lambda: student(num_classes=3), 1, "class-conditional .* safetensors"),
         (lambda: student(noise_scale=2.0), 1, "noise_scale: .* expected 1, found 2.0"),
-        (edm, 1, "EDMDenoiser .* a VPDenoiser or a ConsistencyDenoiser: export to safetensors"),
+        (
+            edm,
+            1,
+            "noise_scale: with EDMDenoiser .* expected 1000, found 1.0: export to safetensors",
+        ),
         (perceptron, 1, "ScaleShiftMLP .* needs a UNet2D: export to safetensors"),
         (other_grid, 2, "grid: .* trailing timesteps"),
         (other_sampler, 2, "algorithm: DDIMPipeline walks with euler, found dpmpp_2m"),

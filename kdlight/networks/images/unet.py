@@ -34,8 +34,8 @@ class UNet2D(Recorded, nn.Module):
 
     The embedding of the noise number is the sinusoidal one made for timesteps 0 to 1000. A
     denoiser that gives smaller numbers needs ``noise_scale``: 1 for ``VPDenoiser`` (timesteps),
-    about 250 for ``EDMDenoiser`` (``log(sigma) / 4`` lies within 2 of 0), 1000 for
-    ``ConsistencyDenoiser`` in the convention of diffusers and for ``FlowDenoiser`` (time in
+    about 250 for ``EDMDenoiser`` (``log(sigma) / 4`` lies within 2 of 0), or 1000 for it and for
+    ``ConsistencyDenoiser`` in the convention of diffusers, 1000 for ``FlowDenoiser`` (time in
     0 to 1, unless its own ``time_scale`` is 1000 already).
 
     Args:
