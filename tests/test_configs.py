@@ -64,7 +64,10 @@ def small_adm(part: str) -> dict[str, str]:
 
 
 SMALLER = {
-    "image_folder/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"},
+    **{
+        f"image_folder/teacher_{size}.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"}
+        for size in (32, 64)
+    },
     "mnist5k/teacher.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8]"},
     "mnist5k/progressive_distillation.yaml": {SHALLOW.format("student"): "[8, 8, 8]"},
     **{
@@ -94,6 +97,7 @@ SMALLER |= {
     for data in ("digits", "mixture")
 }
 SMALLER |= {f"mnist5k/{name}.yaml": NARROW_HEAD for name in ("dmd2", "fdistill")}
+SMALLER |= {f"image_folder/dmd2_{size}.yaml": NARROW_HEAD for size in (32, 64)}
 SMALLER["mnist5k/disback.yaml"] = NARROW_HEAD | SHORT_STAGES
 SMALLER["mnist5k/multi_student.yaml"] = NARROW_HEAD | {
     SHALLOW.format("student"): "[8, 8, 8]",
