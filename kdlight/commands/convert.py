@@ -1,35 +1,48 @@
-"""``convert``: a published codec as a model of kdlight."""
+"""``convert``: a published codec or image model as a model of kdlight."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from torch import nn
 
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
+from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
+from kdlight.teachers.published.edm import edm_teacher
 
-FORMATS = {
+FORMATS: dict[str, Callable[..., nn.Module]] = {
     "encodec": convert_encodec,
     "speechtokenizer": convert_speechtokenizer,
     "dmcodec": convert_dmcodec,
+    "edm": edm_teacher,
 }
+OPTIONS = ("sample_rate", "steps")
 
 
 def parser() -> Parser:
     """The options of ``convert``."""
     made = Parser(
         "convert",
-        "Rebuild a published codec, with the same codes and the same audio. Nothing of the file "
-        "but its tensors is read. EnCodec at 48 kHz (stereo, scaled, in pieces) is refused.",
-        "convert encodec encodec_24khz.th encodec.safetensors",
+        "Rebuild a published codec, with the same codes and the same audio (EnCodec at 48 kHz: "
+        "stereo, scaled, in pieces, is refused), or a published image model, with the same "
+        "outputs. Nothing of the file is run.",
+        "convert edm edm-cifar10-32x32-uncond-vp.pkl teacher.safetensors",
     )
-    made.add_argument("format", choices=sorted(FORMATS), help="whose codec it is")
+    made.add_argument("format", choices=sorted(FORMATS), help="whose model it is")
     made.add_argument(
         "source", type=Path, help="its checkpoint, or a folder of transformers (encodec)"
     )
     made.add_argument("output", type=Path, help="file to write, .safetensors")
-    made.add_argument("--sample-rate", type=positive, default=None, help="if not the published one")
+    made.add_argument(
+        "--sample-rate", type=positive, default=None, help="of a codec, if not the published one"
+    )
+    made.add_argument(
+        "--steps", type=positive, default=None, help="default of an image model, if not the paper's"
+    )
     add_force(made)
     return made
 
@@ -38,9 +51,16 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``convert``."""
     options = parser().parse_args(argv)
     check_output(options.output, (".safetensors",), [options.source], options.force)
-    codec = FORMATS[options.format](options.source, options.sample_rate)
+    convert = FORMATS[options.format]
+    given = {name: getattr(options, name) for name in OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given.keys() - inspect.signature(convert).parameters.keys():
+        raise InputError(
+            f"--{name.replace('_', '-')}: convert {options.format} has no such option."
+        )
+    model = convert(options.source, **given)
     notes = {"converted_from": options.format, "source": options.source.name}
     if options.source.is_file():
         notes["sha256"] = sha256_of(options.source)
-    save_model(codec, options.output, notes)
+    save_model(model, options.output, notes)
     print(options.output)

@@ -1,0 +1,1 @@
+"""Published image models out of the files in which their authors released them."""
