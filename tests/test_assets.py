@@ -29,7 +29,7 @@ def test_the_digits_teacher_neither_memorises_nor_shrinks() -> None:
     judge = bundled_classifier("digits_classifier")
     data = DigitsDataModule()
     metrics = GenerationMetrics(
-        data.whole("reference"), data.whole("heldout"), ClassifierFeatures(judge), judge
+        data.one_pass("reference"), data.one_pass("heldout"), ClassifierFeatures(judge), judge
     )
     teacher = bundled_teacher("digits_teacher")
     for noise, condition in noise_for(teacher, 2000, 500, 1234, torch.device("cpu")):

@@ -126,7 +126,7 @@ class ImageDataModule(LightningDataModule):
         )
 
     def one_pass(self, part: Literal["reference", "heldout"]) -> Iterable[Batch]:
-        """All batches of a part in order, the same on every rank."""
+        """All batches of what samples are compared with, in order, the same on every rank."""
         return EvaluationLoader(
             getattr(self.splits, part), self.batch_size, num_workers=self.num_workers
         )

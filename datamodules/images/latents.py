@@ -1,6 +1,7 @@
 """Captioned pictures as latents and text embeddings, encoded once and kept beside the pictures."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -109,10 +110,13 @@ class CaptionedLatentsDataModule(ImageDataModule):
         ]
         return Splits(parts[0], parts[1], reference=parts[0])
 
-    def whole(self, part: Literal["reference", "heldout"]) -> Tensor:
+    def one_pass(self, part: Literal["reference", "heldout"]) -> Iterator[Batch]:
         """The pictures of a part, as they are before encoding: what samples are compared with."""
         chosen = self._parts[0 if part == "reference" else 1]
-        return torch.stack([self._picture(self._pictures[index]) for index in chosen])
+        for start in range(0, len(chosen), self.batch_size):
+            numbers = chosen[start : start + self.batch_size]
+            pictures = [self._picture(self._pictures[number]) for number in numbers]
+            yield {"image": torch.stack(pictures)}
 
     @cached_property
     def _parts(self) -> tuple[list[int], list[int]]:

@@ -39,6 +39,8 @@ HEADLINE = (
     "frechet_features_floor",
     "frechet_pixels",
     "frechet_pixels_floor",
+    "frechet_pooled_pixels",
+    "frechet_pooled_pixels_floor",
     "sliced_wasserstein",
     "sliced_wasserstein_floor",
     "modes",
@@ -321,18 +323,21 @@ class GenerationReport(L.Callback):
     def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         place = (trainer.global_rank, trainer.world_size, device)
-        reference = data.whole("reference")
         # A data module may know the law of its points.
         mixture = getattr(data, "mixture", None)
         forgetting = None
         if self.forgotten is not None and self.classifier is not None:
-            labels = data.whole_labels("reference")
             forgetting = ForgettingMetrics(
-                reference, labels, self.forgotten, self.classifier, self.features, *place
+                data.one_pass("reference"),
+                data.shape,
+                self.forgotten,
+                self.classifier,
+                self.features,
+                *place,
             )
         return GenerationMetrics(
-            reference,
-            data.whole("heldout"),
+            data.one_pass("reference"),
+            data.one_pass("heldout"),
             self.features,
             self.classifier,
             *place,

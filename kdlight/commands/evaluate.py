@@ -164,9 +164,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
     forgetting = None
     if options.forgotten is not None:
         forgetting = forgetting_of(options, walks, given, data, features, classifier)
-    reference, held_out = data.whole("reference"), data.whole("heldout")
     metrics = GenerationMetrics(
-        reference, held_out, features, classifier, device=options.device, forgetting=forgetting
+        data.one_pass("reference"),
+        data.one_pass("heldout"),
+        features,
+        classifier,
+        device=options.device,
+        forgetting=forgetting,
     )
     rows: list[Row] = []
     if given is not None:
@@ -191,7 +195,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     found: list[float] = []
     if options.search_sigmas:
         student = walks[0].generator.to(options.device)
-        found = searched(options, student, reference, features)
+        found = searched(options, student, data, features)
         walks += [
             Walk(with_sigmas(student, found), steps, "found")
             for steps in options.steps
@@ -270,8 +274,8 @@ def forgetting_of(
     for owner, count in {**classes, f"--data {options.data}": data.num_classes}.items():
         check_forgotten(options.forgotten, count, owner, "--forgotten")
     return ForgettingMetrics(
-        data.whole("reference"),
-        data.whole_labels("reference"),
+        data.one_pass("reference"),
+        data.shape,
         options.forgotten,
         classifier,
         features,
@@ -289,14 +293,20 @@ def sigmas_of(walk: Walk) -> dict[str, list[float]]:
 def searched(
     options: argparse.Namespace,
     student: Generator,
-    reference: Tensor,
+    data: Any,
     features: FeatureExtractor | None,
 ) -> list[float]:
     """The intermediate levels of the longest walk, found on noise that no row is measured with."""
     count = max(options.steps) - 1
     seed = mix(options.seed, 2)
     distance = SampleDistance(
-        reference, features, options.num_samples, options.batch_size, seed, options.device
+        data.one_pass("reference"),
+        data.shape,
+        features,
+        options.num_samples,
+        options.batch_size,
+        seed,
+        options.device,
     )
     with Progress(transient=True) as bar:
         task = bar.add_task("searching noise levels", total=2 * ROUNDS * count)

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from kdlight.metrics.images.extractors import FeatureExtractor
+from kdlight.metrics.sampling import MAX_ROWS, extended, subset, unkeyed
 
 
 class SampleMetric(Metric):
@@ -86,21 +87,32 @@ class FeatureMetric(SampleMetric):
         self.keep_reference = keep_reference
         self.add_state("real_non_finite", torch.tensor(0), dist_reduce_fx="sum")
 
-    def add_rows(self, *names: str) -> None:
-        """Declare float32 states of feature rows that are concatenated across ranks.
+    def add_rows(self, *names: str, max_rows: int) -> None:
+        """Declare states of at most ``max_rows`` feature rows of all ranks together.
 
-        They are stored flat, because torchmetrics stands in for a rank without data with a
+        Beyond that a fixed random subset of them is kept (:mod:`kdlight.metrics.sampling`). They
+        are stored flat, because torchmetrics stands in for a rank without data with a
         one-dimensional empty tensor.
         """
+        self.max_rows = max_rows
         for name in names:
             self.add_state(name, [], dist_reduce_fx="cat")
 
+    def keep(self, name: str, features: Tensor) -> None:
+        """Add features (B, F) to such a state."""
+        flat: list[Tensor] = getattr(self, name)
+        width = self.features.width + 2
+        parts = extended([part.view(-1, width) for part in flat], features, self.max_rows)
+        setattr(self, name, [part.flatten() for part in parts])
+
     def rows(self, name: str) -> Tensor:
-        """The rows of such a state, (N, F), float64, in an order that depends on the ranks."""
+        """The rows of such a state, (N, F), float64, in an order that may depend on the ranks."""
         state: Any = getattr(self, name)
+        width = self.features.width
         if isinstance(state, list) and not state:
-            return torch.zeros(0, self.features.width, dtype=torch.float64, device=self.device)
-        return dim_zero_cat(state).reshape(-1, self.features.width).double()
+            return torch.zeros(0, width, dtype=torch.float64, device=self.device)
+        kept = dim_zero_cat(state).reshape(-1, width + 2)
+        return unkeyed(subset(kept, self.max_rows)).double()
 
     def accumulate(self, features: Tensor, side: str) -> None:
         """Add finite ``features`` (B, F) to the states of ``side``, "real" or "generated"."""
@@ -114,11 +126,21 @@ class FeatureMetric(SampleMetric):
             real: Whether they are reference images or generated ones.
         """
         finite = images[images.flatten(1).isfinite().all(dim=1)]
-        features = self.features(finite)
-        features = features[features.isfinite().all(dim=1)]
-        self.add_to("real_non_finite" if real else "non_finite", len(images) - len(features))
-        if len(features):
-            self.accumulate(features, "real" if real else "generated")
+        self.update_features(self.features(finite), real, len(images) - len(finite))
+
+    def update_features(self, features: Tensor, real: bool, broken: int = 0) -> None:
+        """Add a batch whose features are known, so that metrics can share them.
+
+        Args:
+            features: Features (B, F) of the batch's finite images.
+            real: As in :meth:`update`.
+            broken: How many images of the batch were not finite.
+        """
+        finite = features[features.isfinite().all(dim=1)]
+        broken += len(features) - len(finite)
+        self.add_to("real_non_finite" if real else "non_finite", broken)
+        if len(finite):
+            self.accumulate(finite, "real" if real else "generated")
 
     def bad(self) -> Tensor:
         """Number of non-finite samples, generated and real, ()."""
@@ -139,14 +161,25 @@ class FeatureMetric(SampleMetric):
 
 
 class RowsMetric(FeatureMetric):
-    """Base of the metrics that need every feature row: memory grows with the number of samples."""
+    """Base of the metrics that compare feature rows, of larger sets a fixed random subset.
 
-    def __init__(self, features: FeatureExtractor, keep_reference: bool = False) -> None:
+    Args:
+        features: Turns images into vectors.
+        keep_reference: Whether ``reset`` keeps the real images' rows.
+        max_rows: Most rows of either set that are held and compared.
+    """
+
+    def __init__(
+        self,
+        features: FeatureExtractor,
+        keep_reference: bool = False,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
         super().__init__(features, keep_reference)
-        self.add_rows("real_rows", "generated_rows")
+        self.add_rows("real_rows", "generated_rows", max_rows=max_rows)
 
     def accumulate(self, features: Tensor, side: str) -> None:
-        getattr(self, f"{side}_rows").append(features.float().flatten())
+        self.keep(f"{side}_rows", features)
 
     def enough(self) -> bool:
         return min(len(self.rows("real_rows")), len(self.rows("generated_rows"))) >= 2

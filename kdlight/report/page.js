@@ -82,7 +82,7 @@ function methods() {
   const arms = OVERVIEW.arms.filter((arm) => arm.rows.length);
   const counts = [...new Set(arms.flatMap((arm) => arm.rows.map((row) => row.steps)))].sort((a, b) => (a ?? 0) - (b ?? 0)).slice(0, 2);
   const rowOf = (arm, steps) => arm.rows.find((row) => row.steps === steps);
-  const columns = ["frechet_features", "frechet_pixels", "sliced_wasserstein", "accuracy", "variance"].concat(COMPARISON.metric)
+  const columns = ["frechet_features", "frechet_pixels", "frechet_pooled_pixels", "sliced_wasserstein", "accuracy", "variance"].concat(COMPARISON.metric)
     .filter((key, index, all) => all.indexOf(key) === index).map(columnOf)
     .filter((column) => column && arms.some((arm) => counts.some((steps) => column.key in (rowOf(arm, steps)?.values ?? {}))));
   if (!columns.length) return null;

@@ -22,9 +22,9 @@ COUNT, BATCH, SEED = 20, 8, 1234
 
 
 class Data:
-    def whole(self, part: str) -> Tensor:
+    def one_pass(self, part: str) -> list[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(len(part))
-        return torch.rand(40, 1, 4, 4, generator=generator) * 2 - 1
+        return [{"image": torch.rand(40, 1, 4, 4, generator=generator) * 2 - 1}]
 
 
 class Student(DiffusionModule):
@@ -185,8 +185,9 @@ class Points:
     def __init__(self) -> None:
         self.mixture = MixtureDenoiser([[-0.5, 0.0], [0.5, 0.0]], variances=0.01)
 
-    def whole(self, part: str) -> Tensor:
-        return self.mixture.draw(200, torch.Generator().manual_seed(len(part)))[0]
+    def one_pass(self, part: str) -> list[dict[str, Tensor]]:
+        points = self.mixture.draw(200, torch.Generator().manual_seed(len(part)))[0]
+        return [{"image": points}]
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
 """Has a student forgotten the classes it ought to forget, and kept the others?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
-from kdlight.metrics.images.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.images.extractors import FeatureExtractor, pixel_space
 from kdlight.metrics.images.frechet import FrechetDistance
 from kdlight.metrics.images.labels import LabelAccuracy
 from kdlight.networks.images.classifier import SmallClassifier
@@ -54,8 +55,9 @@ class ForgettingMetrics(nn.Module):
     A forgotten class has no Frechet distance: what should come in its place nobody says.
 
     Args:
-        reference: The training split, unaugmented, (N, ...) in [-1, 1].
-        labels: Its labels, (N,); None if it has none.
+        reference: Batches of the training split, unaugmented and the same on every rank,
+            ``{"image": (B, ...) in [-1, 1], "label": (B,)}``; read once.
+        shape: Shape of one sample.
         forgotten: Classes that ought to be forgotten.
         classifier: Judge of the class.
         features: Another space for the Frechet distance than pixels.
@@ -72,8 +74,8 @@ class ForgettingMetrics(nn.Module):
 
     def __init__(
         self,
-        reference: Tensor,
-        labels: Tensor | None,
+        reference: Iterable[Condition],
+        shape: Sequence[int],
         forgotten: Sequence[int],
         classifier: SmallClassifier,
         features: FeatureExtractor | None = None,
@@ -82,25 +84,28 @@ class ForgettingMetrics(nn.Module):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        if labels is None:
-            raise InputError("forgotten: expected data with labels, found none.")
         check_forgotten(forgotten, classifier.num_classes, "the classifier")
         self.register_buffer("forgotten", torch.tensor(sorted(set(forgotten))), persistent=False)
-        kept = reference[~torch.isin(labels, self.forgotten)]
-        if len(kept) < 2:
-            raise InputError(
-                f"forgotten: expected at least 2 real images of other classes, found {len(kept)}."
-            )
-        spaces: list[FeatureExtractor] = [PixelFeatures(reference.shape[1:])]
+        spaces: list[FeatureExtractor] = [pixel_space(shape)]
         spaces += [] if features is None else [features]
         self._distances = [FrechetDistance(space, keep_reference=True) for space in spaces]
         self.distances = nn.ModuleList(self._distances)  # so that they move with this module
         self.accuracy_forgotten = LabelAccuracy(classifier)
         self.accuracy_retained = LabelAccuracy(classifier)
         self.to(device)
-        for images in torch.split(kept[rank::world_size], 1000):
-            for distance in self._distances:
-                distance.update(images.to(device), real=True)
+        kept = 0
+        for index, batch in enumerate(reference):
+            if "label" not in batch:
+                raise InputError("forgotten: expected data with labels, found none.")
+            retained = ~torch.isin(batch["label"], self.forgotten.cpu())
+            kept += int(retained.sum())
+            if index % world_size == rank and retained.any():
+                for distance in self._distances:
+                    distance.update(batch["image"][retained].to(device), real=True)
+        if kept < 2:
+            raise InputError(
+                f"forgotten: expected at least 2 real images of other classes, found {kept}."
+            )
 
     def update(self, images: Tensor, label: Tensor | None) -> None:
         """Add samples (B, ...) and the classes that were asked for, (B,).

@@ -5,9 +5,12 @@ from torch import Tensor
 
 from kdlight.metrics.base import FeatureMetric
 from kdlight.metrics.images.extractors import FeatureExtractor
+from kdlight.metrics.sampling import MAX_ROWS
 
 
-def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
+def frechet_distance(
+    mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, root2: Tensor | None = None
+) -> Tensor:
     """Squared 2-Wasserstein distance of two Gaussians (arXiv:1706.08500, equation 6).
 
     ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``. The last trace is the sum of the singular
@@ -19,17 +22,20 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
         cov1: Symmetric, positive semi-definite, (F, F).
         mean2: (F,).
         cov2: Like ``cov1``.
+        root2: :func:`symmetric_root` of ``cov2``, where many are compared with one.
 
     Returns:
         The distance, (), float64, at least 0.
     """
     mean1, cov1, mean2, cov2 = (tensor.double() for tensor in (mean1, cov1, mean2, cov2))
-    overlap = torch.linalg.svdvals(_symmetric_root(cov1) @ _symmetric_root(cov2)).sum()
+    root2 = symmetric_root(cov2) if root2 is None else root2
+    overlap = torch.linalg.svdvals(symmetric_root(cov1) @ root2).sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
     return distance.clamp(min=0)  # type: ignore[no-any-return]
 
 
-def _symmetric_root(matrix: Tensor) -> Tensor:
+def symmetric_root(matrix: Tensor) -> Tensor:
+    """Square root of a symmetric, positive semi-definite matrix (F, F)."""
     values, vectors = torch.linalg.eigh(matrix)
     return vectors * values.clamp(min=0).sqrt() @ vectors.mT  # type: ignore[no-any-return]
 
@@ -55,11 +61,12 @@ def frechet_floor(features: Tensor, count: int, draws: int = 8, seed: int = 0) -
     key = torch.rand(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
     rows = rows[torch.argsort(rows @ key)]
     mean, cov = rows.mean(0), torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1])
+    root = symmetric_root(cov)
     total = torch.zeros((), dtype=torch.float64, device=rows.device)
     for _ in range(draws):
         chosen = rows[torch.randint(len(rows), (count,), generator=generator).to(rows.device)]
         drawn_cov = torch.cov(chosen.T).reshape(cov.shape)
-        total += frechet_distance(chosen.mean(0), drawn_cov, mean, cov)
+        total += frechet_distance(chosen.mean(0), drawn_cov, mean, cov, root)
     return 100 * total / draws / cov.trace()
 
 
@@ -68,17 +75,18 @@ class FrechetDistance(FeatureMetric):
 
     torchmetrics' ``FrechetInceptionDistance`` keeps the same sums, but rounds the result to
     float32, raises on fewer than two samples, takes no note of non-finite ones and has neither
-    percent nor floor; the tests hold ``distance`` to it.
+    percent nor floor; the tests hold ``distance`` to it. Memory does not grow with either set.
 
     ``compute()`` returns ``distance`` (with Inception features: the FID), ``percent``
     (``100 * distance / trace(cov_real)``, the same whatever the scale of the features), ``floor``
-    (:func:`frechet_floor` for as many samples as were generated) and ``non_finite``.
+    (:func:`frechet_floor` for as many samples as were generated, drawn from at most ``max_rows`` of
+    the real images) and ``non_finite``.
 
     Args:
         features: Turns images into vectors.
-        floor_draws: Draws averaged for the floor; 0 leaves the floor out and saves the memory of
-            the real features (4 N F bytes), as large sets of wide features need.
+        floor_draws: Draws averaged for the floor; 0 leaves the floor out.
         keep_reference: Whether ``reset`` keeps the real images' share of the states.
+        max_rows: Most real features that are held for the floor.
     """
 
     higher_is_better = False
@@ -87,14 +95,19 @@ class FrechetDistance(FeatureMetric):
     real_rows: list[Tensor]
 
     def __init__(
-        self, features: FeatureExtractor, floor_draws: int = 8, keep_reference: bool = False
+        self,
+        features: FeatureExtractor,
+        floor_draws: int = 8,
+        keep_reference: bool = False,
+        max_rows: int = MAX_ROWS,
     ) -> None:
         super().__init__(features, keep_reference)
         self.floor_draws = floor_draws
         self.names = ("distance", "percent", "floor") if floor_draws else ("distance", "percent")
-        # By the sizes of both sets: with a kept reference every row of a table has the same
-        # floor, and each draw costs two matrix roots.
+        # By the sizes of both sets, and of the real one: with a kept reference every row of a
+        # table has the same floor and root, and each draw costs a matrix root.
         self._floors: dict[tuple[int, int], Tensor] = {}
+        self._roots: dict[int, Tensor] = {}
         width = features.width
         for side in ("real", "generated"):
             self.add_sums(
@@ -105,7 +118,7 @@ class FrechetDistance(FeatureMetric):
                 }
             )
         if floor_draws:
-            self.add_rows("real_rows")
+            self.add_rows("real_rows", max_rows=max_rows)
 
     def accumulate(self, features: Tensor, side: str) -> None:
         values = features.double()
@@ -113,7 +126,7 @@ class FrechetDistance(FeatureMetric):
         self.add_to(f"{side}_sum", values.sum(0))
         self.add_to(f"{side}_outer", values.T @ values)
         if self.floor_draws and side == "real":
-            self.real_rows.append(features.float().flatten())
+            self.keep("real_rows", features)
 
     def enough(self) -> bool:
         return bool(self.real_count >= 2) and bool(self.generated_count >= 2)
@@ -127,10 +140,12 @@ class FrechetDistance(FeatureMetric):
 
     def figures(self) -> dict[str, Tensor]:
         real, generated = self._moments("real"), self._moments("generated")
-        distance = frechet_distance(*generated, *real)
+        sizes = (int(self.generated_count), int(self.real_count))
+        if sizes[1] not in self._roots:
+            self._roots = {sizes[1]: symmetric_root(real[1])}
+        distance = frechet_distance(*generated, *real, self._roots[sizes[1]].to(self.device))
         figures = {"distance": distance, "percent": 100 * distance / real[1].trace()}
         if self.floor_draws:
-            sizes = (int(self.generated_count), int(self.real_count))
             if sizes not in self._floors:
                 rows = self.rows("real_rows")
                 self._floors[sizes] = frechet_floor(rows, sizes[0], self.floor_draws)
@@ -141,4 +156,5 @@ class FrechetDistance(FeatureMetric):
         """Forget the generated images and, unless ``keep_reference``, the real ones."""
         if not self.keep_reference:
             self._floors.clear()
+            self._roots.clear()
         super().reset()

@@ -2,15 +2,22 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 from kdlight.metrics.base import FeatureMetric
-from kdlight.metrics.images.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.images.extractors import (
+    WIDEST,
+    FeatureExtractor,
+    PixelFeatures,
+    pixel_space,
+)
 from kdlight.metrics.images.forgetting import ForgettingMetrics
 from kdlight.metrics.images.frechet import FrechetDistance
 from kdlight.metrics.images.kernel import KernelDistance
@@ -20,22 +27,34 @@ from kdlight.metrics.images.neighbours import NearestNeighbour
 from kdlight.metrics.images.precision_recall import EqualPrecisionRecall, PrecisionRecall
 from kdlight.metrics.images.sliced import SlicedWasserstein
 from kdlight.metrics.images.variance import VarianceRatio
+from kdlight.metrics.sampling import MAX_ROWS, RowSample
 from kdlight.networks.images.classifier import SmallClassifier
 
 Row = dict[str, str | int | float]
 
+NEIGHBOURS = 50_000
+"""Most images of either set among which neighbours are looked for."""
+
 
 class GenerationMetrics(nn.Module):
-    """Measures samples against a reference set and a held-out set, held in memory once.
+    """Measures samples against a reference set and a held-out set, each read once, in batches.
 
     The row holds Frechet distances in percent with their floors, kernel distance (features),
     precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
     memorisation ratio, variance ratio; for points the sliced Wasserstein distance, precision and
     recall, each with its floor, and of a known mixture the modes covered and the strays.
 
+    Memory does not grow with the reference: Frechet distances and variance are of sums over all
+    of it; kernel distance, precision and recall are of at most ``max_rows`` rows of either set,
+    floors are drawn from as many, and neighbours are looked for among :data:`NEIGHBOURS` images
+    of each set, all of them fixed random subsets. Of images with more than 1,024 values the Frechet
+    distance of pixels and the neighbours are those of 8x8 averages
+    (:class:`~kdlight.metrics.images.extractors.PooledPixels`).
+
     Args:
-        reference: The training split, unaugmented, (N, ...) in [-1, 1].
-        held_out: Images the generator has never seen, (M, ...).
+        reference: Batches ``{"image": (B, ...) in [-1, 1]}`` of the training split, unaugmented,
+            the same on every rank.
+        held_out: The same of images the generator has never seen.
         features: Feature extractor of the headline Frechet distance; None for points.
         classifier: Judge of the asked class; None leaves accuracy out.
         rank: Which rank this is: it takes its share of the reference, and of the samples.
@@ -43,12 +62,13 @@ class GenerationMetrics(nn.Module):
         device: Where features are computed.
         mixture: The law of points, where it is known, for the modes.
         forgetting: What measures forgotten and retained classes apart; its figures join the row.
+        max_rows: Size of the subsets.
     """
 
     def __init__(
         self,
-        reference: Tensor,
-        held_out: Tensor,
+        reference: Iterable[Condition],
+        held_out: Iterable[Condition],
         features: FeatureExtractor | None = None,
         classifier: SmallClassifier | None = None,
         rank: int = 0,
@@ -56,35 +76,63 @@ class GenerationMetrics(nn.Module):
         device: torch.device | None = None,
         mixture: MixtureDenoiser | None = None,
         forgetting: ForgettingMetrics | None = None,
+        max_rows: int = MAX_ROWS,
     ) -> None:
         super().__init__()
-        self.shape = tuple(reference.shape[1:])
-        self.pixels = pixels = PixelFeatures(self.shape)
+        unseen = RowSample(NEIGHBOURS)
+        space: FeatureExtractor | None = None
+        for batch in held_out:
+            if space is None:
+                self.shape = tuple(batch["image"].shape[1:])
+                space = pixel_space(self.shape)
+            unseen.add(space(batch["image"]))
+        if space is None:
+            raise InputError("held_out: expected images to compare with, found none.")
+        self.space = space
+        self.pixels = PixelFeatures(self.shape)
         compared: list[FeatureMetric] = [
-            FrechetDistance(pixels, keep_reference=True),
-            VarianceRatio(pixels, keep_reference=True),
+            FrechetDistance(space, keep_reference=True, max_rows=max_rows),
+            VarianceRatio(self.pixels, keep_reference=True),
         ]
         if features is not None:
+            # Over thousands of features one draw scatters little, and takes half a minute.
+            draws = 8 if features.width <= WIDEST else 1
             compared += [
-                FrechetDistance(features, keep_reference=True),
-                KernelDistance(features, keep_reference=True),
-                PrecisionRecall(features, keep_reference=True),
+                FrechetDistance(features, draws, keep_reference=True, max_rows=max_rows),
+                KernelDistance(features, keep_reference=True, max_rows=max_rows),
+                PrecisionRecall(features, keep_reference=True, max_rows=max_rows),
             ]
         if len(self.shape) == 1:
             compared.append(SlicedWasserstein(self.shape[0], keep_reference=True))
             if features is None:
-                compared.append(EqualPrecisionRecall(pixels, held_out, keep_reference=True))
+                compared.append(
+                    EqualPrecisionRecall(
+                        space, unseen.rows(), max_rows=max_rows, keep_reference=True
+                    )
+                )
         self._compared = compared
         self.compared = nn.ModuleList(compared)  # so that they move with this module
-        self.neighbours = NearestNeighbour(reference, held_out)
+        self.to(device)
+        seen = RowSample(NEIGHBOURS)
+        for index, batch in enumerate(reference):
+            seen.add(space(batch["image"]))
+            if index % world_size == rank:
+                self._update(batch["image"].to(device), real=True)
+        self.neighbours = NearestNeighbour(seen.rows(), unseen.rows())
         self.accuracy = None if classifier is None else LabelAccuracy(classifier)
         self.modes = None if mixture is None else ModeCoverage(mixture)
         self.forgetting = forgetting
         self._labelled = False
         self.to(device)
-        for images in torch.split(reference[rank::world_size], 1000):
-            for metric in self._compared:
-                metric.update(images.to(device), real=True)
+
+    def _update(self, images: Tensor, real: bool) -> None:
+        """Add images to all metrics of features; metrics of one extractor share what it makes."""
+        finite = images[images.flatten(1).isfinite().all(dim=1)]
+        known: dict[FeatureExtractor, Tensor] = {}
+        for metric in self._compared:
+            if metric.features not in known:
+                known[metric.features] = metric.features(finite)
+            metric.update_features(known[metric.features], real, len(images) - len(finite))
 
     def update(self, images: Tensor, label: Tensor | None = None) -> None:
         """Add samples (B, ...) and the classes that were asked for, (B,).
@@ -96,9 +144,8 @@ class GenerationMetrics(nn.Module):
             raise InputError(
                 f"samples: expected the data's shape {self.shape}, found {tuple(images.shape[1:])}."
             )
-        for metric in self._compared:
-            metric.update(images, real=False)
-        self.neighbours.update(images)
+        self._update(images, real=False)
+        self.neighbours.update(self.space(images))
         if self.accuracy is not None and label is not None:
             self._labelled = True
             self.accuracy.update(images, label)

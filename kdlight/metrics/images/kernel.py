@@ -47,8 +47,7 @@ class KernelDistance(RowsMetric):
 
     torchmetrics' ``KernelInceptionDistance`` averages over random subsets of equal size in
     float32; this takes all pairs once, in float64, so that it has no noise of its own and the two
-    sets may differ in size. It holds all features: for sets beyond some ten thousand, the Frechet
-    distance is the cheaper figure.
+    sets may differ in size. Of either set at most ``max_rows`` are compared, a fixed random subset.
 
     ``compute()`` returns ``distance`` and ``non_finite``.
     """

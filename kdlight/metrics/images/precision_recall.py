@@ -6,6 +6,7 @@ from torch import Tensor
 from kdlight.errors import InputError
 from kdlight.metrics.base import RowsMetric
 from kdlight.metrics.images.extractors import FeatureExtractor
+from kdlight.metrics.sampling import MAX_ROWS
 
 # Squared distances carry rounding errors of about 1e-16 of the largest squared norm: a point that
 # lies on a sphere, such as a copy of a duplicated real image, must still count as inside it.
@@ -68,7 +69,8 @@ def precision_recall(
 class PrecisionRecall(RowsMetric):
     """Precision and recall of generated against real features. torchmetrics has none.
 
-    Compare only figures made with the same numbers of samples: both rise as the sets shrink.
+    Compare only figures made with the same numbers of samples: both rise as the sets shrink. Of
+    either set at most ``max_rows`` are compared, a fixed random subset.
 
     ``compute()`` returns ``precision``, ``recall`` and ``non_finite``.
 
@@ -76,15 +78,20 @@ class PrecisionRecall(RowsMetric):
         features: Turns images into vectors.
         k: Which neighbour sets the radius; 3 as in the paper.
         keep_reference: Whether ``reset`` keeps the real images' features.
+        max_rows: Most samples, and most real images, that are compared.
     """
 
     higher_is_better = True
     names: tuple[str, ...] = ("precision", "recall")
 
     def __init__(
-        self, features: FeatureExtractor, k: int = 3, keep_reference: bool = False
+        self,
+        features: FeatureExtractor,
+        k: int = 3,
+        keep_reference: bool = False,
+        max_rows: int = MAX_ROWS,
     ) -> None:
-        super().__init__(features, keep_reference)
+        super().__init__(features, keep_reference, max_rows)
         if k < 1:
             raise InputError(f"k: expected at least 1, found {k}.")
         self.k = k
@@ -137,14 +144,13 @@ class EqualPrecisionRecall(PrecisionRecall):
         features: FeatureExtractor,
         held_out: Tensor,
         k: int = 3,
-        max_rows: int = 10_000,
+        max_rows: int = MAX_ROWS,
         keep_reference: bool = False,
     ) -> None:
-        super().__init__(features, k, keep_reference)
+        super().__init__(features, k, keep_reference, max_rows)
         for name, count in (("max_rows", max_rows), ("held_out", len(held_out))):
             if count <= k:
                 raise InputError(f"{name}: expected more than k = {k}, found {count}.")
-        self.max_rows = max_rows
         rows = shuffled(features(held_out).double())[:max_rows]
         self.register_buffer("held_out_rows", rows, persistent=False)
         # By the sizes of both sets: with a kept reference they are the same for every row of a
@@ -155,7 +161,7 @@ class EqualPrecisionRecall(PrecisionRecall):
         return self._sizes()[0] > self.k
 
     def _sizes(self) -> tuple[int, int]:
-        """How many points are compared, and how many real ones there are."""
+        """How many points are compared, and how many real ones are held."""
         generated, real = len(self.rows("generated_rows")), len(self.rows("real_rows"))
         return min(generated, real, len(self.held_out_rows)), real
 

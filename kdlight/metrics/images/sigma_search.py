@@ -1,16 +1,16 @@
 """Searches the intermediate noise levels of multistep consistency sampling."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor
 
+from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.multistep import level_bounds, with_sigmas
 from kdlight.errors import InputError
 from kdlight.metrics.base import FeatureMetric
-from kdlight.metrics.images.extractors import FeatureExtractor, PixelFeatures
+from kdlight.metrics.images.extractors import FeatureExtractor, pixel_space
 from kdlight.metrics.images.frechet import FrechetDistance
 from kdlight.metrics.images.sliced import SlicedWasserstein
 
@@ -26,7 +26,8 @@ class SampleDistance:
     start from, and that which a sampler adds at each of its steps.
 
     Args:
-        reference: The training split, (N, ...).
+        reference: Batches of the training split, ``{"image": (B, ...)}``.
+        shape: Shape of one sample.
         features: Feature extractor of the Frechet distance; None takes the pixels.
         num_samples: Samples of one evaluation.
         batch_size: Samples at once.
@@ -36,24 +37,24 @@ class SampleDistance:
 
     def __init__(
         self,
-        reference: Tensor,
+        reference: Iterable[Condition],
+        shape: Sequence[int],
         features: FeatureExtractor | None,
         num_samples: int,
         batch_size: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        shape = tuple(reference.shape[1:])
         metric: FeatureMetric
         if len(shape) == 1:
             metric, self._figure = SlicedWasserstein(shape[0], keep_reference=True), "distance"
         else:
-            features = PixelFeatures(shape) if features is None else features
+            features = pixel_space(shape) if features is None else features
             metric = FrechetDistance(features, floor_draws=0, keep_reference=True)
             self._figure = "percent"
         self._metric = metric.to(device)
-        for images in torch.split(reference, 1000):
-            self._metric.update(images.to(device), real=True)
+        for batch in reference:
+            self._metric.update(batch["image"].to(device), real=True)
         self._draw = (num_samples, batch_size, seed, device)
 
     def __call__(self, generator: Generator) -> float:

@@ -140,7 +140,8 @@ class SlicedWasserstein(RowsMetric):
     """Sliced Wasserstein distance of generated to real points (B, d). torchmetrics has none.
 
     ``compute()`` returns ``distance`` in data units, ``floor`` (:func:`resampled_floor` for as
-    many points as were generated) and ``non_finite``.
+    many points as were generated) and ``non_finite``. Of either set at most ``max_rows`` are
+    compared, a fixed random subset.
 
     Args:
         dimension: Number of coordinates d.
@@ -148,6 +149,7 @@ class SlicedWasserstein(RowsMetric):
         projections: Number of directions.
         seed: Seed of the directions.
         keep_reference: Whether ``reset`` keeps the real points.
+        max_rows: Most points of either set that are held and compared.
     """
 
     higher_is_better = False
@@ -160,8 +162,9 @@ class SlicedWasserstein(RowsMetric):
         projections: int = 128,
         seed: int = 0,
         keep_reference: bool = False,
+        max_rows: int = 100_000,
     ) -> None:
-        super().__init__(PixelFeatures((dimension,)), keep_reference)
+        super().__init__(PixelFeatures((dimension,)), keep_reference, max_rows)
         if p not in (1, 2):
             raise InputError(f"p: expected 1 or 2, found {p}.")
         self.p, self.projections, self.seed = p, projections, seed

@@ -37,6 +37,16 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "frechet_pooled_pixels",
+        "Fréchet pixels, pooled to 8x8",
+        "The same distance between images averaged to 8x8 pixels. It sees wrong contrast, colour "
+        "and layout.",
+        "%",
+        "lower",
+        narrow="Fréchet\n8x8 px",
+        short=True,
+    ),
+    Column(
         "sliced_wasserstein",
         "Sliced Wasserstein",
         "How far samples have to be moved to become the data, seen from many directions.",
@@ -98,6 +108,14 @@ COLUMNS = (
         "%",
         "lower",
         narrow="Fréchet\np. kept",
+    ),
+    Column(
+        "frechet_pooled_pixels_retained",
+        "Fréchet pixels pooled to 8x8, retained",
+        "The distance in pooled pixels over the classes that it ought to have kept.",
+        "%",
+        "lower",
+        narrow="Fréchet\n8x8 kept",
     ),
     share(
         "precision",

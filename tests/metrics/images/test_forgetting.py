@@ -33,8 +33,16 @@ REAL = torch.arange(200) % 4
 REFERENCE = images_of(REAL.tolist(), seed=1)
 
 
+SHAPE = (1, 8, 8)
+
+
+def batches(chosen=slice(None)):
+    parts = zip(REFERENCE[chosen].split(20), REAL[chosen].split(20), strict=True)
+    return [{"image": image, "label": label} for image, label in parts]
+
+
 def metrics(**settings):
-    return ForgettingMetrics(REFERENCE, REAL, [3, 1], classifier(), **settings)
+    return ForgettingMetrics(batches(), SHAPE, [3, 1], classifier(), **settings)
 
 
 def test_accuracies_of_both_sides_by_hand():
@@ -85,7 +93,7 @@ def test_one_bad_sample_is_nan_on_its_side():
 def test_its_figures_join_the_row_of_the_table():
     judge = classifier()
     table = GenerationMetrics(
-        REFERENCE, REFERENCE[:40], classifier=judge, forgetting=metrics(features=None)
+        batches(), batches(slice(40)), classifier=judge, forgetting=metrics(features=None)
     )
     asked = torch.arange(40) % 4
     table.update(images_of([0] * 40), asked)
@@ -111,10 +119,10 @@ def test_classes_that_nobody_can_forget(forgotten, count, message):
 
 def test_data_and_samples_need_labels():
     with pytest.raises(InputError, match="forgotten: expected data with labels, found none"):
-        ForgettingMetrics(REFERENCE, None, [1], classifier())
+        ForgettingMetrics([{"image": REFERENCE}], SHAPE, [1], classifier())
     with pytest.raises(InputError, match="from 0 to 3 as the classifier has, found 7"):
-        ForgettingMetrics(REFERENCE, REAL, [7], classifier())
+        ForgettingMetrics(batches(), SHAPE, [7], classifier())
     with pytest.raises(InputError, match="at least 2 real images of other classes, found 0"):
-        ForgettingMetrics(REFERENCE[REAL == 1], REAL[REAL == 1], [1], classifier())
+        ForgettingMetrics(batches(REAL == 1), SHAPE, [1], classifier())
     with pytest.raises(InputError, match="forgotten: expected samples with labels, found none"):
         metrics().update(REFERENCE[:4], None)

@@ -65,7 +65,9 @@ def test_the_oracle_reaches_the_floor_in_many_steps_and_not_in_few():
 
 def test_a_table_of_points_has_the_distance_and_its_floor():
     generator = torch.Generator().manual_seed(1)
-    metrics = GenerationMetrics(fresh(2000, generator), fresh(500, generator))
+    metrics = GenerationMetrics(
+        [{"image": fresh(2000, generator)}], [{"image": fresh(500, generator)}]
+    )
     rows = []
     for shift in (0.0, 0.3):
         metrics.update(fresh(500, generator) + shift)
