@@ -21,6 +21,7 @@ from kdlight.metrics.speech.catalogue import available
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, write_jsonl
 from kdlight.metrics.speech.recognisers import make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
+from kdlight.metrics.speech.words import normaliser_of
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
@@ -31,7 +32,8 @@ PREVIEW = ("log_mel_l1", "si_sdr", "stoi")
 """What validation measures, as far as its packages are installed."""
 QUICK = ("log_mel_l1", "mel_distance", "stft_distance", "si_sdr", "stoi", "estoi", "pesq_wb")
 """What the end measures unless told otherwise, as far as its packages are installed."""
-HEADLINE = ("model", "n_q", "kbps", *QUICK, "wer", "wer_reference", "rtf_encode", "rtf_decode")
+WORDS = ("wer", "cer", "wer_reference", "cer_reference")
+HEADLINE = ("model", "n_q", "kbps", *QUICK, *WORDS, "rtf_encode", "rtf_decode")
 
 
 class CodecReport(L.Callback):
@@ -48,6 +50,10 @@ class CodecReport(L.Callback):
         metrics: Names of :data:`kdlight.metrics.speech.catalogue.NAMES` for the end; null for
             those of :data:`QUICK` whose packages are installed.
         recogniser: Who listens where word errors are asked for; the best that is installed if null.
+        language: Code of what is said, for the recogniser; others than English need one of many
+            languages.
+        normaliser: What texts go through before they are compared
+            (:func:`~kdlight.metrics.speech.words.normalise`); by the language if null.
         utterances: Most utterances at the end; null for all. Speakers take turns.
         preview: Utterances at validation; 0 for none.
         shown: Utterances whose audio is kept.
@@ -67,6 +73,8 @@ class CodecReport(L.Callback):
         preview: int = 8,
         shown: int = 3,
         shown_seconds: float = 8.0,
+        language: str = "en",
+        normaliser: str | None = None,
     ) -> None:
         for name, value, least in (
             ("utterances", utterances, 1),
@@ -87,7 +95,10 @@ class CodecReport(L.Callback):
         self.shown = shown
         self.shown_seconds = shown_seconds
         self._evaluation = SpeechEvaluation(
-            metrics, make_recogniser(recogniser) if words else None, transcripts=True
+            metrics,
+            make_recogniser(recogniser, language) if words else None,
+            transcripts=True,
+            normaliser=normaliser_of(normaliser, language),
         )
         self._short = SpeechEvaluation([name for name in PREVIEW if name in installed])
 

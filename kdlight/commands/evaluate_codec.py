@@ -14,10 +14,11 @@ from kdlight.codec.codec import Codec
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, device, positive
 from kdlight.commands.shared.codecs import check_levels, load_codec
 from kdlight.errors import InputError
-from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS
+from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS, Sound, available
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, check_lengths, write_jsonl
 from kdlight.metrics.speech.recognisers import KINDS, make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
+from kdlight.metrics.speech.words import NORMALISATIONS, normaliser_of
 from kdlight.storage.audio import audio_info, find_audio, read_audio
 from kdlight.storage.files import sha256_of, write_json
 from kdlight.storage.text import read_lines
@@ -56,6 +57,19 @@ def parser() -> Parser:
         help=f"some of {', '.join(NAMES)}; default: all whose packages are installed",
     )
     made.add_argument("--recogniser", default=None, help=f"who listens for wer: {KINDS}")
+    made.add_argument(
+        "--language",
+        default="en",
+        help="code of what is said, for the recogniser (default en); others than English need one "
+        "of many languages",
+    )
+    made.add_argument(
+        "--normaliser",
+        choices=tuple(NORMALISATIONS),
+        default=None,
+        help="what texts go through before words and letters are compared: Whisper's for English "
+        "or for other languages, or nothing; default: by the language",
+    )
     made.add_argument("--n-q", type=positive, nargs="+", default=None, help="levels, a row each")
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument(
@@ -79,17 +93,28 @@ def run(argv: Sequence[str]) -> None:
     originals = originals_of(options)
     degraded = {} if options.degraded is None else degraded_of(options, originals)
     codec = None if options.checkpoint is None else load_codec(options.checkpoint, options.model)
-    wanted = options.metrics is None or set(options.metrics) & set(WORD_METRICS)
-    recogniser = make_recogniser(options.recogniser) if options.recogniser and wanted else None
-    evaluation = SpeechEvaluation(options.metrics, recogniser, options.transcripts is not None)
+    transcripts = options.transcripts is not None
+    metrics = options.metrics or available(transcripts, options.recogniser is not None)
+    words = set(metrics) & set(WORD_METRICS)
+    listens = words or options.recogniser is not None
+    recogniser = make_recogniser(options.recogniser, options.language) if listens else None
+    normaliser = normaliser_of(options.normaliser, options.language)
+    evaluation = SpeechEvaluation(metrics, recogniser, transcripts, normaliser)
     rows: list[Row] = []
     lines: list[Row] = []
     if codec is None:
         rate = options.sample_rate or 16_000
         for original in track(originals, "measuring", transient=True):
-            reference = read_audio(original.path, rate)[0]
-            other = read_audio(degraded[original.name], rate)[0]
-            evaluation.update(original.name, reference, other, rate, original.transcript)
+            heard, decoded = sound_of(original.path), sound_of(degraded[original.name])
+            evaluation.update(
+                original.name,
+                heard.at(rate),
+                decoded.at(rate),
+                rate,
+                original.transcript,
+                heard,
+                decoded,
+            )
         rows.append(summed(evaluation, {"model": options.degraded.name, "sample_rate": rate}))
         lines += [{"model": options.degraded.name, **row} for row in evaluation.rows]
     else:
@@ -204,6 +229,11 @@ def degraded_of(options: argparse.Namespace, originals: Sequence[Original]) -> d
     return found
 
 
+def sound_of(path: Path) -> Sound:
+    """A file as it is: its recogniser hears it so, whatever rate two files are compared at."""
+    return Sound(read_audio(path)[0], audio_info(path).sample_rate)
+
+
 def levels_of(options: argparse.Namespace, codec: Codec) -> list[int]:
     """The numbers of levels to measure, rising.
 
@@ -226,8 +256,10 @@ def measured(
     trip = RoundTrip(codec, n_q, options.device)
     rate = codec.sample_rate
     for original in track(originals, f"{n_q} levels", transient=True):
-        reference = read_audio(original.path, rate)[0]
-        evaluation.update(original.name, reference, trip(reference), rate, original.transcript)
+        heard = sound_of(original.path)
+        reference = heard.at(rate)
+        decoded = trip(reference)
+        evaluation.update(original.name, reference, decoded, rate, original.transcript, heard)
     return summed(evaluation, trip.row() | {"sha256": sha256_of(options.checkpoint)})
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlight.codec.codec import Codec
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import SEANetDecoder, SEANetEncoder
+from kdlight.commands import evaluate_codec
 from kdlight.metrics.speech.words import normalise
 from kdlight.storage.files import save_model
 from tests.commands.tiny import Run, last_line
@@ -68,23 +69,28 @@ def test_a_folder_is_what_the_packages_say(kdlight: Run, folders: Path, tmp_path
     output, jsonl = tmp_path / "out" / "figures.json", tmp_path / "rows.jsonl"
     found = kdlight(
         "evaluate", "codec", "--reference", folders / "original", "--degraded", folders / "other",
-        "--metrics", "pesq_wb", "stoi", "visqol", "--output", output, "--jsonl", jsonl,
+        "--metrics", "pesq_wb", "stoi", "visqol", "visqol_polynomial",
+        "--output", output, "--jsonl", jsonl,
     )  # fmt: skip
     assert found.code == 0, found.err
     assert last_line(found.out) == output
     (row,) = json.loads(output.read_text())
     lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
     assert [line["utterance"] for line in lines] == sorted(NAMES)
-    api = visqol.VisqolApi()
-    api.create(mode="speech")
-    expected: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "visqol": []}
+    mappings = {"visqol_lattice": True, "visqol_polynomial": False}
+    apis = {name: visqol.VisqolApi() for name in mappings}
+    for name, lattice in mappings.items():
+        apis[name].create(mode="speech", use_lattice_model=lattice)
+        assert name in found.out
+    expected: dict[str, list[float]] = {name: [] for name in ("pesq_wb", "stoi", *mappings)}
     for line in lines:
         clean = read(folders / "original", line["utterance"], ".flac").double().numpy()
         other = read(folders / "other", line["utterance"], ".wav").double().numpy()
         other = other[: len(clean)]
         expected["pesq_wb"].append(pesq.pesq(RATE, clean, other, "wb"))
         expected["stoi"].append(pystoi.stoi(clean, other, RATE))
-        expected["visqol"].append(api.measure_from_arrays(clean, other, RATE).moslqo)
+        for name, api in apis.items():
+            expected[name].append(api.measure_from_arrays(clean, other, RATE).moslqo)
         assert line["longer"] == pytest.approx(100 / RATE)
     for name, values in expected.items():
         assert [line[name] for line in lines] == pytest.approx(values, abs=1e-3)
@@ -110,8 +116,44 @@ def test_word_errors_are_those_of_jiwer(kdlight: Run, folders: Path, tmp_path: P
     (row,) = json.loads(output.read_text())
     assert row["wer"] == pytest.approx(jiwer.wer(truths, hypotheses), abs=1e-3)
     assert row["wil"] == pytest.approx(jiwer.wil(truths, hypotheses), abs=1e-3)
+    assert row["cer"] == pytest.approx(jiwer.cer(truths, hypotheses), abs=1e-3)
+    assert row["provenance"]["wer"]["recogniser_language"] == "en"
     each = [jiwer.wer(*sides) for sides in zip(truths, hypotheses, strict=True)]
     assert row["summary"]["wer"]["mean"] == pytest.approx(sum(each) / 3, abs=1e-3)
+
+
+def test_what_an_original_says_does_not_depend_on_its_system(
+    kdlight: Run, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jiwer")
+    heard: list[Tensor] = []
+
+    class Listener:
+        provenance = {"model": "listener"}
+
+        def transcribe(self, audio: Tensor, sample_rate: int) -> str:
+            heard.append(audio)
+            return "so"
+
+    monkeypatch.setattr(evaluate_codec, "make_recogniser", lambda *_: Listener())
+    longer = read(folders / "other", "three", ".wav")
+    write(tmp_path / "original" / "a.wav", longer[:RATE])
+    write(tmp_path / "longer" / "a.wav", longer[: RATE + 300])
+    write(tmp_path / "shorter" / "a.wav", longer[: RATE - 300])
+    for name, rate in (("longer", 16_000), ("shorter", 8_000)):
+        found = kdlight(
+            "evaluate", "codec", "--reference", tmp_path / "original", "--degraded",
+            tmp_path / name, "--metrics", "wer_reference", "--sample-rate", rate,
+        )  # fmt: skip
+        assert found.code == 0, found.err
+    assert [len(audio) for audio in heard] == [RATE + 300, RATE, RATE - 300, RATE]
+    assert torch.equal(heard[1], heard[3])
+    found = kdlight(
+        "evaluate", "codec", "--reference", tmp_path / "original", "--checkpoint",
+        folders / "codec.safetensors", "--metrics", "wer_reference", "--n-q", 1,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert torch.equal(heard[5], heard[1])
 
 
 def test_the_originals_themselves_are_perfect(kdlight: Run, folders: Path, tmp_path: Path) -> None:
@@ -189,6 +231,9 @@ BAD = {
     f"{CODEC} --degraded DIR/other --transcripts DIR/bad.tsv": ["bad.tsv: line 1", "a tab"],
     f"{CODEC} --degraded DIR/other --transcripts DIR/no.tsv": ["no.tsv: no such file"],
     f"{CODEC} --degraded DIR/other --recogniser ears": ["--recogniser", "'ears'"],
+    f"{CODEC} --degraded DIR/other --language xx": ["language: expected a code", "'xx'"],
+    f"{CODEC} --degraded DIR/other --recogniser pocketsphinx --language de": ["hears, found de"],
+    f"{CODEC} --degraded DIR/other --normaliser x": ["--normaliser", "english", "'x'"],
     f"{CODEC} --degraded DIR/other --n-q 1": ["--n-q: expected a --checkpoint"],
     f"{CODEC} --degraded DIR/other --model x": ["--model: expected a --checkpoint"],
     f"{CODEC} --degraded DIR/other --output x.csv": ["x.csv", ".json"],

@@ -15,6 +15,8 @@ from kdlight.metrics.speech.catalogue import (
     SIGNAL_METRICS,
     WORD_METRICS,
     Cells,
+    Pair,
+    Sound,
     SpeechMetric,
     Utterance,
     WordMetric,
@@ -75,6 +77,8 @@ class SpeechEvaluation:
         recogniser: Who listens for the word errors; None takes the best that is installed.
         transcripts: Whether utterances come with transcripts: without, ``wer`` is not among the
             metrics of None.
+        normaliser: What texts go through before they are compared
+            (:func:`~kdlight.metrics.speech.words.normalise`).
 
     Raises:
         InputError: A name is unknown, or a package of an asked-for metric is missing.
@@ -85,6 +89,7 @@ class SpeechEvaluation:
         metrics: Sequence[str] | None = None,
         recogniser: Recogniser | None = None,
         transcripts: bool = False,
+        normaliser: str = "english",
     ) -> None:
         if metrics is None:
             metrics = available(transcripts, recogniser is not None)
@@ -96,7 +101,8 @@ class SpeechEvaluation:
         ]
         heard = [name for name in names if name in WORD_METRICS]
         if heard:
-            self.metrics.append(WordMetric(recogniser or make_recogniser(None), heard))
+            listener = recogniser or make_recogniser(None)
+            self.metrics.append(WordMetric(listener, heard, normaliser))
         self.figures = [figure for metric in self.metrics for figure in metric.figures]
         self.rows: list[Cells] = []
 
@@ -111,6 +117,8 @@ class SpeechEvaluation:
         degraded: Tensor,
         sample_rate: int,
         transcript: str | None = None,
+        original: Sound | None = None,
+        decoded: Sound | None = None,
     ) -> Cells:
         """Measure one utterance.
 
@@ -120,11 +128,15 @@ class SpeechEvaluation:
             degraded: What came out of a codec, (T',).
             sample_rate: In Hz, of both.
             transcript: What was said, if it is known.
+            original: What a recogniser hears of the original, at its file's own rate, so that it
+                does not depend on the rate of a comparison; the reference by default.
+            decoded: The same of the degraded side.
 
         Returns:
             Its row: ``utterance``, ``seconds`` of the reference, ``longer`` (seconds by which the
-            degraded side was longer before both were cut), the figures (NaN where one cannot be
-            computed, all of them if a side is not finite) and what the recogniser heard.
+            degraded side is longer; both are cut for the metrics that compare sample with sample),
+            the figures (NaN where one cannot be computed, all of them if a side is not finite) and
+            what the recogniser heard.
 
         Raises:
             InputError: As :func:`align`.
@@ -134,11 +146,12 @@ class SpeechEvaluation:
             "seconds": len(reference) / sample_rate,
             "longer": (len(degraded) - len(reference)) / sample_rate,
         }
-        first, second = (
-            side.detach().cpu() for side in align(reference, degraded, sample_rate, name)
-        )
-        if first.isfinite().all() and second.isfinite().all():
-            utterance = Utterance(name, first, second, sample_rate, transcript)
+        whole = Pair(reference.detach().cpu(), degraded.detach().cpu())
+        cut = Pair(*align(*whole, sample_rate, name))
+        if all(bool(side.isfinite().all()) for side in whole):
+            original = original or Sound(whole.reference, sample_rate)
+            decoded = decoded or Sound(whole.degraded, sample_rate)
+            utterance = Utterance(name, cut, whole, sample_rate, original, decoded, transcript)
             for metric in self.metrics:
                 row |= metric.measure(utterance)
         else:

@@ -36,22 +36,21 @@ def _at_16_khz(audio: Tensor, sample_rate: int) -> Any:
 def dnsmos(reference: Tensor, degraded: Tensor, sample_rate: int) -> DNSMOS:
     """DNSMOS of the degraded side at 16 kHz; audio shorter than 9.01 s is repeated.
 
-    It compares with nothing: ``reference`` only has to be of the same length, so that all metrics
-    are called alike. The models come with the package speechmos.
+    It compares with nothing: ``reference`` is there so that all metrics are called alike. The
+    models come with the package speechmos.
 
     Args:
         reference: Original audio, (T,).
-        degraded: What came out of a codec, (T,), in [-1, 1]; samples beyond are clipped.
+        degraded: What came out of a codec, (T'), in [-1, 1]; samples beyond are clipped.
         sample_rate: In Hz.
 
     Returns:
         NaN where the degraded side is silent, not finite or shorter than 0.25 s.
 
     Raises:
-        InputError: The package speechmos is missing, or the lengths differ.
+        InputError: The package speechmos is missing.
     """
     model = require("speechmos", "speechmos.dnsmos", "dnsmos")
-    usable(reference, degraded)  # complains about lengths
     if not usable(degraded, degraded, SHORTEST * sample_rate):
         return DNSMOS(*[float("nan")] * 4)
     found = model.run(_at_16_khz(degraded, sample_rate), RATE)
@@ -74,18 +73,18 @@ def speaker_similarity(reference: Tensor, degraded: Tensor, sample_rate: int) ->
 
     Args:
         reference: Original audio, (T,), in [-1, 1].
-        degraded: What came out of a codec, (T,).
+        degraded: What came out of a codec, (T'), of any other length.
         sample_rate: In Hz.
 
     Returns:
         NaN where a side is silent, not finite, shorter than 0.25 s, or has no voice.
 
     Raises:
-        InputError: The package resemblyzer is missing, or the lengths differ.
+        InputError: The package resemblyzer is missing.
     """
     encoder = _voice_encoder()
     resemblyzer = require("resemblyzer", "resemblyzer", "speaker_similarity")
-    if not usable(reference, degraded, SHORTEST * sample_rate):
+    if not all(usable(side, side, SHORTEST * sample_rate) for side in (reference, degraded)):
         return float("nan")
     embeddings = []
     for side in (reference, degraded):

