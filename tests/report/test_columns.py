@@ -31,8 +31,9 @@ def test_figures_of_images_have_words():
     labels = torch.arange(40) % 10
     judge = bundled_classifier("digits_classifier")
     features = ClassifierFeatures(judge)
-    forgetting = ForgettingMetrics(images, labels, [3], judge, features)
-    metrics = GenerationMetrics(images, images, features, judge, forgetting=forgetting)
+    real = [{"image": images, "label": labels}]
+    forgetting = ForgettingMetrics(real, (1, 8, 8), [3], judge, features)
+    metrics = GenerationMetrics(real, real, features, judge, forgetting=forgetting)
     metrics.update(images.flip(3), labels)
     row = metrics.row()
     assert "frechet_features_retained" in row
@@ -43,7 +44,8 @@ def test_figures_of_images_have_words():
 def test_figures_of_points_have_words():
     law = MixtureDenoiser([[-0.5, 0.0], [0.5, 0.0]], variances=0.01)
     points = law.draw(100, torch.Generator().manual_seed(0))[0]
-    metrics = GenerationMetrics(points, points, mixture=law)
+    real = [{"image": points}]
+    metrics = GenerationMetrics(real, real, mixture=law)
     metrics.update(points + 0.1)
     row = metrics.row()
     assert "strays" in row
