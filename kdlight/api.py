@@ -19,6 +19,7 @@ from torchaudio.functional import resample
 
 from kdlight.callbacks.pictures import grid_image
 from kdlight.codec.codec import Codec as CodecModule
+from kdlight.codec.foreign.files import is_repository
 from kdlight.commands.parsing.arguments import check_output
 from kdlight.commands.parsing.arguments import device as device_of
 from kdlight.commands.parsing.parser import quiet
@@ -30,6 +31,7 @@ from kdlight.diffusion.generator import Generator as GeneratorModule
 from kdlight.errors import InputError
 from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models, pick_generator
+from kdlight.teachers.codec import load_codec
 
 __all__ = ["Codec", "Generator", "Run", "Samples", "fit", "load", "trust"]
 
@@ -225,10 +227,11 @@ def load(
     steps: int | None = None,
     trust: str | Sequence[str] = (),
 ) -> "Generator | Codec | nn.Module":
-    """A model out of a run's folder, a checkpoint or a ``.safetensors`` file, to use at once.
+    """A model out of a run, a file or the hub, to use at once.
 
     Args:
-        path: Of a folder the newest checkpoint is taken.
+        path: Of a run's folder the newest checkpoint is taken. Also a folder of transformers
+            (EnCodec, DAC, Mimi, X-Codec), or the id of such a codec on the Hugging Face hub.
         model: Which model of a checkpoint; the student, the codec or the first by default.
         steps: Of a generator: the step count it has to be made for.
         trust: A package, or several, whose classes the file may name; their code is run.
@@ -241,6 +244,8 @@ def load(
     """
     _trust(*([trust] if isinstance(trust, str) else trust))
     path = Path(path)
+    if (path / "config.json").is_file() or is_repository(str(path)):
+        return Codec(load_codec(str(path), model))
     if path.is_dir():
         path = newest_checkpoint(path, "load")
     found = [(path.stem, load_model(path))] if path.suffix == ".safetensors" else load_models(path)

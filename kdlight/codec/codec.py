@@ -99,10 +99,18 @@ class Codec(Recorded, nn.Module):
 
     def latents(self, audio: Tensor) -> Tensor:
         """Latents (B, D, F) of audio (B, 1, T), F = ceil(T / hop_length), padded with silence."""
-        if audio.ndim != 3 or audio.shape[1] != 1 or audio.shape[2] == 0:
-            raise InputError(f"audio: expected (B, 1, T), found {tuple(audio.shape)}.")
+        self.check_audio(audio)
         latents: Tensor = self.encoder(F.pad(audio, (0, -audio.shape[-1] % self.hop_length)))
         return latents
+
+    def check_audio(self, audio: Tensor) -> None:
+        """Refuse what is no audio (B, 1, T).
+
+        Raises:
+            InputError: Another shape, or no sample.
+        """
+        if audio.ndim != 3 or audio.shape[1] != 1 or audio.shape[2] == 0:
+            raise InputError(f"audio: expected (B, 1, T), found {tuple(audio.shape)}.")
 
     def forward(self, audio: Tensor, n_q: int | Tensor | None = None) -> CodecOutput:
         """Reconstruct audio (B, 1, T), with gradient.
@@ -126,12 +134,17 @@ class Codec(Recorded, nn.Module):
         return audio
 
 
+def hash_of(codec: Codec, path: Path) -> str:
+    """Hash of a codec's file, or of its weights if it comes of a folder or the hub."""
+    return sha256_of(path) if path.is_file() else digest_of(codec.state_dict())
+
+
 def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
     """What the token files of a codec have in common; ``samples`` and ``source`` are still open.
 
     Args:
         codec: As its file gives it, or as it was just saved there.
-        path: Its file.
+        path: Its file or folder, or its id on the hub.
         n_q: Levels of the tokens; all by default.
     """
     return TokenFacts(
@@ -142,7 +155,7 @@ def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
         n_q=codec.n_q if n_q is None else n_q,
         samples=0,
         codec=path.name,
-        codec_sha256=sha256_of(path),
+        codec_sha256=hash_of(codec, path),
         codec_digest=digest_of(codec.state_dict()),
         source="",
     )

@@ -1,5 +1,7 @@
 """Residual quantisation in a few channels by cosine: the codes of the Descript Audio Codec."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,8 +80,8 @@ class FactorizedVQ(Quantizer):
         residual = latents
         total = torch.zeros_like(latents)
         codes, levels, commitments, pulls = [], [], [], []
+        layer: Any
         for index, layer in enumerate(self.layers[:count]):
-            assert isinstance(layer, FactorizedCodebook)
             items = None if used is None else used[index]
             projected = layer.project_in(residual)
             level_codes = layer.look_up(projected)

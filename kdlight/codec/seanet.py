@@ -268,8 +268,7 @@ class LayerPaddedCodec(Codec):
     """
 
     def latents(self, audio: Tensor) -> Tensor:
-        if audio.ndim != 3 or audio.shape[1] != 1 or audio.shape[2] == 0:
-            raise InputError(f"audio: expected (B, 1, T), found {tuple(audio.shape)}.")
+        self.check_audio(audio)
         latents: Tensor = self.encoder(audio)
         return latents
 

@@ -11,11 +11,12 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import decode_stream
 from kdlight.commands.parsing.arguments import Parser, add_force
-from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels, load_codec
+from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
 from kdlight.storage.files import atomic_path
 from kdlight.storage.tokens import Tokens, check_codec, read_tokens
+from kdlight.teachers.codec import load_codec
 
 FORMATS = ("wav", "flac")
 
@@ -42,7 +43,7 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``decode``."""
     options = parser().parse_args(argv)
-    codec = load_codec(options.checkpoint, options.model)
+    codec = load_codec(str(options.checkpoint), options.model)
     check_levels(codec, options.n_q)
     work = planned(options.tokens, options.output, find_tokens, f".{options.format}")
     own = facts_of(codec, options.checkpoint)

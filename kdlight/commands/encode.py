@@ -11,10 +11,11 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
 from kdlight.commands.parsing.arguments import Parser
-from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels, load_codec
+from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.storage.audio import audio_info, find_audio, resampled_length, stream_audio
 from kdlight.storage.tokens import Tokens, write_tokens
+from kdlight.teachers.codec import load_codec
 
 
 def parser() -> Parser:
@@ -38,7 +39,7 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``encode``."""
     options = parser().parse_args(argv)
-    codec = load_codec(options.checkpoint, options.model)
+    codec = load_codec(str(options.checkpoint), options.model)
     check_levels(codec, options.n_q)
     work = planned(options.inputs, options.output, find_audio, ".npz")
     facts = facts_of(codec, options.checkpoint, options.n_q)

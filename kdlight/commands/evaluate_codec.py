@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from kdlight.codec.codec import Codec
+from kdlight.codec.codec import Codec, hash_of
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, device, positive
-from kdlight.commands.shared.codecs import check_levels, load_codec
+from kdlight.commands.shared.codecs import CODEC, check_levels
 from kdlight.errors import InputError
 from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS, Sound, available
 from kdlight.metrics.speech.evaluation import SpeechEvaluation, check_lengths, write_jsonl
@@ -20,8 +20,9 @@ from kdlight.metrics.speech.recognisers import KINDS, make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
 from kdlight.metrics.speech.words import NORMALISATIONS, normaliser_of
 from kdlight.storage.audio import audio_info, find_audio, read_audio
-from kdlight.storage.files import sha256_of, write_json
+from kdlight.storage.files import write_json
 from kdlight.storage.text import read_lines
+from kdlight.teachers.codec import load_codec
 
 Row = dict[str, Any]
 
@@ -48,7 +49,7 @@ def parser() -> Parser:
     made.add_argument("--reference", type=Path, required=True, help="folder of original audio")
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--degraded", type=Path, help="folder of the same names, of any system")
-    what.add_argument("--checkpoint", type=Path, help="checkpoint or .safetensors model")
+    what.add_argument("--checkpoint", type=Path, help=CODEC)
     made.add_argument("--transcripts", type=Path, help="lines of utterance, tab, text")
     made.add_argument(
         "--metrics",
@@ -92,7 +93,9 @@ def run(argv: Sequence[str]) -> None:
     check_options(options)
     originals = originals_of(options)
     degraded = {} if options.degraded is None else degraded_of(options, originals)
-    codec = None if options.checkpoint is None else load_codec(options.checkpoint, options.model)
+    codec = (
+        None if options.checkpoint is None else load_codec(str(options.checkpoint), options.model)
+    )
     transcripts = options.transcripts is not None
     metrics = options.metrics or available(transcripts, options.recogniser is not None)
     words = set(metrics) & set(WORD_METRICS)
@@ -260,7 +263,7 @@ def measured(
         reference = heard.at(rate)
         decoded = trip(reference)
         evaluation.update(original.name, reference, decoded, rate, original.transcript, heard)
-    return summed(evaluation, trip.row() | {"sha256": sha256_of(options.checkpoint)})
+    return summed(evaluation, trip.row() | {"sha256": hash_of(codec, options.checkpoint)})
 
 
 def summed(evaluation: SpeechEvaluation, row: Row) -> Row:

@@ -14,13 +14,13 @@ from kdlight.commands.parsing.arguments import (
     picked,
     positive,
 )
-from kdlight.commands.shared.codecs import load_codec
 from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.errors import InputError
 from kdlight.export.traced import export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.codec import load_codec
 
 
 def parser() -> Parser:
@@ -58,7 +58,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.to is not None:
         if options.steps is not None or options.sigmas is not None:
             raise InputError(f"--to {options.to}: a codec has no --steps and no --sigmas.")
-        _export_codec(load_codec(checkpoint, options.model), options.output, options.to)
+        _export_codec(load_codec(str(checkpoint), options.model), options.output, options.to)
     elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",), [checkpoint], options.force)
         models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
@@ -99,7 +99,7 @@ def _export_codec(codec: Codec, output: Path, to: str) -> None:
 def _refuse_codec(checkpoint: Path, model: str | None) -> None:
     """Say what a codec becomes a folder with; nothing if there is none."""
     try:
-        load_codec(checkpoint, model)
+        load_codec(str(checkpoint), model)
     except InputError:
         return
     raise InputError(

@@ -37,8 +37,8 @@ class TokenFacts:
         codebook_size: Codes of a level; codes run from 0 to one below it.
         n_q: Levels in this file, maybe fewer than the codec has.
         samples: Length of the audio at ``sample_rate``; decoded audio is cut to it.
-        codec: Name of the codec's file.
-        codec_sha256: Hash of that file.
+        codec: Name of the codec's file or folder.
+        codec_sha256: Hash of that file; of the weights for a folder.
         codec_digest: Hash of the codec's weights, which an export does not change.
         source: Name of the audio file, without its folder.
     """

@@ -1,31 +1,61 @@
-"""A codec as the teacher of a lighter one: its codes, and the latents they stand for."""
+"""Codecs by name, and a codec as the teacher of a lighter one: its codes and latents."""
 
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlight.codec.codec import Codec
+from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.errors import InputError
 from kdlight.storage.files import load_model
+from kdlight.teachers.checkpoint import load_models
 from kdlight.teachers.frames import FrameTeacher
+
+
+def load_codec(path: str, model: str | None = None) -> Codec:
+    """A codec from wherever one can be named, in evaluation mode.
+
+    In a configuration it is the ``class_path`` of a codec to go on training with.
+
+    Args:
+        path: A checkpoint of a run, a ``.safetensors`` model, a folder of transformers (EnCodec,
+            DAC, Mimi, X-Codec), or the id of such a model on the Hugging Face hub.
+        model: Which model of a checkpoint; the first codec by default.
+
+    Raises:
+        InputError: There is nothing of that name, it is damaged or foreign, or holds no such codec.
+    """
+    file = Path(path)
+    found: list[tuple[str, nn.Module]]
+    if file.is_dir() or is_repository(path):
+        found = [(file.name, read_transformers(path))]
+    elif file.suffix == ".safetensors":
+        found = [(file.stem, load_model(file))]
+    else:
+        found = load_models(file)
+    codecs = {name: each for name, each in found if isinstance(each, Codec)}
+    if not codecs:
+        kinds = ", ".join(sorted({type(each).__name__ for _, each in found}))
+        raise InputError(f"{path}: expected a codec, found {kinds}.")
+    if model is not None and model not in codecs:
+        raise InputError(f"{path}: expected a codec called {model!r}, found {', '.join(codecs)}.")
+    return codecs[model] if model is not None else next(iter(codecs.values()))
 
 
 class CodecTeacher(FrameTeacher):
     """A finished codec: features are latents, and its codes are labels for a student's logits.
 
-    ``python -m kdlight convert`` makes such files of foreign codecs.
-
     Args:
-        path: A codec that kdlight wrote, ``.safetensors``.
+        path: See :func:`load_codec`.
         n_q: Levels whose sum is the feature; 1 is the level that a semantic codec puts meaning
             into, None takes all.
         features: ``quantized`` latents, or those that the ``encoder`` gives before (``n_q`` then
             only limits :meth:`codes`).
 
     Raises:
-        InputError: The file is missing, damaged or no codec, or the codec lacks a level.
+        InputError: As :func:`load_codec`, or the codec lacks a level.
     """
 
     def __init__(
@@ -35,9 +65,7 @@ class CodecTeacher(FrameTeacher):
         features: Literal["quantized", "encoder"] = "quantized",
     ) -> None:
         super().__init__()
-        codec = load_model(Path(path))
-        if not isinstance(codec, Codec):
-            raise InputError(f"{path}: expected a codec, found a {type(codec).__name__}.")
+        codec = load_codec(path)
         if n_q is not None and not 1 <= n_q <= codec.n_q:
             raise InputError(f"{path}: n_q: expected 1 to {codec.n_q}, found {n_q}.")
         if features not in ("quantized", "encoder"):

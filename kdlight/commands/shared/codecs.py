@@ -1,4 +1,4 @@
-"""What the verbs that code audio share: their codec and their options."""
+"""Options of the verbs that code audio."""
 
 import argparse
 from pathlib import Path
@@ -7,15 +7,17 @@ from kdlight.codec.codec import Codec
 from kdlight.codec.streaming import MARGIN
 from kdlight.commands.parsing.arguments import device, positive
 from kdlight.errors import InputError
-from kdlight.storage.files import load_model
-from kdlight.teachers.checkpoint import load_models
 
 BLOCK_SECONDS = 60
+CODEC = (
+    "the codec: a checkpoint or .safetensors of kdlight, a folder of transformers (EnCodec, DAC, "
+    "Mimi, X-Codec) or its id on the Hugging Face hub"
+)
 
 
 def add_codec(to: argparse.ArgumentParser, levels: str) -> None:
     """The options that name a codec, its levels and its device."""
-    to.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
+    to.add_argument("--checkpoint", type=Path, required=True, help=CODEC)
     to.add_argument("--model", default=None, help="which model of the checkpoint")
     to.add_argument("--n-q", type=positive, default=None, help=levels)
     to.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
@@ -37,26 +39,6 @@ def add_blocks(to: argparse.ArgumentParser) -> None:
         help="frames that a block sees on each side where the codec has no bound of its own "
         f"(default {MARGIN})",
     )
-
-
-def load_codec(path: Path, name: str | None) -> Codec:
-    """The codec of a file, in evaluation mode.
-
-    Args:
-        path: A checkpoint of a run, or a ``.safetensors`` model.
-        name: Which model of it; the first codec if None.
-
-    Raises:
-        InputError: The file is missing, damaged or foreign, or holds no codec of that name.
-    """
-    found = [(path.stem, load_model(path))] if path.suffix == ".safetensors" else load_models(path)
-    codecs = {of: model for of, model in found if isinstance(model, Codec)}
-    if not codecs:
-        kinds = ", ".join(sorted({type(model).__name__ for _, model in found}))
-        raise InputError(f"{path}: expected a codec, found {kinds}.")
-    if name is not None and name not in codecs:
-        raise InputError(f"{path}: expected a codec called {name!r}, found {', '.join(codecs)}.")
-    return codecs[name] if name is not None else next(iter(codecs.values()))
 
 
 def check_levels(codec: Codec, n_q: int | None) -> None:

@@ -1,0 +1,1 @@
+"""Codecs of transformers behind the interface of kdlight's."""

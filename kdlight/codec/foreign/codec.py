@@ -1,0 +1,160 @@
+"""A codec of transformers as a codec of kdlight."""
+
+import math
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from kdlight.codec.codec import Codec
+from kdlight.codec.foreign.parts import MimiEncoder, WholeFrames, XcodecDecoder, XcodecEncoder
+from kdlight.codec.foreign.quantizers import DacVQ, FixedResidualVQ, FixedSplitVQ
+from kdlight.codec.quantization import Quantizer
+from kdlight.errors import InputError
+
+CLASSES = {"encodec": "Encodec", "dac": "Dac", "mimi": "Mimi", "xcodec": "Xcodec"}
+"""Names that the classes of transformers begin with, by ``model_type``."""
+PADDED_BY_LAYERS = ("encodec", "mimi")
+"""Those whose convolutions fill up a last frame; processors fill it for the others."""
+
+
+class Parts(NamedTuple):
+    """What the arguments of a codec are made of.
+
+    Attributes:
+        encoder: Audio to latents.
+        quantizer: Of latents.
+        decoder: Latents to audio.
+        sample_rate: Samples per second.
+        hop_length: Samples of a frame.
+    """
+
+    encoder: nn.Module
+    quantizer: Quantizer
+    decoder: nn.Module
+    sample_rate: int
+    hop_length: int
+
+
+class TransformersCodec(Codec):
+    """EnCodec, DAC, Mimi or X-Codec of transformers, with the codes and audio of the original.
+
+    Audio whose last frame is not full is filled up as the original does: by the layers of EnCodec
+    and Mimi, with silence for DAC and X-Codec, whose processors do so.
+
+    The model itself stays in evaluation mode in training, but for LSTMs: dropout would draw from
+    a generator that no checkpoint holds.
+
+    Args:
+        config: What the ``config.json`` of a folder of transformers says.
+
+    Raises:
+        InputError: The codec is of another kind, or codes stereo, scaled or cut audio.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        model = model_of(config)
+        self._model = (model,)  # in a tuple, so that its weights are counted once
+        super().__init__(*PARTS[config["model_type"]](model))
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers, which shares its weights with this codec."""
+        return self._model[0]
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or back; see the class."""
+        super().train(mode)
+        for part in self.model.modules():
+            # cuDNN has a gradient for an LSTM in training mode alone.
+            part.training = mode and isinstance(part, nn.LSTM)
+        return self
+
+    def latents(self, audio: Tensor) -> Tensor:
+        if self.model.config.model_type not in PADDED_BY_LAYERS:
+            return super().latents(audio)
+        self.check_audio(audio)
+        latents: Tensor = self.encoder(audio)
+        return latents
+
+
+def model_of(config: dict[str, Any]) -> Any:
+    """The model that a configuration describes, with random weights.
+
+    Raises:
+        InputError: As :func:`check_config`, or the settings make no model.
+    """
+    import transformers  # takes seconds
+
+    check_config(config)
+    name = CLASSES[config["model_type"]]
+    try:
+        settings = getattr(transformers, f"{name}Config").from_dict(config)
+        return getattr(transformers, f"{name}Model")(settings)
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"settings that make no {name}Model of transformers: {reason}") from None
+
+
+def check_config(config: Any) -> None:
+    """Refuse a configuration of something else than a codec of mono audio in one piece.
+
+    Args:
+        config: Contents of a ``config.json`` of transformers.
+
+    Raises:
+        InputError: It is another model's, or audio is stereo, scaled, or cut in pieces.
+    """
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in CLASSES:
+        raise InputError(f"model_type: expected {', '.join(CLASSES)}, found {kind!r}.")
+    for key, allowed in (("audio_channels", 1), ("normalize", False), ("chunk_length_s", None)):
+        found = config.get(key, allowed)
+        if found != allowed:
+            raise InputError(f"{key}: kdlight has codecs with {allowed}, found {found}.")
+
+
+def _encodec(model: Any) -> Parts:
+    config = model.config
+    return Parts(
+        model.encoder,
+        FixedResidualVQ(model.quantizer.layers, config.hidden_size, config.codebook_size),
+        WholeFrames(model.decoder, config.hop_length),
+        config.sampling_rate,
+        config.hop_length,
+    )
+
+
+def _dac(model: Any) -> Parts:
+    config = model.config
+    hop = math.prod(config.downsampling_ratios)
+    quantizer = DacVQ(model.quantizer.quantizers, config.hidden_size, config.codebook_size)
+    decoder = WholeFrames(model.decoder, hop)
+    return Parts(model.encoder, quantizer, decoder, config.sampling_rate, hop)
+
+
+def _mimi(model: Any) -> Parts:
+    config = model.config
+    hop = math.prod(config.upsampling_ratios) * config.latent_stride
+    return Parts(
+        MimiEncoder(model.encoder),
+        FixedSplitVQ(
+            model.quantizer, config.hidden_size, config.codebook_size, config.codebook_dim
+        ),
+        WholeFrames(model.decoder, hop),
+        config.sampling_rate,
+        hop,
+    )
+
+
+def _xcodec(model: Any) -> Parts:
+    config = model.config
+    return Parts(
+        XcodecEncoder(model),
+        FixedResidualVQ(model.quantizer.quantizers, config.hidden_size, config.codebook_size),
+        WholeFrames(XcodecDecoder(model), config.hop_length),
+        config.sample_rate,
+        config.hop_length,
+    )
+
+
+PARTS = {"encodec": _encodec, "dac": _dac, "mimi": _mimi, "xcodec": _xcodec}

@@ -1,0 +1,81 @@
+"""Codecs of transformers wherever a codec is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+import kdlight
+from kdlight.storage.audio import read_audio
+from kdlight.storage.tokens import read_tokens
+from kdlight.teachers.codec import CodecTeacher
+from tests.codec.foreign.models import RATE, own_audio, own_codes, saved
+from tests.commands.tiny import Run, last_line
+from tests.metrics.speech.signals import voice
+
+
+@pytest.mark.parametrize("kind", ["encodec", "mimi"])
+def test_a_folder_is_a_codec_for_every_verb(kind: str, kdlight: Run, tmp_path: Path) -> None:
+    model, folder = saved(tmp_path, kind)
+    source = tmp_path / "in" / "a.wav"
+    source.parent.mkdir()
+    soundfile.write(source, voice(0.5).numpy(), RATE)
+    named = ["--checkpoint", folder]
+    found = kdlight("encode", *named, source, "--output", tmp_path / "t")
+    assert (found.code, last_line(found.out)) == (0, tmp_path / "t"), found.err
+    tokens = read_tokens(tmp_path / "t" / "a.npz")
+    assert torch.equal(tokens.codes, own_codes(model, read_audio(source)[None])[0])
+    assert tokens.facts.codec == kind
+    found = kdlight("decode", *named, tmp_path / "t", "--output", tmp_path / "o")
+    assert found.code == 0, found.err
+    heard, _ = soundfile.read(tmp_path / "o" / "a.wav", dtype="float32")
+    expected = own_audio(model, tokens.codes[None])[0, 0, : len(heard)].clamp(-1, 1)
+    torch.testing.assert_close(torch.from_numpy(heard), expected, atol=1 / 32768, rtol=0)
+    found = kdlight(
+        "evaluate", "codec", *named, "--reference", tmp_path / "in", "--n-q", 2,
+        "--metrics", "si_sdr", "--output", tmp_path / "figures.json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    row = json.loads((tmp_path / "figures.json").read_text())[0]
+    assert (row["model"], row["n_q"], row["sha256"]) == (kind, 2, tokens.facts.codec_sha256)
+
+
+def test_a_folder_is_a_codec_in_python_and_a_teacher(tmp_path: Path) -> None:
+    model, folder = saved(tmp_path, "dac")
+    codec = kdlight.load(folder)
+    assert (codec.sample_rate, codec.module.frame_rate) == (RATE, RATE / 24)
+    audio = voice(0.3)
+    codes = codec.encode(audio, RATE)
+    assert torch.equal(codes, own_codes(model, audio[None, None])[0])
+    assert codec.decode(codes).shape == (len(audio),)
+    teacher = CodecTeacher(str(folder), n_q=2)
+    assert torch.equal(teacher.codes(audio[None, None], torch.tensor([len(audio)]))[0], codes[:2])
+    assert teacher(audio[None, None]).features.shape == (1, codes.shape[1], teacher.width)
+
+
+def test_an_id_of_the_hub_is_read_where_it_is_named(
+    kdlight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = saved(tmp_path, "encodec")
+    asked = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        if name != "someone/encodec":
+            raise OSError("no network")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", voice(0.2).numpy(), RATE)
+    found = kdlight("encode", "--checkpoint", "someone/encodec", "a.wav", "--output", "t")
+    assert found.code == 0, found.err
+    assert asked == [("someone/encodec", ["*.json", "*.safetensors"])]
+    assert read_tokens(Path("t/a.npz")).facts.codec == "encodec"
+    found = kdlight("encode", "--checkpoint", "someone/else", "a.wav", "--output", "t2")
+    assert (found.code, found.out) == (2, "")
+    assert len(found.err.strip().splitlines()) == 1
+    assert "someone/else: no such file or folder, and no repository" in found.err
+    assert not Path("t2").exists()
