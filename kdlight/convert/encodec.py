@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdlight.codec.seanet import LayerPaddedCodec
-from kdlight.convert.seanet import common_names, read_weights, rebuild
+from kdlight.convert.seanet import check_direction, common_names, read_weights, rebuild
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
 
@@ -23,7 +23,9 @@ def convert_encodec(path: Path, sample_rate: int | None = None) -> LayerPaddedCo
         InputError: The model is another one.
     """
     if not path.is_dir():
-        return rebuild(common_names(read_weights(path)), str(path), sample_rate or 24000, True)
+        found = common_names(read_weights(path))
+        check_direction(found, str(path), both_ways=False)
+        return rebuild(found, str(path), sample_rate or 24000, True)
     config = read_json(path / "config.json")
     if not isinstance(config, dict) or config.get("model_type") != "encodec":
         raise InputError(f"{path / 'config.json'}: expected model_type encodec.")

@@ -80,6 +80,30 @@ def common_names(weights: Weights) -> Weights:
     return renamed
 
 
+def check_direction(weights: Weights, source: str, both_ways: bool) -> None:
+    """Tell EnCodec from the families that have its layers and names, by the encoder's LSTM.
+
+    Args:
+        weights: Under the names of :func:`common_names`.
+        source: The file, for messages.
+        both_ways: Whether the LSTM of the family's encoder runs both ways.
+
+    Raises:
+        InputError: There is an LSTM, and it is the other family's.
+    """
+    memory = [name for name in weights if re.match(r"encoder\..*\.weight_ih_l", name)]
+    found = any(name.endswith("_reverse") for name in memory)
+    if memory and found != both_ways:
+        ways = {
+            True: "an LSTM that runs both ways, as in SpeechTokenizer and DM-Codec",
+            False: "an LSTM that runs forwards, as in EnCodec",
+        }
+        other = "encodec" if both_ways else "speechtokenizer (or dmcodec)"
+        raise InputError(
+            f"{source}: encoder: expected {ways[both_ways]}, found {ways[found]}: convert {other}."
+        )
+
+
 def rebuild(
     weights: Weights,
     source: str,

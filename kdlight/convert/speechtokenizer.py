@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdlight.codec.seanet import LayerPaddedCodec
-from kdlight.convert.seanet import common_names, read_weights, rebuild
+from kdlight.convert.seanet import check_direction, common_names, read_weights, rebuild
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
 
@@ -32,8 +32,10 @@ def convert_speechtokenizer(path: Path, sample_rate: int | None = None) -> Layer
         for name, value in read_weights(path).items()
         if not name.startswith("transform.")
     }
+    weights = common_names(weights)
+    check_direction(weights, str(path), both_ways=True)
     return rebuild(
-        common_names(weights),
+        weights,
         str(path),
         sample_rate or known.get("sample_rate", 16000),
         causal=False,

@@ -172,12 +172,20 @@ def test_bad_files_do_not_keep_the_good_ones_back(kdlight: Run, tmp_path: Path) 
     words = ["--checkpoint", checkpoint]
     found = kdlight("encode", *words, tmp_path / "in", "--output", tmp_path / "t")
     assert (found.code, last_line(found.out)) == (2, tmp_path / "t")
-    assert "5 of 6 files could not be done, the others were; the first: " in found.err
+    assert "5 of 6 files could not be done, the others were: " in found.err
+    assert "words.wav: expected audio" in found.err
+    assert all(name in found.err for name in ("cut.flac", "empty.wav", "nan.wav", "nothing.wav"))
+    for name in ("x", "y"):
+        (tmp_path / "in" / f"{name}.wav").touch()
+    found = kdlight("encode", *words, tmp_path / "in", "--output", tmp_path / "t")
+    assert "7 of 8 files" in found.err
+    assert found.err.strip().endswith("; and 2 more.")
+    assert len(found.err.strip().splitlines()) == 1
     assert sorted(tree(tmp_path / "t")) == ["good.json", "good.npz"]
     (tmp_path / "t" / "bad.npz").write_bytes(b"PK")
     found = kdlight("decode", *words, tmp_path / "t", "--output", tmp_path / "o")
     assert (found.code, last_line(found.out)) == (2, tmp_path / "o")
-    assert "1 of 2 files could not be done, the others were; the first: " in found.err
+    assert "1 of 2 files could not be done, the others were: " in found.err
     assert sorted(tree(tmp_path / "o")) == ["good.wav"]
 
 

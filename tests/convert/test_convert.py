@@ -10,6 +10,7 @@ from transformers import EncodecModel as TransformersModel
 
 from kdlight.codec.codec import Codec
 from kdlight.commands.convert import run
+from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.seanet import read_weights
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
@@ -109,6 +110,16 @@ def test_the_config_beside_it_gives_the_sample_rate(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"sample_rate": 22050}))
     assert convert_speechtokenizer(tmp_path / "model.pt").sample_rate == 22050
     assert convert_speechtokenizer(tmp_path / "model.pt", 8000).sample_rate == 8000
+
+
+def test_another_family_is_told_by_its_lstm(tmp_path: Path) -> None:
+    torch.save(encodec().state_dict(), tmp_path / "encodec.th")
+    torch.save(speechtokenizer().state_dict(), tmp_path / "speech.pt")
+    for convert in (convert_speechtokenizer, convert_dmcodec):
+        with pytest.raises(InputError, match=r"as in EnCodec: convert encodec\.$"):
+            convert(tmp_path / "encodec.th")
+    with pytest.raises(InputError, match=r"DM-Codec: convert speechtokenizer \(or dmcodec\)\.$"):
+        convert_encodec(tmp_path / "speech.pt")
 
 
 def test_stereo_and_group_normalisation_are_refused(tmp_path: Path) -> None:

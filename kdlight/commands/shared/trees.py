@@ -11,6 +11,8 @@ from kdlight.commands.parsing.arguments import check_place
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
 
+NAMED = 5
+"""Bad files that a complaint names at most."""
 Told = Callable[[float], None]
 """Is told the share of a file that is done, 0 to 1."""
 
@@ -72,7 +74,8 @@ def each_in_turn(
         what: What goes on, for the bar.
 
     Raises:
-        InputError: Some were bad; the sentence says how many, and what was wrong with the first.
+        InputError: Some were bad; the sentence says how many, and what was wrong with the first
+            few.
     """
     complaints: list[str] = []
     console = Console(stderr=True)
@@ -90,9 +93,10 @@ def each_in_turn(
         raise InputError(complaints[0])
     if complaints:
         rest = "the others were" if len(complaints) < len(work) else "none was"
+        named = "; ".join(complaint.rstrip(".") for complaint in complaints[:NAMED])
+        more = f"; and {len(complaints) - NAMED} more" if len(complaints) > NAMED else ""
         raise InputError(
-            f"{len(complaints)} of {len(work)} files could not be done, {rest}; "
-            f"the first: {complaints[0]}"
+            f"{len(complaints)} of {len(work)} files could not be done, {rest}: {named}{more}."
         )
 
 
