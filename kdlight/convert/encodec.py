@@ -23,9 +23,9 @@ def convert_encodec(path: Path, sample_rate: int | None = None) -> LayerPaddedCo
         InputError: The model is another one.
     """
     if not path.is_dir():
-        found = common_names(read_weights(path))
-        check_direction(found, str(path), both_ways=False)
-        return rebuild(found, str(path), sample_rate or 24000, True)
+        state = common_names(read_weights(path))
+        check_direction(state, str(path), both_ways=False)
+        return rebuild(state, str(path), sample_rate or 24000, True)
     config = read_json(path / "config.json")
     if not isinstance(config, dict) or config.get("model_type") != "encodec":
         raise InputError(f"{path / 'config.json'}: expected model_type encodec.")
