@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datamodules.loader import Batch, Data, EndlessLoader, EvaluationLoader, StreamLoader
 from kdlight.errors import InputError
+from kdlight.metrics.base import SampleMetric
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,10 @@ class ImageDataModule(LightningDataModule):
         if not self.num_classes:
             return None
         return torch.cat([batch["label"] for batch in self.one_pass(part)])
+
+    def judges(self) -> list[SampleMetric]:
+        """Metrics that only these data offer; their ``update`` takes samples and the classes."""
+        return []
 
     def val_dataloader(self) -> Iterable[Batch]:
         """The held-out part in order."""

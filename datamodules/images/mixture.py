@@ -9,6 +9,8 @@ from datamodules.loader import Batch
 from datamodules.order import positive, seeded
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
+from kdlight.metrics.base import SampleMetric
+from kdlight.metrics.images.modes import ModeCoverage
 
 
 def ring(
@@ -80,6 +82,10 @@ class GaussianMixtureDataModule(ImageDataModule):
     @property
     def class_names(self) -> list[str]:
         return [str(component) for component in range(self.mixture.num_classes)]
+
+    def judges(self) -> list[SampleMetric]:
+        """The modes that are covered, and the strays."""
+        return [ModeCoverage(self.mixture)]
 
     def read(self) -> Splits:
         training, heldout = self._draw(self.num_samples, 0), self._draw(self.num_heldout, 1)

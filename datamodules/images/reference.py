@@ -8,8 +8,8 @@ from torch import Tensor
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.loader import Batch
 from kdlight.callbacks.generation import GenerationReport
-from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
+from kdlight.metrics.base import SampleMetric
 
 
 class ReferencedDataModule(ImageDataModule):
@@ -41,10 +41,9 @@ class ReferencedDataModule(ImageDataModule):
     def num_classes(self) -> int:
         raise NotImplementedError
 
-    @property
-    def mixture(self) -> MixtureDenoiser | None:
-        """The law of the reference's points, where it is known."""
-        return getattr(self.reference, "mixture", None)
+    def judges(self) -> list[SampleMetric]:
+        """Those of the reference."""
+        return [] if self.reference is None else self.reference.judges()
 
     def setup(self, stage: str | None = None) -> None:
         """Refuse a report that has nothing to compare with, before training starts.

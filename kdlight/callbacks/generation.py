@@ -14,7 +14,6 @@ from kdlight.callbacks.pictures import save_grid
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generates, Generator, noise_for
-from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 from kdlight.metrics.images.extractors import (
     ClassifierFeatures,
@@ -45,6 +44,8 @@ HEADLINE = (
     "sliced_wasserstein_floor",
     "modes",
     "strays",
+    "crisp",
+    "covered",
     "accuracy",
     "accuracy_forgotten",
     "accuracy_retained",
@@ -323,8 +324,6 @@ class GenerationReport(L.Callback):
     def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         place = (trainer.global_rank, trainer.world_size, device)
-        # A data module may know the law of its points.
-        mixture = getattr(data, "mixture", None)
         forgetting = None
         if self.forgotten is not None and self.classifier is not None:
             forgetting = ForgettingMetrics(
@@ -341,6 +340,6 @@ class GenerationReport(L.Callback):
             self.features,
             self.classifier,
             *place,
-            mixture=mixture if isinstance(mixture, MixtureDenoiser) else None,
+            judges=data.judges(),
             forgetting=forgetting,
         )

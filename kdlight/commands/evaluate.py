@@ -170,6 +170,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
         features,
         classifier,
         device=options.device,
+        judges=data.judges(),
         forgetting=forgetting,
     )
     rows: list[Row] = []

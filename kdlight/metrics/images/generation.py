@@ -2,16 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator, noise_for
-from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
-from kdlight.metrics.base import FeatureMetric
+from kdlight.metrics.base import FeatureMetric, SampleMetric
 from kdlight.metrics.images.extractors import (
     WIDEST,
     FeatureExtractor,
@@ -22,7 +21,6 @@ from kdlight.metrics.images.forgetting import ForgettingMetrics
 from kdlight.metrics.images.frechet import FrechetDistance
 from kdlight.metrics.images.kernel import KernelDistance
 from kdlight.metrics.images.labels import LabelAccuracy
-from kdlight.metrics.images.modes import ModeCoverage
 from kdlight.metrics.images.neighbours import NearestNeighbour
 from kdlight.metrics.images.precision_recall import EqualPrecisionRecall, PrecisionRecall
 from kdlight.metrics.images.sliced import SlicedWasserstein
@@ -42,7 +40,7 @@ class GenerationMetrics(nn.Module):
     The row holds Frechet distances in percent with their floors, kernel distance (features),
     precision and recall (features), accuracy of the asked class, nearest-neighbour distance and
     memorisation ratio, variance ratio; for points the sliced Wasserstein distance, precision and
-    recall, each with its floor, and of a known mixture the modes covered and the strays.
+    recall, each with its floor; and what the judges say that only such data have.
 
     Memory does not grow with the reference: Frechet distances and variance are of sums over all
     of it; kernel distance, precision and recall are of at most ``max_rows`` rows of either set,
@@ -60,7 +58,8 @@ class GenerationMetrics(nn.Module):
         rank: Which rank this is: it takes its share of the reference, and of the samples.
         world_size: Number of ranks, whose figures are summed.
         device: Where features are computed.
-        mixture: The law of points, where it is known, for the modes.
+        judges: Metrics of these data alone, which take samples and the classes asked for, such as
+            the modes of a known mixture; their figures join the row.
         forgetting: What measures forgotten and retained classes apart; its figures join the row.
         max_rows: Size of the subsets.
     """
@@ -74,7 +73,7 @@ class GenerationMetrics(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
-        mixture: MixtureDenoiser | None = None,
+        judges: Sequence[SampleMetric] = (),
         forgetting: ForgettingMetrics | None = None,
         max_rows: int = MAX_ROWS,
     ) -> None:
@@ -120,7 +119,8 @@ class GenerationMetrics(nn.Module):
                 self._update(batch["image"].to(device), real=True)
         self.neighbours = NearestNeighbour(seen.rows(), unseen.rows())
         self.accuracy = None if classifier is None else LabelAccuracy(classifier)
-        self.modes = None if mixture is None else ModeCoverage(mixture)
+        self._judges = list(judges)
+        self.judges = nn.ModuleList(self._judges)
         self.forgetting = forgetting
         self._labelled = False
         self.to(device)
@@ -149,8 +149,8 @@ class GenerationMetrics(nn.Module):
         if self.accuracy is not None and label is not None:
             self._labelled = True
             self.accuracy.update(images, label)
-        if self.modes is not None:
-            self.modes.update(images, label)
+        for judge in self._judges:
+            judge.update(images, label)
         if self.forgetting is not None:
             self.forgetting.update(images, label)
 
@@ -168,12 +168,12 @@ class GenerationMetrics(nn.Module):
             accuracy = float(self.accuracy.compute()["accuracy"])
             if self._labelled:
                 row["accuracy"] = accuracy
-        if self.modes is not None:
-            figures = self.modes.compute()
-            row |= {name: float(figures[name]) for name in self.modes.names}
+        for judge in self._judges:
+            figures = judge.compute()
+            row |= {name: float(figures[name]) for name in judge.names}
         if self.forgetting is not None:
             row |= self.forgetting.row()
-        for measured in (*self._compared, self.neighbours, self.accuracy, self.modes):
+        for measured in (*self._compared, *self._judges, self.neighbours, self.accuracy):
             if measured is not None:
                 measured.reset()
         self._labelled = False

@@ -70,6 +70,22 @@ COLUMNS = (
         short=True,
     ),
     share(
+        "crisp",
+        "Crisp heads",
+        "Share of the samples whose head is one of the known ones, drawn as it should be.",
+        "higher",
+        narrow="Crisp\nheads",
+        short=True,
+    ),
+    share(
+        "covered",
+        "Heads seen",
+        "Share of the known heads that are seen crisp among the samples.",
+        "higher",
+        narrow="Heads\nseen",
+        short=True,
+    ),
+    share(
         "accuracy",
         "Accuracy",
         "Share of the samples in which a classifier sees the class that was asked for.",

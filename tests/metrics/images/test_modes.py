@@ -75,7 +75,7 @@ def test_another_dimension_is_named():
 def test_row_of_points_holds_modes_and_precision_with_floors():
     data = GaussianMixtureDataModule(ring(), num_samples=2000, num_heldout=600)
     reference, held_out = data.one_pass("reference"), data.one_pass("heldout")
-    metrics = GenerationMetrics(reference, held_out, mixture=data.mixture)
+    metrics = GenerationMetrics(reference, held_out, judges=data.judges())
     exact = data.mixture.draw(500, torch.Generator().manual_seed(5))[0]
     rows = []
     for points in (exact, exact[exact[:, 0] > 0], exact + 0.2):

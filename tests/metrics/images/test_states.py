@@ -12,6 +12,7 @@ from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.metrics.images.extractors import ClassifierFeatures, PixelFeatures
 from kdlight.metrics.images.frechet import FrechetDistance
 from kdlight.metrics.images.kernel import KernelDistance
+from kdlight.metrics.images.known_parts import KnownParts
 from kdlight.metrics.images.labels import LabelAccuracy
 from kdlight.metrics.images.modes import ModeCoverage
 from kdlight.metrics.images.neighbours import NearestNeighbour
@@ -56,6 +57,12 @@ def with_mixture():
     return metric, lambda generated, labels: metric.update(generated, labels % 3)
 
 
+def with_parts():
+    variants = random(5, 2, 1, 8, 8, seed=2)
+    metric = KnownParts(variants, torch.ones(5, 8, 8, dtype=torch.bool), tolerance=1.2)
+    return metric, metric.update
+
+
 def with_sets():
     metric = NearestNeighbour(random(50, 1, 8, 8, seed=2), random(20, 1, 8, 8, seed=3))
     return metric, lambda generated, labels: metric.update(generated)
@@ -70,6 +77,7 @@ METRICS = {
         EqualPrecisionRecall(PixelFeatures((64,)), random(30, 64, seed=5))
     ),
     "modes": with_mixture,
+    "known_parts": with_parts,
     "variance": lambda: against_real(VarianceRatio(PixelFeatures(FEATURES))),
     "sliced": lambda: against_real(SlicedWasserstein(64)),
     "labels": with_labels,
@@ -173,7 +181,7 @@ def share_of(rank, folder):
             metric.update(generated[mine], labels[mine] % 3)
         elif name == "teacher_gap":
             metric.update(generated[mine], generated[mine] * 0.9)
-        elif name == "neighbours":
+        elif name in ("neighbours", "known_parts"):
             metric.update(generated[mine])
         else:
             metric.update(generated[mine], real=False)
