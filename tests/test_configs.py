@@ -268,7 +268,7 @@ def test_a_configuration_trains(
         parsed = yaml.safe_load(capsys.readouterr().out)
         assert class_paths(parsed) >= class_paths(config)
         for part in ("denoiser", "student", "codec"):
-            if config["model"]["init_args"].get(part):
+            if "class_path" in (config["model"]["init_args"].get(part) or {}):
                 build(config["model"]["init_args"][part])
         pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")
     assert main(shrunk(name, runs, pictures, speech)) == 0

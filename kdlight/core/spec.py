@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -45,6 +45,9 @@ class Recorded:
         cls.__init__ = recording_init  # type: ignore[method-assign]
 
 
+Part = TypeVar("Part", bound=Recorded)
+
+
 def spec_of(value: Any) -> Any:
     """JSON-ready description of ``value``: a recorded object, a container, a number, a tensor.
 
@@ -73,6 +76,11 @@ def spec_of(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"cannot describe a {type(value).__name__} in a file")
+
+
+def rebuilt(value: Part, **changes: Any) -> Part:
+    """A new object with the arguments of a recorded one, but for ``changes``; without weights."""
+    return type(value)(**{**value._init_args, **changes})
 
 
 def build(spec: Any) -> Any:

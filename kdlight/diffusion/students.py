@@ -1,9 +1,14 @@
 """Students that start as their teachers: the teacher's network behind the student's denoiser."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from kdlight.core.spec import rebuilt
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import (
     BoundaryDenoiser,
     ConsistencyDenoiser,
@@ -16,6 +21,60 @@ from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.errors import InputError
 
 
+@runtime_checkable
+class Scalable(Protocol):
+    """A network that can be built wider or narrower."""
+
+    def of_width(self, factor: float) -> nn.Module:
+        """An untrained network as this one, with ``factor`` times its channels."""
+
+
+@dataclass(frozen=True)
+class LikeTeacher:
+    """A student described by how it differs from its teacher; in YAML ``student: {width: 0.5}``.
+
+    Checkpoints hold the network that comes of it: to sample or to export takes no teacher.
+
+    Args:
+        width: Channels of the student's network for one of the teacher's. At 1 the student starts
+            from the teacher's weights, at any other width untrained.
+        prediction: What the student's network predicts; null is what the teacher's does. Only the
+            network of a ``VPDenoiser`` can be taught another prediction.
+    """
+
+    width: float = 1.0
+    prediction: Literal["v_prediction", "sample"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise InputError(f"student.width: expected a number above 0, found {self.width}.")
+
+    def of(self, teacher: Denoiser) -> Denoiser:
+        """The student of a denoiser.
+
+        Raises:
+            InputError: The denoiser's network has no other width, or no other prediction.
+        """
+        made = copy.deepcopy(teacher)
+        if self.width != 1:
+            network = getattr(made, "network", made)
+            if not isinstance(network, Scalable):
+                raise InputError(
+                    f"student.width: expected a network that can be built at another width "
+                    f"(of_width), as UNet2D, DiT and ScaleShiftMLP can, "
+                    f"found a {type(network).__name__}."
+                )
+            made = rebuilt(made, network=network.of_width(self.width))
+        if self.prediction is not None:
+            if not isinstance(made, VPDenoiser):
+                raise InputError(
+                    f"student.prediction: expected null for a teacher that is no VPDenoiser "
+                    f"but {type(made).__name__}, found {self.prediction!r}."
+                )
+            made = rebuilt(made, network=made.network, prediction=self.prediction)
+        return made
+
+
 def unguided(teacher: Generator) -> Denoiser:
     """A teacher's denoiser below any guidance."""
     denoiser = teacher.denoiser
@@ -24,15 +83,19 @@ def unguided(teacher: Generator) -> Denoiser:
     return denoiser
 
 
-def copy_of(teacher: Generator, dropout: float | None = None) -> Denoiser:
+def copy_of(
+    teacher: Generator, dropout: float | None = None, like: LikeTeacher | None = None
+) -> Denoiser:
     """A trainable copy of a teacher's denoiser, without its guidance.
 
     Args:
         teacher: The teacher.
         dropout: Dropout probability of the copy; None leaves the teacher's.
+        like: How it differs from the teacher; None for a copy.
 
     Raises:
-        InputError: The teacher has no weights to copy, as an exact denoiser has none.
+        InputError: The teacher has no weights to copy, as an exact denoiser has none, or cannot be
+            changed in that way.
     """
     source = unguided(teacher)
     if next(source.parameters(), None) is None:
@@ -40,7 +103,7 @@ def copy_of(teacher: Generator, dropout: float | None = None) -> Denoiser:
             f"student: expected a student of its own for a teacher without weights, a "
             f"{type(source).__name__}, found null."
         )
-    made = copy.deepcopy(source).requires_grad_(True).train()
+    made = (like or LikeTeacher()).of(source).requires_grad_(True).train()
     if dropout is not None:
         for module in made.modules():
             if isinstance(module, nn.Dropout):
@@ -48,7 +111,9 @@ def copy_of(teacher: Generator, dropout: float | None = None) -> Denoiser:
     return made
 
 
-def consistency_student(teacher: Generator, dropout: float | None = None) -> Denoiser:
+def consistency_student(
+    teacher: Generator, dropout: float | None = None, like: LikeTeacher | None = None
+) -> Denoiser:
     """A consistency function that starts as the teacher's denoiser.
 
     An EDM network gets the preconditioning of consistency models, which agrees with EDM's far
@@ -58,27 +123,31 @@ def consistency_student(teacher: Generator, dropout: float | None = None) -> Den
     Args:
         teacher: The teacher.
         dropout: See :func:`copy_of`.
+        like: See :func:`copy_of`.
 
     Raises:
         InputError: The teacher has no weights to copy.
     """
-    made = copy_of(teacher, dropout)
+    made = copy_of(teacher, dropout, like)
     if isinstance(made, EDMDenoiser):
         return ConsistencyDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)
     return BoundaryDenoiser(made)
 
 
-def signal_student(teacher: Generator, dropout: float | None = None) -> SignalDenoiser:
+def signal_student(
+    teacher: Generator, dropout: float | None = None, like: LikeTeacher | None = None
+) -> SignalDenoiser:
     """A signal model that starts at the teacher's estimate of pure noise.
 
     Args:
         teacher: The teacher.
         dropout: See :func:`copy_of`.
+        like: See :func:`copy_of`.
 
     Raises:
         InputError: The teacher is no EDM denoiser, or has no weights to copy.
     """
-    made = copy_of(teacher, dropout)
+    made = copy_of(teacher, dropout, like)
     if not isinstance(made, EDMDenoiser):
         # Other networks see another input at another number: none of them starts out right.
         raise InputError(
@@ -86,3 +155,30 @@ def signal_student(teacher: Generator, dropout: float | None = None) -> SignalDe
             f"a {type(made).__name__}, found null."
         )
     return SignalDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)
+
+
+Made = TypeVar("Made", bound=Denoiser)
+
+
+def student_of(
+    student: Made | LikeTeacher | None,
+    teacher: Generator | None,
+    dropout: float | None,
+    copied: Callable[[Generator, float | None, LikeTeacher | None], Made],
+) -> Made:
+    """The student that a method trains.
+
+    Args:
+        student: A student of its own, how it differs from the teacher, or None for a copy.
+        teacher: Whom to copy.
+        dropout: See :func:`copy_of`.
+        copied: What makes a student of the teacher, such as :func:`copy_of`.
+
+    Raises:
+        InputError: There is neither student nor teacher, or the teacher cannot be copied.
+    """
+    if isinstance(student, Denoiser):
+        return student
+    if teacher is None:
+        raise InputError("teacher: expected a teacher or a student to start from, found null.")
+    return copied(teacher, dropout, student)

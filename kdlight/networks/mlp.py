@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
+from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 
 
@@ -108,6 +108,10 @@ class ScaleShiftMLP(Recorded, nn.Module):
         self.output = nn.Linear(width, size)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+
+    def of_width(self, factor: float) -> "ScaleShiftMLP":
+        """An untrained network as this one, with ``factor`` times the hidden width."""
+        return rebuilt(self, width=max(1, round(factor * self._init_args["width"])))
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition | None = None) -> Tensor:
         """Evaluate the raw network F.

@@ -9,7 +9,7 @@ from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.diffusion.signal import SignalDenoiser
-from kdlight.diffusion.students import signal_student
+from kdlight.diffusion.students import LikeTeacher, signal_student, student_of
 from kdlight.errors import InputError
 from kdlight.losses.bootstrap import bootstrap_pair, boundary_pair
 from kdlight.losses.distances import Distance, SquaredL2
@@ -44,7 +44,8 @@ class Boot(FewStepModule):
             stays what it is on average.
         target: Whose signal the teacher takes down: the student's own, as in the paper, which
             needs no average for it, or the average that samples.
-        student: A student of another shape; null copies the teacher's network.
+        student: A student of another shape, or how it differs from the teacher; null copies the
+            teacher's network.
         dropout: Dropout of the copied network; null leaves the teacher's.
         guidance_scale: Guidance distilled in; 1 is none.
         ema_half_life: Half-life of the average that samples, in updates.
@@ -72,7 +73,7 @@ class Boot(FewStepModule):
         boundary_weight: float = 1.0,
         boundary_every: int = 1,
         target: Literal["student", "average"] = "student",
-        student: SignalDenoiser | None = None,
+        student: SignalDenoiser | LikeTeacher | None = None,
         dropout: float | None = 0.0,
         guidance_scale: float = 1.0,
         ema_half_life: float = 500.0,
@@ -92,7 +93,7 @@ class Boot(FewStepModule):
         if target not in ("student", "average"):
             raise InputError(f"target: expected student or average, found {target!r}.")
         super().__init__(
-            student or signal_student(teacher, dropout),
+            student_of(student, teacher, dropout, signal_student),
             {"student": optimizer},
             iterations,
             teacher=teacher,

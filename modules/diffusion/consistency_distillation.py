@@ -15,7 +15,7 @@ from kdlight.diffusion.curricula import (
 from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid
-from kdlight.diffusion.students import consistency_student
+from kdlight.diffusion.students import LikeTeacher, consistency_student, student_of
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import Solver, teacher_walk
@@ -43,7 +43,8 @@ class ConsistencyDistillation(FewStepModule):
         weighting: Weight of a pair.
         target_decay: Decay of the average the student regresses onto; null is mu = 0, the student
             itself, which the paper uses on CIFAR-10 (0.95 on ImageNet).
-        student: A student of another shape; null copies the teacher's network.
+        student: A student of another shape, or how it differs from the teacher; null copies the
+            teacher's network.
         dropout: Dropout of the copied network; null leaves the teacher's.
         guidance_scale: Guidance distilled in; 1 is none.
         intermediate: Noise levels at which a walk of several steps goes on, falling.
@@ -69,7 +70,7 @@ class ConsistencyDistillation(FewStepModule):
         distance: Distance | None = None,
         weighting: PairWeight = "constant",
         target_decay: TargetDecay | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         dropout: float | None = None,
         guidance_scale: float = 1.0,
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
@@ -80,7 +81,7 @@ class ConsistencyDistillation(FewStepModule):
         max_non_finite: int = 10,
     ) -> None:
         super().__init__(
-            student or consistency_student(teacher, dropout),
+            student_of(student, teacher, dropout, consistency_student),
             {"student": optimizer},
             iterations,
             teacher=teacher,

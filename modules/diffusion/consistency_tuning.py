@@ -8,7 +8,7 @@ from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
-from kdlight.diffusion.students import copy_of
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
 from kdlight.errors import InputError
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance, PseudoHuber
@@ -28,7 +28,8 @@ class ConsistencyTuning(FewStepModule):
         iterations: Training batches.
         teacher: The diffusion model to start from and to compare with; it teaches by its weights
             alone.
-        student: A student to start from instead, such as an untrained one.
+        student: A student to start from instead, such as an untrained one, or how it differs from
+            the teacher.
         shape: Shape of one sample, needed without a teacher.
         dropout: Dropout of the copied network; null leaves the teacher's.
         noise_law: Law of the upper level.
@@ -55,7 +56,7 @@ class ConsistencyTuning(FewStepModule):
         optimizer: Optimization,
         iterations: int = 10_000,
         teacher: Generator | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
         dropout: float | None = None,
         noise_law: NoiseLaw | None = None,
@@ -77,7 +78,7 @@ class ConsistencyTuning(FewStepModule):
                 f"stages: expected stages >= 1 and q > 1, found stages {stages} and q {q}."
             )
         super().__init__(
-            start_of(student, teacher, dropout),
+            student_of(student, teacher, dropout, copy_of),
             {"student": optimizer},
             iterations,
             teacher=teacher,
@@ -128,18 +129,3 @@ class ConsistencyTuning(FewStepModule):
         distance = self.distance(estimate, target)
         weight = pair_weight(sigma, r, self.weighting, self.sigma_data).to(distance)
         return (weight * distance).mean()
-
-
-def start_of(
-    student: Denoiser | None, teacher: Generator | None, dropout: float | None
-) -> Denoiser:
-    """The given student, or a copy of the teacher.
-
-    Raises:
-        InputError: There is neither.
-    """
-    if student is not None:
-        return student
-    if teacher is None:
-        raise InputError("teacher: expected a teacher or a student to start from, found null.")
-    return copy_of(teacher, dropout)

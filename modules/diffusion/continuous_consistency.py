@@ -14,7 +14,7 @@ from kdlight.diffusion.denoisers import (
 )
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
-from kdlight.diffusion.students import copy_of
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
 from kdlight.errors import InputError
 from kdlight.losses.continuous import (
     Derivative,
@@ -42,8 +42,8 @@ class ContinuousConsistency(FewStepModule):
         optimizer: Settings of the student's optimizer.
         iterations: Training batches.
         teacher: Whose ODE is distilled; null trains from data alone.
-        student: A student of its own, an ``EDMDenoiser`` or a ``TrigFlowDenoiser``; null copies
-            the teacher's network.
+        student: A student of its own, an ``EDMDenoiser`` or a ``TrigFlowDenoiser``, or how it
+            differs from the teacher; null copies the teacher's network.
         shape: Shape of one sample, needed without a teacher.
         dropout: Dropout of the copied network; null leaves the teacher's.
         noise_law: Law of ``sigma_data tan t``; null is the paper's for CIFAR-10, log-normal with
@@ -73,7 +73,7 @@ class ContinuousConsistency(FewStepModule):
         optimizer: Optimization,
         iterations: int = 10_000,
         teacher: Generator | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
         dropout: float | None = None,
         noise_law: NoiseLaw | None = None,
@@ -90,10 +90,7 @@ class ContinuousConsistency(FewStepModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        if student is None:
-            if teacher is None:
-                raise InputError("student: expected a student where there is no teacher to copy.")
-            student = copy_of(teacher, dropout)
+        student = student_of(student, teacher, dropout, copy_of)
         if not isinstance(student, EDMDenoiser | TrigFlowDenoiser):
             raise InputError(
                 "student: expected an EDMDenoiser or a TrigFlowDenoiser, which have a velocity in "

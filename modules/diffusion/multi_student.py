@@ -8,7 +8,7 @@ import torch
 from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.router import RoutedDenoiser
-from kdlight.diffusion.students import copy_of
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
 from kdlight.errors import InputError
 from kdlight.losses.denoising import weight_of, weighted_squared_error
 from kdlight.training.base import Batch
@@ -31,7 +31,8 @@ class MultiStudent(DMD2):
         optimizer: Settings of the students' optimizer; its schedule spans each stage.
         fake_optimizer: Settings of the critic's.
         partition: The classes of each student: every class once.
-        student: One student, copied for each part; null copies the teacher's network.
+        student: One student, or how it differs from the teacher, copied for each part; null copies
+            the teacher's network.
         matching_iterations: Batches of the first stage.
         dropout: Dropout of the copied networks; null leaves the teacher's.
         kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`.
@@ -43,12 +44,12 @@ class MultiStudent(DMD2):
         optimizer: Optimization,
         fake_optimizer: Optimization,
         partition: list[list[int]],
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         matching_iterations: int = 0,
         dropout: float | None = 0.0,
         **kwargs: Any,
     ) -> None:
-        one = student or copy_of(teacher, dropout)
+        one = student_of(student, teacher, dropout, copy_of)
         router = RoutedDenoiser([copy.deepcopy(one) for _ in partition], partition)
         super().__init__(
             teacher, optimizer, fake_optimizer, student=router, dropout=dropout, **kwargs

@@ -13,6 +13,7 @@ from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import FixedGrid, Grid, halve
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of, unguided
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
 from kdlight.losses.progressive import Solver, implied_x0, teacher_walk
@@ -38,8 +39,9 @@ class ProgressiveDistillation(DiffusionModule):
         round_iterations: Training batches of every round, or of each round in turn.
         grid: Noise levels of the teacher's walk; the student's are every second one. Default:
             the teacher's own grid. (The paper's is :class:`kdlight.diffusion.sigmas.CosineGrid`.)
-        student: A student of another shape, trained from where it stands; None copies the
-            teacher (of a guided one the network alone: the first round distils the guidance in).
+        student: A student of another shape, trained from where it stands, or how it differs from
+            the teacher; None copies the teacher (of a guided one the network alone: the first
+            round distils the guidance in).
         copy_weights: Load the teacher's weights into the given ``student`` (same network,
             another prediction).
         weighting: Weight of the x0 error (the paper's section 4); the paper finds
@@ -65,7 +67,7 @@ class ProgressiveDistillation(DiffusionModule):
         student_steps: int = 1,
         round_iterations: int | list[int] = 1000,
         grid: Grid | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         copy_weights: bool = False,
         weighting: Weighting = "truncated_snr",
         first_solver: Solver = "euler",
@@ -93,7 +95,7 @@ class ProgressiveDistillation(DiffusionModule):
         self.next_teacher = next_teacher
         self.add_frozen("teacher", teacher)
         self.add_frozen("guided_teacher", GuidedDenoiser(teacher.denoiser, guidance_scale))
-        self.student = _student_of(teacher.denoiser, student, copy_weights)
+        self.student = _student_of(teacher, student, copy_weights)
         self.sigma_data = float(getattr(self.student, "sigma_data", 1.0))
         self.ema = EMA(self.student, ema_half_life)
         self.average("student", self.ema)
@@ -214,10 +216,10 @@ def _blank(denoiser: Denoiser) -> Denoiser:
     return blank
 
 
-def _student_of(teacher: Denoiser, student: Denoiser | None, copy_weights: bool) -> Denoiser:
-    while isinstance(teacher, GuidedDenoiser):
-        teacher = teacher.denoiser
-    made = copy.deepcopy(teacher).requires_grad_(True) if student is None else student
+def _student_of(
+    teacher: Generator, student: Denoiser | LikeTeacher | None, copy_weights: bool
+) -> Denoiser:
+    made = student_of(student, teacher, None, copy_of)
     if made.num_classes != teacher.num_classes:
         raise InputError(
             f"student: expected the teacher's {teacher.num_classes} classes, "
@@ -230,7 +232,7 @@ def _student_of(teacher: Denoiser, student: Denoiser | None, copy_weights: bool)
         )
     if student is not None and copy_weights:
         try:
-            made.load_state_dict(teacher.state_dict())
+            made.load_state_dict(unguided(teacher).state_dict())
         except RuntimeError:
             raise InputError(
                 "copy_weights: expected a student of the teacher's shape, found another shape."

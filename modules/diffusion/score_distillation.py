@@ -13,7 +13,7 @@ from kdlight.core.frozen import held
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasNoise, LogNormalNoise, NoiseLaw
-from kdlight.diffusion.students import copy_of, unguided
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of, unguided
 from kdlight.errors import InputError
 from kdlight.losses.adversarial import discriminator_loss, generator_loss
 from kdlight.losses.denoising import Weighting, weight_of
@@ -54,7 +54,8 @@ class ScoreDistillationModule(FewStepModule):
         iterations: Training batches: updates of the critic.
         objective: What draws samples towards the teacher's distribution; null takes the method's
             own.
-        student: A generator of another shape; null copies the teacher's network.
+        student: A generator of another shape, or how it differs from the teacher; null copies the
+            teacher's network.
         fake_score: A denoiser of the samples of another shape; null copies the teacher's network.
         dropout: Dropout of the copied networks; null leaves the teacher's.
         guidance_scale: Guidance of the teacher; 1 is none. The fake score is never guided.
@@ -101,7 +102,7 @@ class ScoreDistillationModule(FewStepModule):
         fake_optimizer: Optimization,
         iterations: int = 10_000,
         objective: ScoreObjective | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         fake_score: Denoiser | None = None,
         dropout: float | None = 0.0,
         guidance_scale: float = 1.0,
@@ -129,7 +130,7 @@ class ScoreDistillationModule(FewStepModule):
         if features not in ("fake_score", "teacher"):
             raise InputError(f"features: expected fake_score or teacher, found {features!r}.")
         super().__init__(
-            student or copy_of(teacher, dropout),
+            student_of(student, teacher, dropout, copy_of),
             {"student": optimizer, "critic": fake_optimizer},
             iterations,
             teacher=teacher,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.students import copy_of
+from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
 from kdlight.errors import InputError
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.training.base import Batch
@@ -22,7 +22,8 @@ class TrajectoryRegression(FewStepModule):
         optimizer: Settings of the student's optimizer.
         iterations: Training batches.
         distance: Between the student's sample and the teacher's; the paper's is squared.
-        student: A student of another shape; null copies the teacher's network.
+        student: A student of another shape, or how it differs from the teacher; null copies the
+            teacher's network.
         dropout: Dropout of the copied network; null leaves the teacher's.
         ema_half_life: Half-life of the average that samples, in updates.
         accumulate: Batches per update.
@@ -36,7 +37,7 @@ class TrajectoryRegression(FewStepModule):
         optimizer: Optimization,
         iterations: int = 10_000,
         distance: Distance | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         dropout: float | None = 0.0,
         ema_half_life: float = 500.0,
         accumulate: int = 1,
@@ -44,7 +45,7 @@ class TrajectoryRegression(FewStepModule):
         max_non_finite: int = 10,
     ) -> None:
         super().__init__(
-            student or copy_of(teacher, dropout),
+            student_of(student, teacher, dropout, copy_of),
             {"student": optimizer},
             iterations,
             teacher=teacher,

@@ -9,6 +9,7 @@ from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, SwitchedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogStudentNoise, NoiseLaw
+from kdlight.diffusion.students import LikeTeacher
 from kdlight.errors import InputError
 from kdlight.losses.consistency import PairWeight, consistency_pair, pair_weight, tuned_level
 from kdlight.losses.distances import Distance
@@ -32,7 +33,7 @@ class TruncatedConsistency(ConsistencyTuning):
         tuning_iterations: Training batches of the first stage; 0 if the start is a consistency
             model already.
         teacher: The diffusion model to start from and to compare with.
-        student: A student to start from instead.
+        student: A student to start from instead, or how it differs from the teacher.
         shape: Shape of one sample, needed without a teacher.
         dropout: Dropout of the copied network; null leaves the teacher's.
         noise_law: Law of the upper level in the first stage.
@@ -61,7 +62,7 @@ class TruncatedConsistency(ConsistencyTuning):
         iterations: int = 10_000,
         tuning_iterations: int = 5_000,
         teacher: Generator | None = None,
-        student: Denoiser | None = None,
+        student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
         dropout: float | None = None,
         noise_law: NoiseLaw | None = None,

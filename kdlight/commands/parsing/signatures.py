@@ -53,6 +53,9 @@ def check(value: Any, hint: Any, keys: Keys) -> Complaint | None:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     wrong = Complaint(keys, f"expected {_describe(hint)}, found {_show(value)}")
     if origin in (typing.Union, types.UnionType):
+        if isinstance(value, Mapping) and "class_path" not in value:
+            # Settings are meant, where there are some, and no class.
+            parts = tuple(filter(dataclasses.is_dataclass, parts)) or parts
         found = [check(value, part, keys) for part in parts]
         if None in found:
             return None

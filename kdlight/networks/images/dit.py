@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
+from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 
@@ -147,6 +147,14 @@ class DiT(Recorded, nn.Module):
         for layer in (self.modulation, self.output):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def of_width(self, factor: float) -> "DiT":
+        """An untrained network as this one, with ``factor`` times the channels of a token.
+
+        Raises:
+            InputError: Heads do not divide them.
+        """
+        return rebuilt(self, width=round(factor * self._init_args["width"]))
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition | None = None) -> Tensor:
         """Evaluate the raw network F.

@@ -9,7 +9,7 @@ from diffusers import UNet2DModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
+from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 
@@ -116,6 +116,24 @@ class UNet2D(Recorded, nn.Module):
             self.interval_embedding = TimestepEmbedding(first.in_features, last.out_features)
             if num_classes:
                 self.class_embedding = nn.Embedding(num_classes + null_class, last.out_features)
+
+    def of_width(self, factor: float) -> "UNet2D":
+        """An untrained network as this one, with ``factor`` times the channels at each resolution.
+
+        Raises:
+            InputError: Heads of attention or groups of normalisation do not divide such channels.
+        """
+        options = dict(self._init_args["options"] or {})
+        config = self.model.config
+        step = math.lcm(options.get("norm_num_groups") or 1, config.attention_head_dim or 1)
+        widths = [round(factor * width) for width in config.block_out_channels]
+        if any(width == 0 or width % step for width in widths):
+            raise InputError(
+                f"width: expected channels that are multiples of {step}, of groups and of heads, "
+                f"found {widths} as {factor:g} times {list(config.block_out_channels)}."
+            )
+        options.pop("block_out_channels", None)
+        return rebuilt(self, block_out_channels=widths, options=options)
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition | None = None) -> Tensor:
         """Evaluate the raw network F.
