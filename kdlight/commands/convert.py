@@ -12,6 +12,7 @@ from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
 from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
+from kdlight.teachers.published.adm import adm_teacher
 from kdlight.teachers.published.edm import edm_teacher
 
 FORMATS: dict[str, Callable[..., nn.Module]] = {
@@ -19,8 +20,9 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "speechtokenizer": convert_speechtokenizer,
     "dmcodec": convert_dmcodec,
     "edm": edm_teacher,
+    "adm": adm_teacher,
 }
-OPTIONS = ("sample_rate", "steps")
+OPTIONS = ("sample_rate", "steps", "kind", "size")
 
 
 def parser() -> Parser:
@@ -42,6 +44,15 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--steps", type=positive, default=None, help="default of an image model, if not the paper's"
+    )
+    made.add_argument(
+        "--kind",
+        choices=["edm", "consistency", "ddpm"],
+        default=None,
+        help="how a network of adm is preconditioned, which its file does not say",
+    )
+    made.add_argument(
+        "--size", type=positive, default=None, help="of adm's images, if not as the weights suggest"
     )
     add_force(made)
     return made

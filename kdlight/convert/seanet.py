@@ -9,15 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
-from kdlight.storage.files import load_weights, require_file
+from kdlight.storage.files import load_tensors, load_weights
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("generator", "state_dict", "best_state", "model")
@@ -31,23 +28,10 @@ def read_weights(path: Path) -> Weights:
     Raises:
         InputError: The file is missing, damaged, holds objects, or holds no weights of a codec.
     """
-    require_file(path)
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError):
-        raise InputError(f"{path}: truncated, or not a safetensors file.") from None
-    except Exception:  # torch raises a different type for every way a file can be damaged
-        raise InputError(
-            f"{path}: expected a checkpoint of tensors, found a damaged file or pickled objects."
-        ) from None
+    found = load_tensors(path)
     for wrapper in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected weights by name, found a {type(found).__name__}.")
     tensors = {
         str(name).removeprefix("module."): value
         for name, value in found.items()

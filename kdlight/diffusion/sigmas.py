@@ -111,6 +111,26 @@ class TrailingGrid(Grid):
         return torch.cat([self._table[timesteps[:steps]], self._table.new_zeros(1)])
 
 
+class RoundedGrid(Grid):
+    """Another grid's levels, each moved to the nearest one of a VP schedule.
+
+    Args:
+        base: The grid whose levels are moved.
+        schedule: Name of a schedule of 1,000 steps, or alpha_bar of every timestep.
+    """
+
+    def __init__(self, base: Grid, schedule: Schedule | Sequence[float] = "linear") -> None:
+        self.base = base
+        self._table = sigma_from_alpha_bar(alphas_cumprod_of(schedule))
+
+    def sigmas(self, steps: int) -> Tensor:
+        levels = self.base.sigmas(steps)[:-1]
+        nearest = self._table[(levels[:, None] - self._table).abs().argmin(dim=1)]
+        if (nearest.diff() >= 0).any():
+            raise InputError(f"steps: {steps} steps are more than the schedule has levels for.")
+        return torch.cat([nearest, nearest.new_zeros(1)])
+
+
 class NestedGrid(Grid):
     """Every grid is a subset of one base grid: what a round of distillation needs.
 

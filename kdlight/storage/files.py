@@ -201,6 +201,29 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
         ) from None
 
 
+def load_tensors(path: Path) -> dict[Any, Any]:
+    """A foreign ``.safetensors`` file or PyTorch checkpoint, tensors and plain values only.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds objects, or no mapping.
+    """
+    require_file(path)
+    try:
+        if path.suffix == ".safetensors":
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError):
+        raise InputError(f"{path}: truncated, or not a safetensors file.") from None
+    except Exception:  # torch raises a different type for every way a file can be damaged
+        raise InputError(
+            f"{path}: expected a checkpoint of tensors, found a damaged file or pickled objects."
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected weights by name, found a {type(found).__name__}.")
+    return found
+
+
 def check_records(path: Path) -> None:
     """Verify the checksums that torch stores with every record of a file.
 

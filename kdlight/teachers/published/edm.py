@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.baselines import ContinuousVPDenoiser, VEDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import Denoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.sigmas import KarrasGrid
+from kdlight.diffusion.schedules import alpha_bar_from_sigma
+from kdlight.diffusion.sigmas import Grid, KarrasGrid, RoundedGrid
 from kdlight.errors import InputError
+from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.networks.images.edm.song import SongUNet
 from kdlight.storage.files import sha256_of
+from kdlight.storage.legacy_tensors import StoredTensor
 from kdlight.storage.persistent import StoredModule, read_persistent, stored_module
 from kdlight.teachers.published.arguments import build, expect, number, recorded
 
@@ -35,6 +39,22 @@ SONG: dict[str, Any] = {
     "encoder_type": "standard",
     "decoder_type": "standard",
     "resample_filter": [1, 1],
+}
+
+
+ADM: dict[str, Any] = {
+    "img_resolution": ...,
+    "in_channels": ...,
+    "out_channels": ...,
+    "label_dim": 0,
+    "augment_dim": 0,
+    "model_channels": 192,
+    "channel_mult": [1, 2, 3, 4],
+    "channel_mult_emb": 4,
+    "num_blocks": 3,
+    "attn_resolutions": [32, 16, 8],
+    "dropout": 0.10,
+    "label_dropout": 0,
 }
 
 
@@ -60,7 +80,9 @@ def edm_teacher(path: str | Path, steps: int | None = None) -> Generator:
     except InputError as error:
         raise InputError(f"{path}: {error}".rstrip(".") + ".") from None
     denoiser.provenance = {"source": str(path), "sha256": sha256_of(path)}
-    grid = KarrasGrid(max(0.002, denoiser.sigma_min), min(80.0, denoiser.sigma_max))
+    grid: Grid = KarrasGrid(max(0.002, denoiser.sigma_min), min(80.0, denoiser.sigma_max))
+    if isinstance(denoiser, VPDenoiser):
+        grid = RoundedGrid(grid, denoiser.alphas_cumprod.tolist())
     steps = (18 if max(shape[1:]) <= 32 else 40) if steps is None else steps
     return Generator(denoiser, grid, shape, "heun", (steps,)).eval()
 
@@ -80,31 +102,38 @@ def _denoiser(stored: Any) -> tuple[Denoiser, tuple[int, ...]]:
 
 def _song(module: StoredModule) -> SongUNet:
     given = recorded(module, SONG)
-    expect(given, "channel_mult_emb", 4)
     expect(given, "decoder_type", "standard")
     settings = {
-        "size": given["img_resolution"],
-        "channels": given["in_channels"],
-        "num_classes": given["label_dim"],
-        "augment_dim": given["augment_dim"],
-        "model_channels": given["model_channels"],
-        "channel_mult": given["channel_mult"],
-        "num_blocks": given["num_blocks"],
-        "attention": given["attn_resolutions"],
-        "dropout": given["dropout"],
+        **_shared(given),
         "embedding": given["embedding_type"],
         "noise_width": given["channel_mult_noise"],
         "encoder": given["encoder_type"],
         "taps": given["resample_filter"],
-        "null_class": given["label_dropout"] > 0,
-        "learned_variance": _learned_variance(given),
     }
     return build(SongUNet, settings, _weights(module, given["resample_filter"]))
 
 
-def _learned_variance(given: Mapping[str, Any]) -> bool:
+def _adm(module: StoredModule) -> DhariwalUNet:
+    return build(DhariwalUNet, _shared(recorded(module, ADM)), _weights(module, [1, 1]))
+
+
+def _shared(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that both networks have, under kdlight's names."""
+    expect(given, "channel_mult_emb", 4)
     expect(given, "out_channels", given["in_channels"], 2 * given["in_channels"])
-    return bool(given["out_channels"] != given["in_channels"])
+    names = {
+        "size": "img_resolution",
+        "channels": "in_channels",
+        "num_classes": "label_dim",
+        "attention": "attn_resolutions",
+    }
+    same = ("augment_dim", "model_channels", "channel_mult", "num_blocks", "dropout")
+    return {
+        **{ours: given[theirs] for ours, theirs in names.items()},
+        **{name: given[name] for name in same},
+        "null_class": given["label_dropout"] > 0,
+        "learned_variance": given["out_channels"] != given["in_channels"],
+    }
 
 
 def _weights(module: StoredModule, taps: Any) -> dict[str, Tensor]:
@@ -137,9 +166,22 @@ def _vp(module: StoredModule, network: nn.Module) -> Denoiser:
     return ContinuousVPDenoiser(network, beta_d, beta_min, scale, number(module, "epsilon_t"))
 
 
-NETWORKS: dict[str, Callable[[StoredModule], SongUNet]] = {"SongUNet": _song}
+def _iddpm(module: StoredModule, network: nn.Module) -> Denoiser:
+    table = module.state.get("_buffers", {}).get("u")
+    if not isinstance(table, StoredTensor):
+        raise InputError("iDDPMPrecond: expected the noise levels u, found none")
+    # From the largest down to 0, which is no level of the network's.
+    sigmas = table.tensor().double()[:-1].flip(0)
+    return VPDenoiser(network, alpha_bar_from_sigma(sigmas).tolist())
+
+
+NETWORKS: dict[str, Callable[[StoredModule], SongUNet | DhariwalUNet]] = {
+    "SongUNet": _song,
+    "DhariwalUNet": _adm,
+}
 PRECONDITIONERS: dict[str, Callable[[StoredModule, nn.Module], Denoiser]] = {
     "EDMPrecond": _edm,
     "VEPrecond": _ve,
     "VPPrecond": _vp,
+    "iDDPMPrecond": _iddpm,
 }

@@ -1,8 +1,10 @@
 """Files in the layout of EDM's, with kdlight's networks and random weights in them."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.networks.images.edm.song import SongUNet
 from tests.networks.edm.recipe import filled
 from tests.storage.persistence import EasyDict, Stored, preconditioned, stored, write
@@ -48,9 +50,30 @@ def ncsnpp_file(
     return _write(path, network, changes, outer, attributes, stored_taps), network
 
 
+def adm_file(
+    path: Path, outer: str, buffers: dict[str, Any] | None = None, **attributes: float
+) -> tuple[Path, DhariwalUNet]:
+    """A small conditional ADM with a learned variance in any preconditioner."""
+    network = filled(
+        DhariwalUNet(
+            16,
+            3,
+            10,
+            model_channels=64,
+            channel_mult=(1, 2),
+            num_blocks=1,
+            attention=(8,),
+            learned_variance=True,
+        )
+    )
+    changes = {"out_channels": 6, "model_channels": 64}
+    kept = {**attributes, "_buffers": OrderedDict(buffers or {})}
+    return _write(path, network, changes, outer, kept), network
+
+
 def _write(
     path: Path,
-    network: SongUNet,
+    network: SongUNet | DhariwalUNet,
     changes: dict[str, Any],
     outer: str = "EDMPrecond",
     attributes: dict[str, Any] = EDM,
@@ -69,7 +92,7 @@ def _write(
         "attn_resolutions": [8],
         **changes,
     }
-    inner = stored(network, "SongUNet", arguments, taps)
+    inner = stored(network, type(network).__name__, arguments, taps)
     content = {
         "ema": preconditioned(inner, outer, **attributes),
         "loss_fn": Stored("EDMLoss", {"P_mean": -1.2}),

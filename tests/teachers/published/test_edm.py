@@ -9,15 +9,19 @@ import torch
 import kdlight
 from kdlight.commands.convert import run
 from kdlight.diffusion.baselines import ContinuousVPDenoiser, VEDenoiser
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.diffusion.samplers import SAMPLERS
+from kdlight.diffusion.schedules import alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.errors import InputError
 from kdlight.storage.files import sha256_of
 from kdlight.teachers.diffusion import run_teacher
 from kdlight.teachers.published.edm import edm_teacher
 from tests.networks.edm.recipe import LABEL, SIGMA, augment, images
 from tests.storage.persistence import Called, Stored, preconditioned, write
-from tests.teachers.published.files import EDM, ncsnpp_file, song_file
+from tests.teachers.published.files import EDM, adm_file, ncsnpp_file, song_file
+
+LABELS = {"label": LABEL}
 
 
 @torch.no_grad()
@@ -70,6 +74,29 @@ def test_baselines(tmp_path: Path) -> None:
     raw = network(x / (1 + SIGMA**2).sqrt()[:, None, None, None], times.float())
     torch.testing.assert_close(denoiser(x, SIGMA), x - SIGMA[:, None, None, None] * raw)
     assert denoiser.prior(x, torch.tensor(3.0)) == pytest.approx(x * 10**0.5)
+
+
+@torch.no_grad()
+def test_adm_and_the_baseline_that_rounds(tmp_path: Path) -> None:
+    path, network = adm_file(tmp_path / "adm.pkl", "EDMPrecond", **EDM)
+    expected = EDMDenoiser(network)(images(), SIGMA, {"label": LABEL})
+    assert torch.equal(edm_teacher(path).denoiser(images(), SIGMA, {"label": LABEL}), expected)
+    levels = sigma_from_alpha_bar(alphas_cumprod_of("cosine")).flip(0).float()
+    table = torch.cat([levels, torch.zeros(1)])
+    path, network = adm_file(tmp_path / "iddpm.pkl", "iDDPMPrecond", buffers={"u": table})
+    teacher = edm_teacher(path, steps=5)
+    assert isinstance(teacher.denoiser, VPDenoiser)
+    sigmas = teacher.grid.sigmas(5)[:-1]
+    off = (sigmas[:, None] / levels.double() - 1).abs().min(dim=1).values
+    assert off.max() < 1e-6
+    assert teacher.denoiser.timestep(sigmas).frac().eq(0).all()
+    sigma = levels[710].double()
+    raw = network(images() / (1 + sigma**2).sqrt().float(), torch.full((2,), 289.0), LABELS)
+    estimate = teacher.denoiser(images(), sigma, LABELS)
+    torch.testing.assert_close(estimate, images() - sigma.float() * raw)
+    path, _ = adm_file(tmp_path / "iddpm.pkl", "iDDPMPrecond")
+    with pytest.raises(InputError, match="expected the noise levels u, found none"):
+        edm_teacher(path)
 
 
 @pytest.mark.parametrize(
