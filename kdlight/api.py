@@ -5,6 +5,7 @@ Bad input raises :class:`kdlight.errors.InputError` with the sentence that the c
 
 import argparse
 import json
+import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from kdlight.commands.train import KDLightCLI
 from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator as GeneratorModule
 from kdlight.errors import InputError
+from kdlight.storage.audio import check_scale
 from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models, pick_generator
 from kdlight.teachers.codec import load_codec
@@ -89,18 +92,19 @@ class Generator:
         Args:
             count: How many.
             steps: Sampling steps; those it was made for by default.
-            seed: Seed of the noise.
+            seed: Seed of the noise, any whole number.
             label: One class instead of all in turn.
             batch_size: Samples at once.
             device: Where to compute; the samples come back to the CPU.
 
         Raises:
-            InputError: The generator has no such class, cannot sample in that many steps, or
-                the device is not there.
+            InputError: A number is none or out of range, the generator has no such class or cannot
+                sample in that many steps, or the device is not there.
         """
-        for name, number in (("count", count), ("batch_size", batch_size)):
-            if number < 1:
-                raise InputError(f"{name}: expected a number above 0, found {number}.")
+        count, batch_size = _whole(count, "count", 1), _whole(batch_size, "batch_size", 1)
+        seed = _whole(seed, "seed")
+        steps = None if steps is None else _whole(steps, "steps", 1)
+        label = None if label is None else _whole(label, "label")
         if label is not None and not 0 <= label < self.module.num_classes:
             classes = self.module.num_classes
             known = f"a class from 0 to {classes - 1}" if classes else "none: it has no classes"
@@ -143,10 +147,10 @@ class Codec:
             (n_q, F) int64.
 
         Raises:
-            InputError: Another shape, more channels than samples, whole numbers, no samples, a
-                number that is not finite, or too many levels.
+            InputError: No array, another shape, more channels than samples, whole numbers, no
+                samples, a number that is not finite or far beyond [-1, 1], or too many levels.
         """
-        samples = torch.as_tensor(audio)
+        samples = _tensor_of(audio, "audio")
         if not samples.is_floating_point():  # 16-bit samples would be 32768 times too loud
             raise InputError(
                 f"audio: expected floating-point numbers in [-1, 1], found {samples.dtype}."
@@ -160,8 +164,9 @@ class Codec:
             )
         if not bool(samples.isfinite().all()):
             raise InputError("audio: expected finite numbers, found a NaN or an infinity.")
-        if rate < 1:
-            raise InputError(f"rate: expected samples per second, found {rate}.")
+        check_scale(samples, "audio")
+        rate = _whole(rate, "rate", 1)
+        n_q = None if n_q is None else _whole(n_q, "n_q")
         if n_q is not None and not 1 <= n_q <= self.module.n_q:
             raise InputError(f"n_q: expected levels from 1 to {self.module.n_q}, found {n_q}.")
         mono = samples if samples.ndim == 1 else samples.mean(0)
@@ -177,17 +182,55 @@ class Codec:
             InputError: Another shape, more levels than the codec has, or a code outside its
                 codebook.
         """
-        found = torch.as_tensor(codes)
-        if found.ndim != 2 or found.is_floating_point() or not 1 <= len(found) <= self.module.n_q:
+        found = _tensor_of(codes, "codes")
+        others = found.is_floating_point() or found.is_complex() or found.dtype == torch.bool
+        if found.ndim != 2 or others or not 1 <= len(found) <= self.module.n_q:
             raise InputError(
                 f"codes: expected whole numbers (n, F) of 1 to {self.module.n_q} levels, "
                 f"found {found.dtype} {tuple(found.shape)}."
             )
+        found = found.long()  # of few other whole numbers torch knows the least
         size = self.module.codebook_size
         if found.numel() == 0 or int(found.min()) < 0 or int(found.max()) >= size:
             raise InputError(f"codes: expected numbers from 0 to {size - 1}.")
         where = next(self.module.parameters()).device
-        return self.module.decode(found.long()[None].to(where))[0, 0].cpu()
+        return self.module.decode(found[None].to(where))[0, 0].cpu()
+
+
+def _tensor_of(value: Any, name: str) -> Tensor:
+    """``value`` as a tensor.
+
+    Raises:
+        InputError: It is none, and no array or list of numbers.
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value)
+        # In this machine's order of bytes, and not read backwards, which torch does not know.
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+    except (TypeError, ValueError, RuntimeError):
+        kind = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
+        raise InputError(
+            f"{name}: expected a tensor, an array or a list of numbers, "
+            f"found {type(value).__name__}{kind}."
+        ) from None
+
+
+def _whole(value: Any, name: str, least: int | None = None) -> int:
+    """``value`` as a whole number; 16000.0 is one.
+
+    Raises:
+        InputError: It is none, or below ``least``.
+    """
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        number = operator.index(number)
+    except TypeError:
+        raise InputError(f"{name}: expected a whole number, found {value!r}.") from None
+    if least is not None and number < least:
+        raise InputError(f"{name}: expected a number above {least - 1}, found {number}.")
+    return number
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,50 @@ def test_codes_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert codec.encode(stereo, 48_000, n_q=1).shape == (1, 25)
 
 
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+def test_a_long_file_in_blocks_has_the_codes_of_the_whole_in_python(
+    rate: int, tmp_path: Path
+) -> None:
+    codec = kdlight.load(CODEC)
+    noise = torch.randn(70 * rate, generator=torch.Generator().manual_seed(0))
+    write_audio(tmp_path / "long.wav", 0.1 * noise[None], rate)
+    words = ["encode", "--checkpoint", str(CODEC), str(tmp_path / "long.wav")]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    in_blocks = read_tokens(tmp_path / "long.npz").codes
+    whole = codec.encode(read_audio(tmp_path / "long.wav"), rate)
+    assert in_blocks.shape == whole.shape == (3, 70 * 50)
+    # Resampling in blocks rounds otherwise, which may tip a code at a border between two.
+    assert (in_blocks != whole).float().mean() <= (0 if rate == codec.sample_rate else 1e-3)
+    words = ["decode", "--checkpoint", str(CODEC), str(tmp_path / "long.npz")]
+    assert main([*words, "--output", str(tmp_path / "decoded")]) == 0
+    decoded = read_audio(tmp_path / "decoded" / "long.wav")[0]
+    assert len(decoded) == 70 * codec.sample_rate
+    heard = codec.decode(in_blocks)[: len(decoded)].clamp(-1, 1)
+    torch.testing.assert_close(decoded, heard, rtol=0, atol=2**-15 + 1e-5)  # 16 bits, and blocks
+
+
+def test_any_whole_number_is_a_seed(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    words = ["sample", "--checkpoint", str(TEACHER), "--num-samples", "3", "--steps", "1"]
+    assert main([*words, "--seed", "-1", "--output", str(path)]) == 0
+    teacher = kdlight.load(TEACHER)
+    images = teacher.sample(3, steps=1, seed=-1).images
+    with np.load(path) as expected:
+        assert np.array_equal(images.numpy(), expected["image"])
+    assert not torch.equal(images, teacher.sample(3, steps=1, seed=1).images)
+    # numpy's whole numbers are whole too.
+    assert torch.equal(images, teacher.sample(np.int64(3), steps=1.0, seed=np.int8(-1)).images)
+
+
+def test_arrays_of_any_order_are_audio_and_codes() -> None:
+    codec = kdlight.load(CODEC)
+    tone = np.sin(np.arange(3200) * 0.05).astype("float32")
+    codes = codec.encode(tone, 16_000)
+    for same in (tone.astype(">f4"), tone[::-1].copy()[::-1], tone.tolist(), torch.tensor(tone)):
+        assert torch.equal(codec.encode(same, 16_000.0), codes)
+    assert torch.equal(codec.decode(codes.numpy().astype("uint16")), codec.decode(codes))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> "kdlight.Run":
     config = yaml.safe_load(TINY.read_text())
@@ -89,6 +133,19 @@ def test_bad_input_is_one_sentence(run: "kdlight.Run", tmp_path: Path) -> None:
         (lambda: kdlight.load(CODEC).encode([float("nan")], 16000), "found a NaN"),
         (lambda: kdlight.load(CODEC).encode(np.ones(9, "int16"), 16000), "found torch.int16"),
         (lambda: kdlight.load(CODEC).encode(np.ones((9, 2)), 16000), "found (9, 2)"),
+        (lambda: kdlight.load(CODEC).encode(np.full(9, 2e4), 16000), "audio: expected samples in"),
+        (lambda: kdlight.load(CODEC).encode("a.wav", 16000), "a list of numbers, found str"),
+        (lambda: kdlight.load(CODEC).encode(None, 16000), "a list of numbers, found NoneType"),
+        (lambda: kdlight.load(CODEC).encode(np.array([None]), 16000), "found ndarray of object"),
+        (lambda: kdlight.load(CODEC).encode([[0.1], [0.1, 0.2]], 16000), "numbers, found list"),
+        (lambda: kdlight.load(CODEC).encode([0.1] * 900, 44100.5), "rate: expected a whole number"),
+        (lambda: kdlight.load(CODEC).encode([0.1] * 900, 0), "rate: expected a number above 0"),
+        (lambda: kdlight.load(CODEC).encode([0.1] * 900, 16000, n_q=1.5), "n_q: expected a whole"),
+        (lambda: kdlight.load(CODEC).decode({}), "codes: expected a tensor"),
+        (lambda: kdlight.load(CODEC).decode(np.ones((1, 4), bool)), "found torch.bool (1, 4)"),
+        (lambda: kdlight.load(TEACHER).sample(1, seed=1.5), "seed: expected a whole number, fou"),
+        (lambda: kdlight.load(TEACHER).sample(2.5), "count: expected a whole number, found 2.5"),
+        (lambda: kdlight.load(TEACHER).sample(1, label="3"), "label: expected a whole number"),
         (lambda: kdlight.load(CODEC).decode(torch.zeros(9, 4).long()), "of 1 to 3 levels"),
         (lambda: kdlight.load(CODEC).decode(torch.full((1, 4), 99)), "from 0 to 31"),
         (lambda: kdlight.fit(TINY, modle=3, runs_dir=tmp_path), "modle: no such option"),

@@ -15,7 +15,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from datamodules.order import positive
 from datamodules.speech.utterances import Utterance
 from kdlight.errors import InputError
-from kdlight.storage.audio import AudioInfo, audio_info, read_audio, resampled_length
+from kdlight.storage.audio import (
+    AudioInfo,
+    ScaleError,
+    audio_info,
+    read_audio,
+    resampled_length,
+)
 
 T = TypeVar("T")
 SILENCE = 1e-4
@@ -98,7 +104,8 @@ def usable(
         show: Whether to show a progress bar.
 
     Raises:
-        InputError: None can be used.
+        InputError: None can be used, or one is in the scale of integers: it says that of itself
+            alone, but nothing good of the others.
     """
     budget = positive("cache_mb", cache_mb, 0) * 2**20 // 4
     cached: set[int] = set()
@@ -165,6 +172,8 @@ def _check(
             cache or _peak(read_audio(recording.path)) < SILENCE
         ):
             return "silent"
+    except ScaleError:
+        raise
     except InputError as error:
         return "not finite" if str(error).endswith("a NaN or an infinity.") else "damaged"
     return utterance if audio is None else replace(utterance, source=audio)

@@ -25,7 +25,8 @@ class SpeechFolderDataModule(SpeechDataModule):
     itself.
 
     Files that cannot be used (damaged or cut short, silent, shorter than a frame, with a NaN) are
-    left out and listed once in a warning.
+    left out and listed once in a warning. Floating-point samples in the scale of integers stop the
+    run: they say that the whole folder may be so.
 
     Args:
         data_dir: A folder, or a manifest that ends in .tsv or .jsonl.

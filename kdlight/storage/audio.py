@@ -25,6 +25,12 @@ BLOCK = 2**20
 """Samples that are decoded at once, so that a header which promises too much takes no memory."""
 UNKNOWN = 2**63 - 1
 """Length that libsndfile reports for a stream whose header does not say it."""
+LOUDEST = 16.0
+"""Floating-point audio may pass full scale, but by 24 dB only if it is meant as integers."""
+
+
+class ScaleError(InputError):
+    """Samples in the scale of integers, tens of thousands of times too loud."""
 
 
 class AudioInfo(NamedTuple):
@@ -73,6 +79,7 @@ def read_audio(
 
     Raises:
         InputError: The file is missing, no audio, cut short, empty, or holds a NaN or an infinity.
+        ScaleError: It holds integers in floating point.
     """
     info = audio_info(path)
     if frames < 0:
@@ -102,7 +109,7 @@ def stream_audio(path: Path, sample_rate: int, block: int) -> Iterator[Tensor]:
         Pieces (1, t), t >= 1. Where the file is resampled, equal to the whole but for rounding.
 
     Raises:
-        InputError: As :func:`read_audio`.
+        InputError, ScaleError: As :func:`read_audio`.
     """
     info = audio_info(path)
     if info.frames == 0:
@@ -136,6 +143,23 @@ def stream_audio(path: Path, sample_rate: int, block: int) -> Iterator[Tensor]:
 def resampled_length(info: AudioInfo, sample_rate: int) -> int:
     """Samples that a file has at ``sample_rate``."""
     return -(-info.frames * sample_rate // info.sample_rate)
+
+
+def check_scale(samples: Tensor, name: str) -> None:
+    """Refuse samples far beyond [-1, 1], as of 16-bit integers that were turned into floats.
+
+    Args:
+        samples: Finite, of any shape.
+        name: Of the file or the argument, for the complaint.
+
+    Raises:
+        ScaleError: One is beyond :data:`LOUDEST`.
+    """
+    if samples.numel() and samples.abs().max() > LOUDEST:
+        raise ScaleError(
+            f"{name}: expected samples in [-1, 1], found {samples.min():g} to {samples.max():g}; "
+            "if they are integers in floating point, divide them by full scale, 32768 for 16 bits."
+        )
 
 
 def write_audio(path: Path, audio: Tensor, sample_rate: int) -> None:
@@ -204,16 +228,16 @@ def _read(path: Path, file: _Forward, frames: int) -> Tensor:
         while left:
             block = min(left, BLOCK)
             samples = torch.from_numpy(file.read(block, dtype="float32", always_2d=True))
+            if not samples.isfinite().all():
+                raise InputError(f"{path}: expected finite samples, found a NaN or an infinity.")
+            check_scale(samples, str(path))
             pieces.append(samples.mean(dim=1))
             left -= len(samples)
             if len(samples) < block:
                 break
     except soundfile.LibsndfileError:
         raise _damaged(path) from None
-    audio = torch.cat(pieces)[None]
-    if not audio.isfinite().all():
-        raise InputError(f"{path}: expected finite samples, found a NaN or an infinity.")
-    return audio
+    return torch.cat(pieces)[None]
 
 
 def _damaged(path: Path) -> InputError:

@@ -12,6 +12,7 @@ import torch
 from kdlight.errors import InputError
 from kdlight.storage import audio
 from kdlight.storage.audio import (
+    ScaleError,
     audio_info,
     find_audio,
     read_audio,
@@ -194,6 +195,22 @@ def test_a_sample_that_is_no_number_is_refused(tmp_path, value):
         with pytest.raises(InputError, match="found a NaN or an infinity"):
             read(path)
     assert read_audio(path, None, 0, 4000).shape == (1, 4000)
+
+
+def test_integers_in_floating_point_are_refused_and_loud_audio_is_not(tmp_path):
+    loud = save(tmp_path / "loud.wav", 30 * noise(5000), 16000)  # mixed without a limiter
+    assert 5 < read_audio(loud).abs().max() < 16
+    path = save(tmp_path / "a.wav", (noise(5000) * 32768).round(), 16000)
+    low, high = (f"{value:g}" for value in (noise(5000) * 32768).round().aminmax())
+    for read in (read_audio, lambda path: list(stream_audio(path, 8000, 500))):
+        with pytest.raises(ScaleError, match=r"a\.wav: expected samples in \[-1, 1\], found -"):
+            read(path)
+    with pytest.raises(ScaleError, match=f"found {low} to {high}; if they are integers .* 32768"):
+        read_audio(path)
+    # What the channels of a stereo file have against each other hides nothing.
+    two = (noise(5000) * 32768).round()
+    with pytest.raises(ScaleError):
+        read_audio(save(tmp_path / "b.wav", torch.stack([two, -two], 1), 16000))
 
 
 @pytest.mark.parametrize(

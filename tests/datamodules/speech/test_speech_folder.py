@@ -93,6 +93,14 @@ def test_bad_files_are_left_out_and_listed_once_in_one_warning(tmp_path, cache_m
     ]
 
 
+@pytest.mark.parametrize("cache_mb", [0, 64])
+def test_integers_in_floating_point_stop_a_run_before_it_starts(tmp_path, cache_mb):
+    save(tmp_path / "a" / "good.wav", noise(1000))
+    save(tmp_path / "b" / "loud.wav", noise(20000) * 32768)
+    with pytest.raises(InputError, match=r"loud\.wav: expected samples in \[-1, 1\], found -\d+"):
+        module(tmp_path, cache_mb=cache_mb).setup()
+
+
 def test_a_long_list_is_cut_and_channels_are_told_of(tmp_path):
     for number in range(8):
         save(tmp_path / "a" / f"{number}.wav", torch.zeros(1000))
