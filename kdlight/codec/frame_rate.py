@@ -95,6 +95,7 @@ class MelEncoder(Recorded, nn.Module):
         _check_window(n_fft, hop_length)
         self.hop_length = hop_length
         self.n_fft = n_fft
+        self.sample_rate = sample_rate
         bank = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)

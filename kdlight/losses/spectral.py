@@ -67,7 +67,13 @@ class MelScale(nn.Module):
 
 
 class SpectralLoss(Recorded, nn.Module):
-    """Base: distance of decoded from recorded audio, both (B, 1, T), ()."""
+    """Base: distance of decoded from recorded audio, both (B, 1, T), ().
+
+    Attributes:
+        sample_rate: What it hears, in Hz; None if any will do.
+    """
+
+    sample_rate: int | None = None
 
     def forward(self, decoded: Tensor, audio: Tensor) -> Tensor:
         """The distance; ``audio`` is held."""
@@ -107,6 +113,7 @@ class LogMelLoss(SpectralLoss):
         self.scales = nn.ModuleList(
             MelScale(sample_rate, n_fft, bands) for n_fft, bands in zip(n_ffts, n_mels, strict=True)
         )
+        self.sample_rate = sample_rate
         self.weights = [weight / sum(chosen) for weight in chosen]
         self.floor = floor
 
@@ -145,6 +152,7 @@ class MelL1L2Loss(SpectralLoss):
         self.scales = nn.ModuleList(
             MelScale(sample_rate, n_fft, n_mels, normalized=True) for n_fft in n_ffts
         )
+        self.sample_rate = sample_rate
         self.floor = floor
 
     def forward(self, decoded: Tensor, audio: Tensor) -> Tensor:

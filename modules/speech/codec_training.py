@@ -58,7 +58,8 @@ class CodecTraining(DistillationModule):
         last_codes: Codes (B, n_q, F) of the last training batch.
 
     Raises:
-        InputError: A weight belongs to no term; a number is out of range.
+        InputError: A weight belongs to no term; a number is out of range; the spectral loss, the
+            encoder or, when a run starts, the data are of another sample rate than the codec.
     """
 
     term_weights: ClassVar[Mapping[str, float]] = {
@@ -107,6 +108,8 @@ class CodecTraining(DistillationModule):
         self.codec = codec
         self.discriminator = discriminator
         self.spectral = spectral or LogMelLoss(codec.sample_rate, (1024,), (80,))
+        self._check_rate("spectral", self.spectral)
+        self._check_rate("codec.encoder", codec.encoder)
         self.balancer = balancer
         self.weights = self._weights(weights or {})
         self.adversarial_loss: Kind = adversarial_loss
@@ -126,6 +129,17 @@ class CodecTraining(DistillationModule):
             if not weight >= 0:
                 raise InputError(f"weights.{name}: expected at least 0, found {weight}.")
         return {**usual, **given}
+
+    def _check_rate(self, name: str, part: Any) -> None:
+        found, expected = getattr(part, "sample_rate", None), self.codec.sample_rate
+        if found not in (None, expected):
+            raise InputError(
+                f"{name}.sample_rate: expected {expected} of the codec, found {found}."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another sample rate, before a batch is heard."""
+        self._check_rate("data", self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def terms(self) -> dict[str, float]:
         """Names of the terms, and their weights where none is given."""
