@@ -8,7 +8,7 @@ from kdlight.commands.parsing.arguments import Parser, add_force, check_output, 
 from kdlight.errors import InputError
 from kdlight.report.page import write_report
 from kdlight.report.reach import compare_reach, reach_lines
-from kdlight.report.runs import load_run
+from kdlight.report.runs import load_runs
 from kdlight.report.verdict import compare_runs, verdict_lines
 from kdlight.storage.files import write_json
 
@@ -54,7 +54,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if not options.force:
         _check_replaced(output, options.json)
     question = (options.baseline, options.metric, options.model, options.steps)
-    loaded = [load_run(path) for path in options.runs]
+    loaded = load_runs(options.runs)
     comparison = compare_runs(loaded, *question)
     lines = verdict_lines(comparison)
     if options.reach is not None:

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from kdlight.report.columns import FLOOR
-from kdlight.report.runs import Row, Run, finite_number
+from kdlight.report.runs import Row, Run, finite_number, samples_text
 
 TEACHER = "teacher"
 
@@ -84,6 +82,19 @@ class Teacher:
     rows: list[Setting]
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What as many real samples have, one a number of samples.
+
+    Attributes:
+        samples: How many; None where that is not known.
+        values: The metrics by key.
+    """
+
+    samples: int | None
+    values: dict[str, Spread]
+
+
 def by_seed(
     runs: Iterable[Run], name: str, value: Callable[[Run], float | None]
 ) -> dict[str, float]:
@@ -124,19 +135,14 @@ def overview(runs: Sequence[Run], model: str) -> dict[str, Any]:
         model: Whose rows are an arm's.
 
     Returns:
-        ``arms`` (:class:`Arm`), ``teachers`` (:class:`Teacher`) and ``floors`` (:class:`Spread` by
-        metric), as mappings.
+        ``arms`` (:class:`Arm`), ``teachers`` (:class:`Teacher`) and ``floors`` (:class:`Floor`), as
+        mappings.
     """
     names = dict.fromkeys(run.name for run in runs)
-    floors: dict[str, list[float]] = {}
-    for row in (row for run in runs for row in run.rows):
-        for key, value in row.values.items():
-            if key.endswith(FLOOR):
-                floors.setdefault(key.removesuffix(FLOOR), []).append(value)
     return {
         "arms": [asdict(_arm(runs, name, model)) for name in names],
         "teachers": [asdict(teacher) for teacher in _teachers(runs)],
-        "floors": {key: asdict(_spread(values)) for key, values in floors.items()},
+        "floors": [asdict(floor) for floor in _floors(runs)],
     }
 
 
@@ -190,7 +196,7 @@ def _teachers(runs: Sequence[Run]) -> list[Teacher]:
         known = run.facts.get("teacher")
         known = known if isinstance(known, dict) else {"source": known}
         source = str(known.get("source") or "")
-        identity = (str(known.get("sha256") or source), _samples(run))
+        identity = (str(known.get("sha256") or source), run.samples)
         for row in (row for row in run.rows if row.model == TEACHER):
             sources.setdefault(identity, source)
             nfe = row.values.get("nfe", row.steps)
@@ -213,20 +219,22 @@ def _teachers(runs: Sequence[Run]) -> list[Teacher]:
         merged.sort(key=lambda item: (item.nfe or 0, item.steps or 0))
         source, (teacher, samples) = sources[identity], identity
         if sum(other == teacher for other, _ in rows) > 1:
-            number = "unknown number of" if samples is None else samples
-            source = f"{source} ({number} samples)".lstrip()
+            source = f"{source} ({samples_text(samples)})".lstrip()
         teachers.append(Teacher(source, merged))
     return teachers
 
 
-def _samples(run: Run) -> int | None:
-    """Samples of a final row, by the run's configuration; None where it does not say."""
-    try:
-        callbacks = yaml.safe_load(run.config)["trainer"]["callbacks"]
-        found = [callback.get("init_args", {}).get("num_samples") for callback in callbacks]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return None
-    return next((number for number in found if isinstance(number, int)), None)
+def _floors(runs: Sequence[Run]) -> list[Floor]:
+    found: dict[int | None, dict[str, list[float]]] = {}
+    for run in runs:
+        for key, value in ((key, value) for row in run.rows for key, value in row.values.items()):
+            if key.endswith(FLOOR):
+                figures = found.setdefault(run.samples, {})
+                figures.setdefault(key.removesuffix(FLOOR), []).append(value)
+    return [
+        Floor(samples, {key: _spread(values) for key, values in figures.items()})
+        for samples, figures in found.items()
+    ]
 
 
 def _metrics(rows: Iterable[Row]) -> list[str]:

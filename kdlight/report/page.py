@@ -14,8 +14,10 @@ from kdlight.errors import InputError
 from kdlight.report.audio import embedded
 from kdlight.report.balance import balance_of
 from kdlight.report.columns import FLOOR, columns_of
+from kdlight.report.figures.logged import logged_word
+from kdlight.report.next_steps import next_steps
 from kdlight.report.reach import Axis, compare_reach
-from kdlight.report.runs import Curve, Picture, Run, load_run
+from kdlight.report.runs import Curve, Picture, Run, load_runs
 from kdlight.report.verdict import compare_runs
 
 MAX_PROGRESS = 48
@@ -23,6 +25,10 @@ MAX_PROGRESS = 48
 
 MAX_AUDIO = 6_500_000
 """Bytes of audio and spectrograms of all runs together, before they are encoded as text."""
+
+
+SCRIPTS = ("kit", "chart", "table", "samples", "codec", "run", "arms", "verdict", "side", "page")
+"""The page's script in its order: the last one starts."""
 
 
 def write_report(
@@ -58,7 +64,7 @@ def write_report(
         raise InputError(f"{output}: expected a name that ends in .html.")
     if output.is_dir():
         raise InputError(f"{output}: expected a file to write, found a folder.")
-    loaded = [load_run(path) for path in runs]
+    loaded = load_runs(runs)
     comparison = compare_runs(loaded, baseline, metric, model, steps)
     if reach is not None:
         comparison["reach"] = compare_reach(loaded, comparison, reach)
@@ -81,7 +87,7 @@ def render(data: dict[str, Any], title: str) -> str:
     data URI, nothing else: whatever a run folder holds, the page cannot fetch, send or execute it.
     """
     style = _part("page.css")
-    script = "".join(map(_part, ("chart.js", "views.js", "codec.js", "page.js")))
+    script = "".join(_part(f"{name}.js") for name in SCRIPTS)
     parts = {
         "title": html.escape(f"{title} - kdlight"),
         "style": style,
@@ -110,6 +116,7 @@ def page_data(runs: Sequence[Run], comparison: dict[str, Any]) -> dict[str, Any]
     floors = {key.removesuffix(FLOOR) for key in keys if key.endswith(FLOOR)}
     return {
         "columns": [asdict(item) | {"floor": item.key in floors} for item in columns_of(keys)],
+        "words": {key: logged_word(key) for run in runs for key in run.curves},
         "comparison": {key: value for key, value in comparison.items() if key != "rows"},
         "runs": [_run_data(run, MAX_AUDIO // len(runs)) for run in runs],
     }
@@ -153,6 +160,7 @@ def _run_data(run: Run, audio_bytes: int) -> dict[str, Any]:
         "finals": [_image(picture) for picture in run.finals],
         "utterances": utterances,
         "animations": [_image(picture) for picture in run.animations],
+        "next": [asdict(step) for step in next_steps(run)],
         "config": run.config,
         "notes": notes,
     }
@@ -205,4 +213,4 @@ def _hash(text: str) -> str:
 
 
 def _part(name: str) -> str:
-    return resources.files("kdlight.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("kdlight.report").joinpath("web", name).read_text(encoding="utf-8")

@@ -11,10 +11,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image, UnidentifiedImageError
 
 from kdlight.errors import InputError
@@ -88,6 +89,8 @@ class Run:
         facts: ``run.json``.
         config: ``config.yaml`` as text, "" if there is none.
         rows: ``summary.json``.
+        samples: Over how many samples, or held-out utterances, they were measured; None where that
+            is not known.
         logged: ``metrics.csv``: every point (iteration, value), by key.
         curves: The same, one curve a key.
         progress: Student's grids by iteration.
@@ -104,6 +107,7 @@ class Run:
     facts: dict[str, Any]
     config: str
     rows: list[Row]
+    samples: int | None
     logged: dict[str, list[tuple[float, float]]]
     curves: dict[str, Curve]
     progress: list[Picture]
@@ -130,14 +134,17 @@ def load_run(path: Path) -> Run:
     notes: list[str] = []
     pictures = _pictures(path / "samples", notes)
     logged = _logged(path / "metrics.csv")
+    config = _read_text(path / "config.yaml")
+    rows = parse_rows(_read_json(path / "summary.json", list) or [], path / "summary.json")
     return Run(
         path=path,
         name=str(facts.get("name") or folder.parent.name),
         version=folder.name,
         seed=None if seed is None else int(seed),
         facts=facts,
-        config=_read_text(path / "config.yaml"),
-        rows=parse_rows(_read_json(path / "summary.json", list) or [], path / "summary.json"),
+        config=config,
+        rows=rows,
+        samples=_samples(config, rows),
         logged=logged,
         curves={key: _bucketed(points) for key, points in logged.items()},
         progress=pictures["progress"],
@@ -146,6 +153,33 @@ def load_run(path: Path) -> Run:
         utterances=load_utterances(path / "samples", notes),
         notes=notes,
     )
+
+
+def load_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read run folders; seeds that were measured over unlike numbers of samples part their arm.
+
+    Distances fall with the number of samples, so a median over unlike numbers would say nothing.
+    The name of each part says its number.
+
+    Raises:
+        InputError: As :func:`load_run`.
+    """
+    runs = [load_run(path) for path in paths]
+    counts: dict[str, set[int | None]] = {}
+    for run in runs:
+        if run.rows:
+            counts.setdefault(run.name, set()).add(run.samples)
+    return [
+        replace(run, name=f"{run.name} ({samples_text(run.samples)})")
+        if run.rows and len(counts[run.name]) > 1
+        else run
+        for run in runs
+    ]
+
+
+def samples_text(samples: int | None) -> str:
+    """A number of samples in words."""
+    return f"{'unknown number of' if samples is None else samples} samples"
 
 
 def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]:
@@ -172,6 +206,19 @@ def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]
             )
         )
     return parsed
+
+
+def _samples(config: str, rows: Sequence[Row]) -> int | None:
+    """Samples of a final row: a codec's rows say so, of others the configuration."""
+    heard = next((row.values["utterances"] for row in rows if "utterances" in row.values), None)
+    if heard is not None:
+        return int(heard)
+    try:
+        callbacks = yaml.safe_load(config)["trainer"]["callbacks"]
+        found = [callback.get("init_args", {}).get("num_samples") for callback in callbacks]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+    return next((number for number in found if isinstance(number, int)), None)
 
 
 def _require_run(path: Path) -> None:

@@ -8,7 +8,8 @@ are involved"), which assumes neither equal variances nor equal numbers of seeds
 
 * ``BEATS``: the whole interval is on the better side of 1.
 * ``NO BEATS``: the whole interval is on the worse side of 1.
-* ``INCONCLUSIVE``: anything else, and always with fewer than three seeds in either arm.
+* ``INCONCLUSIVE``: anything else, and always with fewer than three seeds in either arm, or where
+  the arms were measured over unlike numbers of samples, with which distances fall.
 """
 
 import math
@@ -23,7 +24,7 @@ from scipy.special import stdtrit
 from kdlight.errors import InputError
 from kdlight.report.arms import by_seed, metric_of, overview
 from kdlight.report.columns import column, columns_of, number_text
-from kdlight.report.runs import Run, load_run
+from kdlight.report.runs import Run, load_runs, samples_text
 
 MIN_SEEDS = 3
 LEVEL = 0.95
@@ -163,7 +164,7 @@ def compare(
     Raises:
         InputError: A folder is no run, or the baseline, metric, model or steps are not in the runs.
     """
-    return compare_runs([load_run(path) for path in runs], baseline, metric, model, steps)
+    return compare_runs(load_runs(runs), baseline, metric, model, steps)
 
 
 def compare_runs(
@@ -208,7 +209,8 @@ def compare_runs(
             )
         base = [*values[baseline].values()]
         verdicts += [
-            judge(name, [*values[name].values()], baseline, base, metric, count)
+            _unlike(runs, name, baseline, count)
+            or judge(name, [*values[name].values()], baseline, base, metric, count)
             for name in names
             if name != baseline
         ]
@@ -260,6 +262,19 @@ def verdict_lines(comparison: dict[str, Any]) -> list[str]:
                 line += f" (95 % interval {item['low']:.3f} to {item['high']:.3f})"
             lines.append(line + (f" [{item['reason']}]" if item["reason"] else ""))
     return lines
+
+
+def _unlike(runs: Sequence[Run], name: str, baseline: str, steps: int | None) -> Verdict | None:
+    """No verdict on arms that were measured over unlike numbers of samples; None for alike ones."""
+    measured = [
+        [run.samples for run in runs if run.rows and run.name == arm] for arm in (name, baseline)
+    ]
+    if not all(measured) or measured[0][0] == measured[1][0]:
+        return None
+    told = [samples_text(samples[0]) for samples in measured]
+    reason = f"measured over {told[0]}, {baseline} over {told[1]}"
+    seeds, others = map(len, measured)
+    return Verdict(name, baseline, steps, "INCONCLUSIVE", None, None, None, seeds, others, reason)
 
 
 def _model(runs: Sequence[Run], model: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -108,6 +109,39 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             duration=300,
             loop=0,
         )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_codec_run(tmp_path: Path) -> Callable[..., Path]:
+    """A codec of three levels, heard on two utterances of a second."""
+
+    def make(name: str = "codec", seed: int = 0, quality: float = 1.0) -> Path:
+        folder = tmp_path / "runs" / name / f"version_{seed}"
+        samples = folder / "samples"
+        samples.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"name": name, "seed": seed}))
+        rows = []
+        for n_q in (1, 2, 3):
+            levels = {"usage": [0.9] * n_q, "perplexity": [40.0] * n_q, "entropy": [5.3] * n_q}
+            row = {"model": "codec", "n_q": n_q, "kbps": 0.5 * n_q, "utterances": 40} | levels
+            rows.append(row | {"log_mel_l1": 2 * quality / n_q, "stoi": 0.5 + 0.1 * n_q / quality})
+        (folder / "summary.json").write_text(json.dumps(rows))
+        listed = []
+        for index in range(2):
+            versions = []
+            for n_q in (None, 1, 2, 3):
+                file = f"utterance_{index}_{'original' if n_q is None else n_q}"
+                sound = np.sin(np.arange(16000) * (0.05 + 0.01 * index)) * 0.3
+                soundfile.write(samples / f"{file}.flac", sound, 16000)
+                Image.new("RGB", (100, 80), (60 * (n_q or 4), 20, 90)).save(samples / f"{file}.png")
+                figures = {} if n_q is None else {"log_mel_l1": 2 * quality / n_q, "stoi": 0.7}
+                versions.append({"n_q": n_q, "file": file, "figures": figures})
+            spoken = {"name": f"speech/reader/{index}", "speaker": "reader", "transcript": "a word"}
+            listed.append(spoken | {"seconds": 1.0, "sample_rate": 16000, "versions": versions})
+        (samples / "utterances.json").write_text(json.dumps(listed))
         return folder
 
     return make

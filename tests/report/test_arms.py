@@ -4,11 +4,18 @@ from pathlib import Path
 import pytest
 
 from kdlight.report.arms import overview
-from kdlight.report.runs import load_run
+from kdlight.report.runs import load_run, load_runs
 
 
 def view(folders: list[Path]):
     return json.loads(json.dumps(overview([load_run(path) for path in folders], "student")))
+
+
+def measured_over(folder: Path, samples: int) -> Path:
+    """The run as one whose rows are over so many samples."""
+    callback = f"{{class_path: other}}, {{init_args: {{num_samples: {samples}}}}}"
+    (folder / "config.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}\n")
+    return folder
 
 
 def test_an_arm_is_its_seeds_at_each_number_of_steps(make_run):
@@ -61,12 +68,30 @@ def test_teachers_of_one_hash_are_one_curve(make_run):
     assert [len(arm["rows"]) for arm in seen["arms"]] == [3, 3, 3, 3]
 
 
-def test_floors_are_one_a_metric(make_run):
-    floors = view([make_run("ours"), make_run("off")])["floors"]
-    assert {key: spread["median"] for key, spread in floors.items()} == {
+def test_floors_are_one_a_metric_and_number_of_samples(make_run):
+    (floor,) = view([make_run("ours"), make_run("off")])["floors"]
+    assert floor["samples"] is None
+    assert {key: spread["median"] for key, spread in floor["values"].items()} == {
         "frechet_features": 0.21,
         "frechet_pixels": 0.38,
     }
+    runs = [measured_over(make_run(f"arm{samples}"), samples) for samples in (60, 2000)]
+    floors = view(runs)["floors"]
+    assert [floor["samples"] for floor in floors] == [60, 2000]
+    assert floors[0]["values"]["frechet_pixels"]["count"] == 6
+
+
+def test_seeds_over_unlike_numbers_of_samples_are_parted(make_run):
+    samples = (60, 2000, 2000)
+    runs = [measured_over(make_run("ours", seed), number) for seed, number in enumerate(samples)]
+    assert [run.name for run in load_runs(runs[1:])] == ["ours", "ours"]
+    assert [run.name for run in load_runs(runs)] == [
+        "ours (60 samples)",
+        "ours (2000 samples)",
+        "ours (2000 samples)",
+    ]
+    (runs[0] / "summary.json").unlink()  # still going: it has measured nothing
+    assert [run.name for run in load_runs(runs)] == ["ours"] * 3
 
 
 def test_runs_that_lack_everything_have_an_arm_without_rows(tmp_path: Path):
@@ -79,7 +104,7 @@ def test_runs_that_lack_everything_have_an_arm_without_rows(tmp_path: Path):
             {"name": "young", "seeds": 0, "iterations": None, "cpu_seconds": None, "rows": []}
         ],
         "teachers": [],
-        "floors": {},
+        "floors": [],
     }
 
 
@@ -94,9 +119,7 @@ def test_a_teacher_is_parted_by_the_number_of_samples(make_run):
     runs = []
     for name, samples in (("few", 60), ("many", 2000), ("again", 2000)):
         folder = make_run(name)
-        callback = f"{{class_path: other}}, {{init_args: {{num_samples: {samples}}}}}"
-        (folder / "config.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}\n")
-        runs.append(load_run(folder))
+        runs.append(load_run(measured_over(folder, samples)))
     teachers = overview(runs, "student")["teachers"]
     source = "kdlight/assets/digits_teacher.safetensors"
     assert [teacher["source"] for teacher in teachers] == [

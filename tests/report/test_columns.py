@@ -11,6 +11,7 @@ from kdlight.metrics.images.generation import GenerationMetrics
 from kdlight.metrics.speech.catalogue import SIGNAL_METRICS, WORD_METRICS
 from kdlight.metrics.tokens.meaning import TokenMeaning
 from kdlight.report.columns import COLUMNS, UNKNOWN, column, columns_of
+from kdlight.report.figures.logged import TERM, logged_word
 
 
 def without_word(keys) -> list[str]:
@@ -68,3 +69,18 @@ def test_figures_of_other_features_say_which(space):
 
 def test_a_figure_that_is_not_known_says_so():
     assert column("beauty").word == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        ("val/accuracy", f"At validation. {column('accuracy').word}"),
+        ("val/frechet_pixels_floor", "Fréchet pixels of as many real samples."),
+        ("val/perplexity_2", "Number of codes of level 2 that, used evenly, would carry as much."),
+        ("balance/kl", "Norm of the gradient that the term kl of the loss has at the sample."),
+        ("train/distillation", TERM),
+        ("val/beauty", "A figure of the validation."),
+    ],
+)
+def test_logged_values_have_words(key, word):
+    assert logged_word(key) == word

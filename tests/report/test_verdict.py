@@ -174,3 +174,14 @@ def test_table_for_a_terminal(make_run):
     assert lines[-2] == ["student", "1", "1", *values], "whole numbers at 80 columns"
     assert lines[-1] == ["floor", "0.210", "0.380"]
     assert "gap" not in capture.get(), "a column that no row fills"
+
+
+def test_unlike_numbers_of_samples_give_no_verdict(make_codec_run):
+    runs = [make_codec_run(name, seed, 1 + seed / 100) for name in ("a", "b") for seed in range(3)]
+    assert compare(runs, baseline="b")["verdicts"][0]["reason"] == "the interval holds 1"
+    for folder in runs[:3]:
+        rows = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps([row | {"utterances": 9} for row in rows]))
+    (verdict, *_) = compare(runs, baseline="b")["verdicts"]
+    assert (verdict["verdict"], verdict["ratio"], verdict["seeds"]) == ("INCONCLUSIVE", None, 3)
+    assert verdict["reason"] == "measured over 9 samples, b over 40 samples"

@@ -5,11 +5,14 @@ const MEL = (frequency) => Math.log10(1 + frequency / 700);
 function ledeOfCodec(run) {
   const all = run.rows.filter((row) => "kbps" in row.values).sort((a, b) => b.steps - a.steps)[0];
   const bold = (text) => el("b", {}, text);
-  const keys = ["stoi", "si_sdr", "wer", "log_mel_l1"].filter((key) => key in all.values).slice(0, 2);
-  const figures = keys.map((key, index) => [index ? " and " : "", `${columnOf(key).label} of `, bold(shown(all.values[key], columnOf(key)))]);
+  const keys = ["stoi", "wer", "log_mel_l1", "si_sdr"].filter((key) => key in all.values).slice(0, 2);
+  const figures = keys.map((key, index) => {
+    const [name, unit] = columnOf(key).label.split(", ");
+    return [index ? " and " : "", `${name} of `, bold(shown(all.values[key], columnOf(key)) + (unit ? ` ${unit}` : ""))];
+  });
   const speed = all.values.rtf_encode + all.values.rtf_decode;
   return el("p", { class: "lede" }, `${capital(all.model)}: `, bold(plural(all.steps, "level")), " at ", bold(`${short(all.values.kbps)} kbit/s`),
-    figures.length ? [" give a ", figures] : "",
+    figures.length ? [" give ", figures] : "",
     speed > 0 ? ["; one thread encodes and decodes ", bold(`${short(1 / speed)} times`), " as fast as speech."] : ".");
 }
 
@@ -25,33 +28,39 @@ function spectrogram(version, utterance, label) {
     times.map((value, index) => place(el("span", { class: "second", "aria-hidden": "true" }, index === times.length - 1 ? `${tickText(value)} s` : tickText(value)), "left", value / utterance.seconds)));
 }
 
+/** A name in a tree of files without the folders above its last. */
+const shortName = (name) => name.split("/").slice(-2).join("/");
+
+/** What became of an utterance: to look at, to listen to, and its figures. */
+function version(label, found, utterance, players, small = "") {
+  const name = typeof label === "string" ? label : label.textContent;
+  const player = el("audio", {
+    controls: true, preload: "metadata", src: found.audio, "aria-label": `${name} of ${utterance.name}`,
+    onplay: () => players.forEach((other) => other !== player && other.pause()),
+  });
+  players.push(player);
+  const figures = COLUMNS.filter((column) => column.key in found.figures && column.better).slice(0, 6);
+  return el("div", { class: "version" },
+    el("div", {}, el("b", {}, label), small && el("small", {}, small),
+      figures.length > 0 && el("dl", {}, figures.map((column) => el("div", { title: column.word }, el("dt", {}, `${column.label}${column.unit === "%" ? " %" : ""}`), el("dd", {}, shown(found.figures[column.key], column, false)))))),
+    el("div", {}, spectrogram(found, utterance, name), player));
+}
+
 /** Utterances to listen to: the original and what each number of levels leaves of it. */
 function speech(run) {
   if (!run.utterances.length) return null;
-  const box = el("div", { id: "utterance" }), says = el("p", { class: "note" });
+  const box = el("div", { class: "versions" }), says = el("p", { class: "note" });
   function draw(index) {
-    const utterance = run.utterances[index];
+    const utterance = run.utterances[index], players = [];
     says.replaceChildren(...[utterance.speaker && `Speaker ${utterance.speaker}. `, utterance.transcript && el("q", {}, utterance.transcript)].filter(Boolean));
     const rate = (n_q) => run.rows.find((row) => row.steps === n_q && "kbps" in row.values)?.values.kbps;
-    const players = [];
-    const rows = utterance.versions.map((version) => {
-      const label = version.n_q == null ? "Original" : plural(version.n_q, "level");
-      const player = el("audio", {
-        controls: true, preload: "metadata", src: version.audio, "aria-label": `${label} of ${utterance.name}`,
-        onplay: () => players.forEach((other) => other !== player && other.pause()),
-      });
-      players.push(player);
-      const kbps = rate(version.n_q);
-      const figures = COLUMNS.filter((column) => column.key in version.figures && column.better).slice(0, 6);
-      return el("tr", {},
-        el("td", {}, el("b", {}, label), version.n_q != null && kbps != null && el("small", {}, `${short(kbps)} kbit/s`),
-          figures.map((column) => el("small", { class: "figure" }, el("span", {}, `${column.label}${column.unit === "%" ? " %" : ""}`), el("span", {}, shown(version.figures[column.key], column, false))))),
-        el("td", { class: "left wide" }, spectrogram(version, utterance, label), player));
-    });
-    box.replaceChildren(scroller("Versions of the utterance", el("table", { class: "versions" }, el("tbody", {}, rows))));
+    box.replaceChildren(...utterance.versions.map((found) => {
+      const kbps = found.n_q == null ? null : rate(found.n_q);
+      return version(found.n_q == null ? "Original" : plural(found.n_q, "level"), found, utterance, players, kbps == null ? "" : `${short(kbps)} kbit/s`);
+    }));
   }
   draw(0);
-  const control = run.utterances.length > 1 && picker("Utterance", run.utterances.map((utterance, index) => [index, utterance.name.split("/").slice(-2).join("/")]), 0, (index) => draw(Number(index)));
+  const control = run.utterances.length > 1 && picker("Utterance", run.utterances.map((utterance, index) => [index, shortName(utterance.name)]), 0, (index) => draw(Number(index)));
   return section("Listen", control, says, box,
     el("p", { class: "note" }, "All spectrograms of an utterance have one scale, 80 dB from black to bright, on a mel axis. One player stops the others. Figures are of the whole utterance."));
 }
@@ -70,6 +79,6 @@ function codebooks(run) {
     .map(([text, side]) => el("th", { scope: "col", class: side }, text));
   const body = usage.map((share, index) => el("tr", {}, el("td", {}, index + 1), el("td", { class: "left wide k-student" }, bar(share)),
     el("td", {}, (100 * share).toFixed(1)), perplexity && el("td", {}, short(perplexity[index])), entropy && el("td", {}, entropy[index].toFixed(2))));
-  return section("Codebooks", null, scroller("Codebooks", el("table", { id: "codebooks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))),
+  return section("Codebooks", null, fitting("Codebooks", labelled(el("table", { id: "codebooks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)))),
     el("p", { class: "note" }, "Share of each level’s codes that the held-out utterances use at all, and the number of codes that, used evenly, would carry as much. With few frames for each code both come out too low."));
 }

@@ -1,40 +1,4 @@
 
-"use strict";
-
-/** An HTML element; children that are text are escaped by the DOM. */
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value === true) node.setAttribute(key, "");
-    else if (value !== false && value != null) node.setAttribute(key, value);
-  }
-  node.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
-  return node;
-}
-
-function svg(tag, attributes = {}, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) if (value != null) node.setAttribute(key, value);
-  if (text != null) node.textContent = text;
-  return node;
-}
-
-/** A number with three significant digits, thousands separated. */
-function short(value) {
-  if (value === 0) return "0";
-  const magnitude = Math.floor(Math.log10(Math.abs(value)));
-  if (magnitude < -4) return value.toExponential(2);
-  const digits = Math.max(0, 2 - magnitude);
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-}
-
-/** A tick's label: as few digits as tell it apart. */
-function tickText(value) {
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(0).replace("e+", "e");
-  return Number(value.toPrecision(6)).toLocaleString("en", { maximumFractionDigits: 6 });
-}
-
 function linearTicks(low, high, wanted) {
   const raw = (high - low) / Math.max(1, wanted);
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -88,9 +52,37 @@ function axis(values, from, to, log, wanted, pad) {
 }
 
 /**
+ * Writes the tags of marks, then the names of floor lines, each at the first of its places that no
+ * mark and no other label takes.
+ */
+function writeLabels(tags, floors, marks, frame) {
+  const taken = marks.map(({ x, y, half }) => ({ left: x - half, right: x + half, top: y - half, bottom: y + half }));
+  const write = (label, places, attributes) => {
+    const wide = label.text.length * 7;
+    const boxes = places.map(([x, y, anchor]) => {
+      const left = x - { start: 0, middle: wide / 2, end: wide }[anchor];
+      return { x, y, anchor, left, right: left + wide, top: y - 10, bottom: y + 3 };
+    });
+    const inside = (box) => box.left >= frame.left - 4 && box.right <= frame.right && box.top >= frame.top && box.bottom <= frame.bottom;
+    const free = (box) => taken.every((other) => box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
+    const box = boxes.find((item) => inside(item) && free(item)) ?? boxes.find(free) ?? boxes[0];
+    taken.push(box);
+    label.group.append(svg("text", { ...attributes, x: box.x, y: box.y, "text-anchor": box.anchor }, label.text));
+  };
+  for (const tag of tags) {
+    const { x, y } = tag, above = [x, y - 11, "middle"], below = [x, y + 20, "middle"];
+    write(tag, [...(tag.up ? [above, below] : [below, above]), [x + 11, y + 4, "start"], [x - 11, y + 4, "end"], [x, y - 24, "middle"], [x, y + 33, "middle"]], { class: "name" });
+  }
+  for (const floor of floors) {
+    const middle = (frame.left + frame.right) / 2;
+    write(floor, [floor.y - 5, floor.y + 14].flatMap((y) => [[frame.left + 4, y, "start"], [frame.right - 16, y, "end"], [middle, y, "middle"]]), { class: "floor-name" });
+  }
+}
+
+/**
  * A chart that redraws with its width, with a readout under pointer, touch and arrow keys.
  *
- * options: {label, height, xLog, yLog, xLabel, yLabel, xTicks, floor: {value, text},
+ * options: {label, height, xLog, yLog, xLabel, yLabel, xTicks, floors: [{value, text}],
  *   series: [{name, colour, faded, points: [{x, y, low, high, text, tag}], marks, hollow, shape, lane}],
  *   lanes: series of lane 0 to lanes - 1 stand beside one another at one x, with whiskers for ranges;
  *   snap: "x" reads all series at one x; "point" reads the nearest point}
@@ -116,7 +108,8 @@ function chart(options) {
     const edge = { left: 50, right: 14, top: 32, bottom: 40 };
     const all = series.flatMap((item) => item.points);
     const ys = all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((value) => !yLog || value > 0);
-    if (current.floor && (!yLog || current.floor.value > 0)) ys.push(current.floor.value);
+    const floors = (current.floors ?? []).filter((floor) => !yLog || floor.value > 0);
+    ys.push(...floors.map((floor) => floor.value));
     const x = axis(all.map((point) => point.x), edge.left, width - edge.right, xLog, width / 90, current.snap === "x" ? 0 : 0.09);
     // Lanes stand as far apart as the room to the next x, and to the frame, allows.
     const lanes = current.lanes ?? 1;
@@ -143,11 +136,8 @@ function chart(options) {
     plot.append(svg("line", { class: "axis", x1: edge.left, x2: width - edge.right, y1: bottom, y2: bottom }));
     plot.append(svg("text", { x: width - edge.right, y: height - 4, "text-anchor": "end" }, current.xLabel));
     plot.append(svg("text", { x: 0, y: 11 }, current.yLabel));
-    if (current.floor && (!yLog || current.floor.value > 0)) {
-      const level = y.place(current.floor.value);
-      plot.append(svg("line", { class: "floor", x1: edge.left, x2: width - edge.right, y1: level, y2: level }));
-      plot.append(svg("text", { x: edge.left + 4, y: level - 5 }, current.floor.text));
-    }
+    for (const floor of floors) plot.append(svg("line", { class: "floor", x1: edge.left, x2: width - edge.right, y1: y.place(floor.value), y2: y.place(floor.value) }));
+    const marks = [], tags = [];
     for (const item of series) {
       const group = svg("g", { class: `${item.colour}${item.faded ? " faded" : ""}${radius < 5 && item.lane != null ? " small" : ""}` });
       const at = (value) => y.place(yLog ? Math.max(value, Math.min(...ys)) : value).toFixed(1);
@@ -166,10 +156,13 @@ function chart(options) {
         stops.push(stop);
         if (!item.marks && item.points.length > 1) continue;
         group.append(shapeAt(item.shape ?? "circle", stop.px, stop.py, item.lane == null ? 5.5 : radius, { class: `mark${item.hollow ? " hollow" : ""}` }));
-        if (point.tag) group.append(svg("text", { class: "name", x: stop.px, y: stop.py + (item.hollow ? -11 : 20), "text-anchor": "middle" }, point.tag));
+        marks.push({ x: stop.px, y: stop.py, half: radius + 2 });
+        if (point.tag) tags.push({ group, text: point.tag, x: stop.px, y: stop.py, up: item.hollow });
       }
       plot.append(group);
     }
+    const frame = { left: edge.left, right: width, top: 16, bottom };
+    writeLabels(tags, floors.map((floor) => ({ group: plot, text: floor.text, y: y.place(floor.value) })), marks, frame);
     cursor = svg("g");
     plot.append(cursor);
     box.append(plot);

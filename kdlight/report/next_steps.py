@@ -1,0 +1,129 @@
+"""What to do with a run that has ended: the commands that go on from it."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdlight.report.runs import Run
+
+EVALUATED = {
+    "DigitsDataModule": "digits",
+    "MNIST5kDataModule": "mnist5k",
+    "CIFAR10DataModule": "cifar10",
+}
+"""Data sets that ``evaluate images`` knows by name, by the data module of a run."""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command line.
+
+    Attributes:
+        title: What it does.
+        command: All of it.
+    """
+
+    title: str
+    command: str
+
+
+def next_steps(run: Run) -> list[NextStep]:
+    """The commands that sample from, measure and export what ``run`` trained.
+
+    Paths are as in the folder in which the run was started. None where there is nothing to go on
+    from: no checkpoint, or no figures yet.
+    """
+    folder = _folder(run.path)
+    checkpoint = f"{folder}/checkpoints/last.ckpt"
+    if not run.rows or not (run.path / "checkpoints" / "last.ckpt").is_file():
+        return []
+    again = NextStep(
+        "Measure it again",
+        _command("test", "--config", f"{folder}/config.yaml", "--ckpt_path", checkpoint),
+    )
+    if any("kbps" in row.values for row in run.rows):
+        return [*_of_codec(run.path.resolve().parent.name, checkpoint), again]
+    steps = [row.steps for row in run.rows if row.model == "student" and row.steps is not None]
+    return [*_of_generator(run, checkpoint, sorted(set(steps))), again] if steps else [again]
+
+
+def _of_generator(run: Run, checkpoint: str, steps: list[int]) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    few = ("--steps", str(steps[0]))
+    name = run.path.resolve().parent.name
+    found = [
+        NextStep(
+            "Sample from the student",
+            _command("sample", *source, *few, "--num-samples", "100", "--output", f"{name}.png"),
+        )
+    ]
+    data, classifier = _measured_on(run.config)
+    if data is not None:
+        judge = () if classifier is None else ("--classifier", classifier)
+        counts = ("--steps", *map(str, steps))
+        found.append(
+            NextStep(
+                "Measure it with other samples or steps",
+                _command(
+                    *("evaluate", "images", *source, "--data", data, *judge, *counts),
+                    *("--num-samples", "5000", "--seed", "1"),
+                ),
+            )
+        )
+    found.append(
+        NextStep(
+            "Export the student's weights",
+            _command("export", *source, *few, "--output", f"{name}.safetensors"),
+        )
+    )
+    return found
+
+
+def _of_codec(name: str, checkpoint: str) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    return [
+        NextStep(
+            "Speech to tokens",
+            _command("encode", *source, "my/speech", "--output", f"{name}_tokens"),
+        ),
+        NextStep(
+            "Tokens to speech",
+            _command("decode", *source, f"{name}_tokens", "--output", f"{name}_speech"),
+        ),
+        NextStep(
+            "Measure it on other speech",
+            _command("evaluate", "codec", *source, "--reference", "my/speech"),
+        ),
+        NextStep(
+            "Export the codec's weights",
+            _command("export", *source, "--output", f"{name}.safetensors"),
+        ),
+    ]
+
+
+def _command(*words: str) -> str:
+    return shlex.join(("python", "-m", "kdlight", *words))
+
+
+def _folder(path: Path) -> str:
+    """The run folder from where it was started: a page names no path of the machine."""
+    folder = path.resolve()
+    here = Path.cwd()
+    if folder.is_relative_to(here):
+        return folder.relative_to(here).as_posix()
+    return Path(*folder.parts[-3:]).as_posix()
+
+
+def _measured_on(config: str) -> tuple[str | None, str | None]:
+    """Data and classifier of the run as ``evaluate images`` names them, None where it does not."""
+    try:
+        settings: Any = yaml.safe_load(config)
+        module = str(settings["data"]["class_path"]).rpartition(".")[2]
+        callbacks = settings["trainer"]["callbacks"]
+        found = [callback.get("init_args", {}).get("classifier") for callback in callbacks]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None, None
+    return EVALUATED.get(module), next((name for name in found if isinstance(name, str)), None)
