@@ -1,10 +1,14 @@
 """``export``: a trained model as safetensors, or in the format of another library."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from kdlight.codec.codec import Codec
+from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.commands.parsing.arguments import (
     Parser,
     add_force,
@@ -15,8 +19,9 @@ from kdlight.commands.parsing.arguments import (
     positive,
 )
 from kdlight.commands.shared.folders import newest_checkpoint
+from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
-from kdlight.export.traced import export_traced
+from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models
@@ -61,14 +66,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
         _export_codec(load_codec(str(checkpoint), options.model), options.output, options.to)
     elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",), [checkpoint], options.force)
-        models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
-        as_it_is = options.steps is None and options.sigmas is None
-        if options.model in models and as_it_is:
-            model = models[options.model]
-        elif len(models) == 1 and as_it_is and options.model is None:
-            model = next(iter(models.values()))
-        else:
-            model = picked(checkpoint, options.steps, options.model, options.sigmas)
+        model = _model(checkpoint, options)
         save_model(model, options.output, notes_of(checkpoint, options.summary))
     elif options.output.suffix:
         raise InputError(
@@ -79,13 +77,31 @@ def run(verb: str, argv: Sequence[str]) -> None:
         # diffusers takes seconds to import.
         from kdlight.export.diffusers import export_diffusers
 
-        try:
-            generator = picked(checkpoint, options.steps, options.model, options.sigmas)
-        except InputError:
-            _refuse_codec(checkpoint, options.model)
-            raise
+        generator = _generator(checkpoint, options)
         export_diffusers(generator, options.output, options.steps)
     print(options.output)
+
+
+def _model(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
+    """The model that a ``.safetensors`` shall hold."""
+    named = str(checkpoint)
+    as_it_is = options.steps is None and options.sigmas is None
+    if as_it_is and (checkpoint.is_dir() or is_repository(named)):
+        return read_transformers(named)
+    models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
+    if options.model in models and as_it_is:
+        return models[options.model]
+    if len(models) == 1 and as_it_is and options.model is None:
+        return next(iter(models.values()))
+    return _generator(checkpoint, options)
+
+
+def _generator(checkpoint: Path, options: argparse.Namespace) -> Generator:
+    try:
+        return picked(checkpoint, options.steps, options.model, options.sigmas)
+    except InputError:
+        _refuse_codec(checkpoint, options.model)
+        raise
 
 
 def _export_codec(codec: Codec, output: Path, to: str) -> None:
@@ -94,16 +110,19 @@ def _export_codec(codec: Codec, output: Path, to: str) -> None:
         export_transformers(codec, output)
     else:
         export_traced(codec, output, to)
+        least = f"{LEAST} frames, {LEAST * codec.hop_length} samples"
+        print(f"encoder and decoder take at least {least}: fill shorter audio up with silence")
 
 
 def _refuse_codec(checkpoint: Path, model: str | None) -> None:
-    """Say what a codec becomes a folder with; nothing if there is none."""
+    """Say what can be done with a codec; nothing if there is none."""
     try:
         load_codec(str(checkpoint), model)
     except InputError:
         return
     raise InputError(
-        f"{checkpoint}: a codec becomes a folder --to transformers, onnx or torch, found no --to."
+        f"{checkpoint}: a codec is taken as it is by encode and decode, and becomes a folder for "
+        "other programs --to transformers, onnx or torch; found no --to."
     )
 
 

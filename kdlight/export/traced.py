@@ -1,7 +1,8 @@
 """Encoder and decoder of a codec as graphs: programs of ``torch.export``, or ONNX files.
 
 Each takes any batch and any whole number of frames: the encoder audio (B, 1, F * hop_length) and
-gives codes (B, n_q, F), the decoder codes and gives audio. Padding to whole frames is the caller's.
+gives codes (B, n_q, F), the decoder codes and gives audio. Padding to whole frames, and to
+``LEAST`` of them, is the caller's: a program of ``torch.export`` stops at fewer with an assertion.
 """
 
 import contextlib
@@ -73,6 +74,8 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
         "hop_length": codec.hop_length,
         "n_q": codec.n_q,
         "codebook_size": codec.codebook_size,
+        "least_frames": LEAST,
+        "least_samples": LEAST * codec.hop_length,
         "encoder": "audio (B, 1, F * hop_length) float32 to codes (B, n_q, F) int64",
         "decoder": "codes (B, n_q, F) int64 to audio (B, 1, F * hop_length) float32",
     }

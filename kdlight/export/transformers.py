@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from kdlight.codec.codec import Codec
+from kdlight.codec.foreign.codec import TransformersCodec
+from kdlight.codec.foreign.files import quiet
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
@@ -42,15 +44,23 @@ transformers pads every layer by itself, which gives another last frame.
 
 
 def export_transformers(codec: Codec, path: Path) -> None:
-    """Write a codec so that ``EncodecModel.from_pretrained(path)`` gives its codes and audio.
+    """Write a codec so that transformers' ``from_pretrained(path)`` gives its codes and audio.
+
+    A codec that came from transformers goes back as what it was, a codec of kdlight as an
+    ``EncodecModel``.
 
     Args:
-        codec: SEANets of one shape with an LSTM that runs forwards, and a :class:`ResidualVQ`.
+        codec: A :class:`TransformersCodec`; or SEANets of one shape with an LSTM that runs
+            forwards, and a :class:`ResidualVQ`.
         path: Folder; an earlier export there is replaced as a whole.
 
     Raises:
         InputError: ``EncodecModel`` cannot express the codec, or something else lives at ``path``.
     """
+    if isinstance(codec, TransformersCodec):
+        with atomic_folder(path, "config.json") as folder, quiet():
+            codec.model.save_pretrained(folder)
+        return
     from transformers import EncodecConfig, EncodecFeatureExtractor, EncodecModel
 
     _check(codec)

@@ -30,7 +30,8 @@ class CodecTraining(DistillationModule):
     discriminators, the adversarial loss and whether weights are fixed or balanced.
 
     Args:
-        codec: What is trained.
+        codec: What is trained: a new :class:`~kdlight.codec.codec.Codec`, or one to go on with,
+            which :func:`kdlight.teachers.codec.load_codec` loads.
         optimizer: Of the codec.
         iterations: Length of the run in training batches.
         discriminator: Tells recorded from decoded audio; null for none.
@@ -105,7 +106,7 @@ class CodecTraining(DistillationModule):
             raise InputError(
                 f"dropout_levels: expected numbers from 1 to {codec.n_q}, found {levels}."
             )
-        self.codec = codec
+        self.codec = codec.train()  # a file gives it in evaluation mode
         self.discriminator = discriminator
         self.spectral = spectral or LogMelLoss(codec.sample_rate, (1024,), (80,))
         self._check_rate("spectral", self.spectral)

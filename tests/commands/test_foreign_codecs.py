@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import yaml
 
 import kdlight
 from kdlight.storage.audio import read_audio
 from kdlight.storage.tokens import read_tokens
-from kdlight.teachers.codec import CodecTeacher
+from kdlight.teachers.codec import CodecTeacher, load_codec
+from kdlight.training.optim import Optimization
+from modules.speech.codec_training import CodecTraining
 from tests.codec.foreign.models import RATE, own_audio, own_codes, saved
-from tests.commands.tiny import Run, last_line
+from tests.commands.codecs import saved as own_saved
+from tests.commands.tiny import Result, Run, last_line
 from tests.metrics.speech.signals import voice
 
 
@@ -79,3 +83,50 @@ def test_an_id_of_the_hub_is_read_where_it_is_named(
     assert len(found.err.strip().splitlines()) == 1
     assert "someone/else: no such file or folder, and no repository" in found.err
     assert not Path("t2").exists()
+
+
+def test_a_folder_becomes_a_file_and_a_folder_again(kdlight: Run, tmp_path: Path) -> None:
+    model, folder = saved(tmp_path, "mimi")
+    file, back = tmp_path / "codec.safetensors", tmp_path / "back"
+    assert kdlight("export", "--checkpoint", folder, "--output", file).code == 0
+    found = kdlight("export", "--checkpoint", file, "--to", "transformers", "--output", back)
+    assert (found.code, last_line(found.out)) == (0, back), found.err
+    again = type(model).from_pretrained(back)
+    audio = torch.randn(1, 1, 1000)
+    assert torch.equal(again.encode(audio).audio_codes, model.encode(audio).audio_codes)
+    found = kdlight("export", "--checkpoint", file, "--output", tmp_path / "other.safetensors")
+    assert (found.code, found.out) == (2, "")
+    assert "codec.safetensors: a codec is taken as it is by encode and decode, and" in found.err
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_training_goes_on_with_a_codec_that_a_file_holds(kdlight: Run, tmp_path: Path) -> None:
+    settings = yaml.safe_load((Path(__file__).parent / "tiny_codec.yaml").read_text())
+    part = {"class_path": "kdlight.teachers.codec.load_codec", "init_args": {"path": "none"}}
+    settings["model"]["init_args"] |= {"codec": part, "iterations": 2}
+    settings["trainer"]["callbacks"] = []
+    config = tmp_path / "config.yaml"
+
+    def fit(path: Path) -> Result:
+        part["init_args"]["path"] = str(path)
+        config.write_text(yaml.safe_dump(settings))
+        return kdlight("fit", "--config", config, "--runs_dir", tmp_path / "runs")
+
+    found = fit(tmp_path / "none.safetensors")
+    assert found.code == 2
+    assert "none.safetensors: no such file" in found.err
+    _, folder = saved(tmp_path, "encodec")
+    assert fit(folder).code == 0
+    before = load_codec(str(folder)).state_dict()
+    run = tmp_path / "runs" / "tiny_codec" / "version_0" / "checkpoints" / "last.ckpt"
+    after = load_codec(str(run)).state_dict()
+    assert before.keys() == after.keys()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if "quantizer" in name} <= same
+    assert len(same) < len(before) / 4
+
+
+def test_a_loaded_codec_is_trained_as_a_new_one(tmp_path: Path) -> None:
+    _, path = own_saved(tmp_path)
+    training = CodecTraining(load_codec(str(path)), Optimization())
+    assert all(part.training for part in training.codec.modules())

@@ -1,5 +1,6 @@
 """Codecs for other programs: transformers, torch.export and ONNX give the same codes and audio."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,10 @@ def test_programs_take_any_length_and_batch(shape: dict[str, object], tmp_path: 
     for batch, frames in ((2, 60), (3, 8), (1, 101)):
         audio = torch.randn(batch, 1, frames * HOP)
         check(codec, encoder(audio), decoder(codec.encode(audio)), audio)
+    described = json.loads((tmp_path / "codec.json").read_text())
+    assert (described["least_frames"], described["least_samples"]) == (8, 8 * HOP)
+    with pytest.raises(AssertionError, match=f">= {described['least_samples']}"):
+        encoder(torch.randn(1, 1, 7 * HOP))
 
 
 @pytest.mark.parametrize("shape", [CAUSAL, {**BOTH_SIDES, "bidirectional": True}])

@@ -82,7 +82,7 @@ def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no safetensors weights; pickled weights are not read.")
     try:
-        with _quiet():
+        with quiet():
             # transformers' own loader, because it renames the weights of older checkpoints.
             found: tuple[Any, dict[str, Any]] = kind.from_pretrained(
                 folder,
@@ -97,8 +97,8 @@ def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What transformers would only warn of, at length, is an error in one sentence here."""
+def quiet() -> Iterator[None]:
+    """No bars and warnings of transformers: what is wrong is an error in one sentence here."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

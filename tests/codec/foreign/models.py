@@ -18,6 +18,8 @@ from transformers import (
     XcodecModel,
 )
 
+from kdlight.codec.foreign.files import quiet
+
 RATE = 16000
 HOP = 24
 """Samples of a frame, but for X-Codec: its speech model has the hop of HuBERT."""
@@ -144,7 +146,8 @@ def saved(folder: Path, kind: str) -> tuple[Any, Path]:
     """A model and the folder that it was saved to."""
     torch.manual_seed(0)
     model = MAKERS[kind]()
-    model.save_pretrained(folder / kind)
+    with quiet():
+        model.save_pretrained(folder / kind)
     return model, folder / kind
 
 
