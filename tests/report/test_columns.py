@@ -8,6 +8,7 @@ from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.metrics.images.extractors import ClassifierFeatures, bundled_classifier
 from kdlight.metrics.images.forgetting import ForgettingMetrics
 from kdlight.metrics.images.generation import GenerationMetrics
+from kdlight.metrics.images.modes import ModeCoverage
 from kdlight.metrics.speech.catalogue import SIGNAL_METRICS, WORD_METRICS
 from kdlight.metrics.tokens.meaning import TokenMeaning
 from kdlight.report.columns import COLUMNS, UNKNOWN, column, columns_of
@@ -46,7 +47,7 @@ def test_figures_of_points_have_words():
     law = MixtureDenoiser([[-0.5, 0.0], [0.5, 0.0]], variances=0.01)
     points = law.draw(100, torch.Generator().manual_seed(0))[0]
     real = [{"image": points}]
-    metrics = GenerationMetrics(real, real, mixture=law)
+    metrics = GenerationMetrics(real, real, judges=[ModeCoverage(law)])
     metrics.update(points + 0.1)
     row = metrics.row()
     assert "strays" in row

@@ -15,6 +15,8 @@ from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.sigmas import CosineGrid, KarrasGrid
 from kdlight.errors import InputError
+from kdlight.metrics.base import SampleMetric
+from kdlight.metrics.images.modes import ModeCoverage
 from modules.diffusion.base import DiffusionModule
 from tests.exactness.diffusion_cases import consistency_distillation, tiny_denoiser, tiny_teacher
 
@@ -25,6 +27,9 @@ class Data:
     def one_pass(self, part: str) -> list[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(len(part))
         return [{"image": torch.rand(40, 1, 4, 4, generator=generator) * 2 - 1}]
+
+    def judges(self) -> list[SampleMetric]:
+        return []
 
 
 class Student(DiffusionModule):
@@ -188,6 +193,9 @@ class Points:
     def one_pass(self, part: str) -> list[dict[str, Tensor]]:
         points = self.mixture.draw(200, torch.Generator().manual_seed(len(part)))[0]
         return [{"image": points}]
+
+    def judges(self) -> list[SampleMetric]:
+        return [ModeCoverage(self.mixture)]
 
 
 @torch.no_grad()
