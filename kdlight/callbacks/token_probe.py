@@ -29,6 +29,7 @@ from kdlight.teachers.frames import FrameTeacher
 from kdlight.training.base import DistillationModule
 
 Row = dict[str, Any]
+TITLE = "What each level tells by itself"
 PROBED = ("model", "n_q", "phone_information", "phone_accuracy", "speaker_accuracy")
 UNITS = "teacher_unit_information"
 """Figure of how well codes tell a teacher's own units; it says nothing about meaning."""
@@ -152,7 +153,10 @@ class TokenProbe(L.Callback):
         path = folder / "summary.json"
         # Last: where there is a summary, the rest is there.
         write_json(path, merged(read_json(path) if path.is_file() else [], rows))
-        print_rows(rows, PROBED, "What each level tells by itself")
+        if any(row.get(figure) is not None for row in rows for figure in PROBED[2:]):
+            print_rows(rows, PROBED, TITLE)
+        else:
+            print(f"{TITLE}: no figure, for want of phones and of more than one held-out speaker.")
 
     def _figures(
         self, trainer: L.Trainer, device: torch.device, codec: Codec, utterances: list[Any]

@@ -98,6 +98,20 @@ def test_what_cannot_be_probed_is_refused_before_training(tmp_path: Path) -> Non
     assert not (tmp_path / "summary.json").exists()
 
 
+def test_a_probe_without_figures_says_so_instead_of_a_heading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = TinyTalk()
+    data.heldout = ["t4"]
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(guided(iterations=3), data, [TokenProbe("none", conversions=0)], logger=logger)
+    said = capsys.readouterr().out
+    assert "What each level tells by itself: no figure, for want of phones" in said
+    assert "Model" not in said
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["speaker_accuracy"] for row in rows] == [None, None, None]
+
+
 @pytest.mark.parametrize("source", ["auto", "none"])
 def test_speech_without_transcripts_has_its_other_figures(source: Any, tmp_path: Path) -> None:
     data = talk()
