@@ -22,6 +22,7 @@ from kdlight.callbacks.generation import print_rows
 from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
+from kdlight.callbacks.stopping import StopAtOnce
 from kdlight.commands.parsing.complaints import explain, one_sentence
 from kdlight.commands.parsing.parser import (
     ExampleFormatter,
@@ -202,7 +203,12 @@ class KDLightCLI(LightningCLI):
         if given.get("default_root_dir") is None:
             kwargs["default_root_dir"] = folder
         kwargs["plugins"] = [*_as_list(given.get("plugins")), AtomicCheckpointIO()]
-        kwargs["callbacks"] = [*callbacks, self._record(), *self._own_callbacks(given)]
+        kwargs["callbacks"] = [
+            StopAtOnce(),
+            *callbacks,
+            self._record(),
+            *self._own_callbacks(given),
+        ]
         kwargs["enable_progress_bar"] = False
         kwargs["enable_model_summary"] = False
         if given.get("max_epochs") is None:
