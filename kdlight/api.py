@@ -32,6 +32,7 @@ from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator as GeneratorModule
 from kdlight.errors import InputError
 from kdlight.storage.audio import check_scale
+from kdlight.storage.codes import checked
 from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models, pick_generator
 from kdlight.teachers.codec import load_codec
@@ -182,19 +183,10 @@ class Codec:
             InputError: Another shape, more levels than the codec has, or a code outside its
                 codebook.
         """
-        found = _tensor_of(codes, "codes")
-        others = found.is_floating_point() or found.is_complex() or found.dtype == torch.bool
-        if found.ndim != 2 or others or not 1 <= len(found) <= self.module.n_q:
-            raise InputError(
-                f"codes: expected whole numbers (n, F) of 1 to {self.module.n_q} levels, "
-                f"found {found.dtype} {tuple(found.shape)}."
-            )
-        found = found.long()  # of few other whole numbers torch knows the least
-        size = self.module.codebook_size
-        if found.numel() == 0 or int(found.min()) < 0 or int(found.max()) >= size:
-            raise InputError(f"codes: expected numbers from 0 to {size - 1}.")
-        where = next(self.module.parameters()).device
-        return self.module.decode(found[None].to(where))[0, 0].cpu()
+        module = self.module
+        found = checked(_tensor_of(codes, "codes"), module.n_q, module.codebook_size, "codes")
+        where = next(module.parameters()).device
+        return module.decode(found[None].to(where))[0, 0].cpu()
 
 
 def _tensor_of(value: Any, name: str) -> Tensor:

@@ -1,5 +1,6 @@
 """``decode``: token files to audio."""
 
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import decode_stream
 from kdlight.commands.parsing.arguments import Parser, add_force
-from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels
+from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
+from kdlight.storage.codes import SUFFIXES, checked, read_codes
 from kdlight.storage.files import atomic_path
-from kdlight.storage.tokens import Tokens, check_codec, read_tokens
+from kdlight.storage.folders import files_below
+from kdlight.storage.tokens import TokenFacts, check_codec, is_described, read_tokens
 from kdlight.teachers.codec import load_codec
 
 FORMATS = ("wav", "flac")
@@ -27,13 +30,23 @@ def parser() -> Parser:
         "decode",
         "Tokens to audio: NAME.wav of 16 bits for each NAME.npz that encode wrote, as long as "
         "its original. What lies in folders keeps its place. Audio of that name that is there "
-        "already is replaced; tokens that cannot be decoded are left out, and told at the end.",
+        "already is replaced; tokens that cannot be decoded are left out, and told at the end. "
+        "With --codec also codes (levels, frames) that any other program made, such as a language "
+        "model: .npy, .npz, .pt, or a .jsonl with an utterance a line.",
         "decode --checkpoint runs/codec/version_0/checkpoints/last.ckpt "
-        "tokens/ --n-q 4 --output decoded/",
+        "tokens/ --n-q 4 --output decoded/\n"
+        "  python -m kdlight decode --codec models/mimi generated.jsonl --output decoded/",
     )
-    made.add_argument("tokens", type=Path, nargs="+", metavar="TOKENS", help=".npz or folders")
+    made.add_argument("tokens", type=Path, nargs="+", metavar="TOKENS", help="files or folders")
     made.add_argument("--output", type=Path, required=True, help="folder of the audio")
     made.add_argument("--format", choices=FORMATS, default="wav", help="of the audio, default wav")
+    named = made.add_mutually_exclusive_group(required=True)
+    named.add_argument("--checkpoint", type=Path, help=f"{CODEC}; decodes its own tokens alone")
+    named.add_argument(
+        "--codec",
+        type=Path,
+        help="as --checkpoint, and decodes codes that do not say whose they are",
+    )
     add_codec(made, "first levels; default: all that there are")
     add_blocks(made)
     add_force(made)
@@ -43,30 +56,81 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``decode``."""
     options = parser().parse_args(argv)
-    codec = load_codec(str(options.checkpoint), options.model)
+    named = options.checkpoint or options.codec
+    codec = load_codec(str(named), options.model)
     check_levels(codec, options.n_q)
-    work = planned(options.tokens, options.output, find_tokens, f".{options.format}")
-    own = facts_of(codec, options.checkpoint)
+    find = find_tokens if options.codec is None else find_codes
+    work = planned(options.tokens, options.output, find, f".{options.format}")
+    own = facts_of(codec, named)
     fold_weight_norm(codec)  # the same weights, computed once
     codec.to(options.device)
 
     def decode(source: Path, target: Path, told: Told) -> None:
-        tokens = read_tokens(source)
-        facts = tokens.facts
-        check_codec(source, facts, own)
-        if options.n_q is not None and options.n_q > facts.n_q:
-            raise InputError(
-                f"{source}: expected at least the {options.n_q} levels of --n-q, found {facts.n_q}."
-            )
-        if not options.force and _is_original(target, source, facts.source):
-            raise InputError(
-                f"{target}: expected a free name, found the audio that {source.name} was made of; "
-                "--force replaces it."
-            )
-        pieces = decoded(codec, tokens, options.n_q, options.block_seconds, options.context)
-        write_pieces(target, pieces, codec.sample_rate, facts.samples, told)
+        if options.codec is None or is_described(source):
+            decode_own(codec, own, source, target, options, told)
+        else:
+            decode_foreign(codec, source, target, options, told)
 
     each_in_turn(work, decode, options.output, "decoding")
+
+
+def decode_own(
+    codec: Codec,
+    own: TokenFacts,
+    source: Path,
+    target: Path,
+    options: argparse.Namespace,
+    told: Told,
+) -> None:
+    """Write the audio of tokens that kdlight wrote.
+
+    Raises:
+        InputError: They are damaged or another codec's, or are made of the audio to be written.
+    """
+    tokens = read_tokens(source)
+    facts = tokens.facts
+    check_codec(source, facts, own)
+    if not options.force and _is_original(target, source, facts.source):
+        raise InputError(
+            f"{target}: expected a free name, found the audio that {source.name} was made of; "
+            "--force replaces it."
+        )
+    codes = first_levels(tokens.codes, options.n_q, str(source))
+    pieces = decoded(codec, codes, options.block_seconds, options.context)
+    write_pieces(target, pieces, codec.sample_rate, facts.samples, told)
+
+
+def decode_foreign(
+    codec: Codec, source: Path, target: Path, options: argparse.Namespace, told: Told
+) -> None:
+    """Write the audio of codes that any program wrote, for all utterances of a file.
+
+    Raises:
+        InputError: One of them is no codes of this codec; nothing is written then.
+    """
+    size, found = codec.codebook_size, []
+    for name, codes, place in read_codes(source):
+        whole = checked(codes, codec.n_q, size, place)
+        found.append((name, first_levels(whole, options.n_q, place)))
+    for index, (name, codes) in enumerate(found, start=1):
+        pieces = decoded(codec, codes, options.block_seconds, options.context)
+        path = target.parent / f"{name}{target.suffix}"
+        samples = codes.shape[1] * codec.hop_length
+        write_pieces(path, pieces, codec.sample_rate, samples, lambda _: None)
+        told(index / len(found))
+
+
+def first_levels(codes: Tensor, n_q: int | None, place: str) -> Tensor:
+    """The first ``n_q`` levels of codes (n, F); all if None.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if n_q is not None and n_q > len(codes):
+        raise InputError(
+            f"{place}: expected at least the {n_q} levels of --n-q, found {len(codes)}."
+        )
+    return codes[:n_q]
 
 
 def _is_original(target: Path, tokens: Path, source: str) -> bool:
@@ -88,12 +152,21 @@ def find_tokens(folder: Path) -> list[Path]:
     return found
 
 
-def decoded(
-    codec: Codec, tokens: Tokens, n_q: int | None, block_seconds: int, context: int
-) -> Iterable[Tensor]:
-    """Audio (1, t) piece by piece; in one piece if it is no longer than a block."""
-    where = next(codec.parameters()).device
-    codes = tokens.codes[None, :n_q].to(where)
+def find_codes(folder: Path) -> list[Path]:
+    """All files of codes below a folder, sorted: those of kdlight and of other programs.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = files_below(folder, SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: expected codes ({', '.join(SUFFIXES)}), found none.")
+    return found
+
+
+def decoded(codec: Codec, codes: Tensor, block_seconds: int, context: int) -> Iterable[Tensor]:
+    """Audio (1, t) of codes (n, F) piece by piece; in one if it is no longer than a block."""
+    codes = codes[None].to(next(codec.parameters()).device)
     block = max(1, round(block_seconds * codec.frame_rate))
     if codes.shape[-1] <= block:
         return [codec.decode(codes)[0]]

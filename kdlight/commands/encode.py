@@ -11,7 +11,7 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
 from kdlight.commands.parsing.arguments import Parser
-from kdlight.commands.shared.codecs import add_blocks, add_codec, check_levels
+from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.storage.audio import audio_info, find_audio, resampled_length, stream_audio
 from kdlight.storage.tokens import Tokens, write_tokens
@@ -31,6 +31,7 @@ def parser() -> Parser:
     )
     made.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="files or folders")
     made.add_argument("--output", type=Path, required=True, help="folder of the tokens")
+    made.add_argument("--checkpoint", "--codec", type=Path, required=True, help=CODEC)
     add_codec(made, "levels; default: all")
     add_blocks(made)
     return made

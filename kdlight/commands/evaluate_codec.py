@@ -49,7 +49,7 @@ def parser() -> Parser:
     made.add_argument("--reference", type=Path, required=True, help="folder of original audio")
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--degraded", type=Path, help="folder of the same names, of any system")
-    what.add_argument("--checkpoint", type=Path, help=CODEC)
+    what.add_argument("--checkpoint", "--codec", type=Path, help=CODEC)
     made.add_argument("--transcripts", type=Path, help="lines of utterance, tab, text")
     made.add_argument(
         "--metrics",

@@ -94,7 +94,7 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
         raise InputError(f"{path}: expected a name that ends in .npz.")
     _check(path, tokens.codes, tokens.facts)
     beside = path.with_suffix(".json")
-    if beside.exists() and FORMAT not in beside.read_text(encoding="utf-8", errors="replace"):
+    if beside.exists() and not _says_format(beside):
         raise InputError(f"{beside}: expected a free name or a description of tokens to replace.")
     kind = np.uint16 if tokens.facts.codebook_size <= SMALL else np.int32
     # An open file, because numpy would add a suffix of its own to a name.
@@ -102,6 +102,16 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
         np.savez_compressed(stream, codes=tokens.codes.cpu().numpy().astype(kind))
     description = {"format": FORMAT, "codes_sha256": sha256_of(path), **asdict(tokens.facts)}
     write_json(beside, description)
+
+
+def is_described(path: Path) -> bool:
+    """Whether a description of tokens lies beside a file: they are kdlight's."""
+    beside = path.with_suffix(".json")
+    return path.suffix == ".npz" and beside.is_file() and _says_format(beside)
+
+
+def _says_format(path: Path) -> bool:
+    return FORMAT in path.read_text(encoding="utf-8", errors="replace")
 
 
 def read_tokens(path: Path) -> Tokens:

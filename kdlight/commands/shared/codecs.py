@@ -1,7 +1,6 @@
 """Options of the verbs that code audio."""
 
 import argparse
-from pathlib import Path
 
 from kdlight.codec.codec import Codec
 from kdlight.codec.streaming import MARGIN
@@ -16,8 +15,7 @@ CODEC = (
 
 
 def add_codec(to: argparse.ArgumentParser, levels: str) -> None:
-    """The options that name a codec, its levels and its device."""
-    to.add_argument("--checkpoint", type=Path, required=True, help=CODEC)
+    """The options that choose a model of the codec's file, its levels and its device."""
     to.add_argument("--model", default=None, help="which model of the checkpoint")
     to.add_argument("--n-q", type=positive, default=None, help=levels)
     to.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
