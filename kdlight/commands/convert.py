@@ -14,15 +14,17 @@ from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
 from kdlight.teachers.published.adm import adm_teacher
 from kdlight.teachers.published.edm import edm_teacher
+from kdlight.teachers.published.edm2 import edm2_teacher
 
 FORMATS: dict[str, Callable[..., nn.Module]] = {
     "encodec": convert_encodec,
     "speechtokenizer": convert_speechtokenizer,
     "dmcodec": convert_dmcodec,
     "edm": edm_teacher,
+    "edm2": edm2_teacher,
     "adm": adm_teacher,
 }
-OPTIONS = ("sample_rate", "steps", "kind", "size")
+OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale")
 
 
 def parser() -> Parser:
@@ -53,6 +55,13 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--size", type=positive, default=None, help="of adm's images, if not as the weights suggest"
+    )
+    made.add_argument("--guide", type=Path, default=None, help="a second file of edm2 to guide it")
+    made.add_argument(
+        "--guidance-scale",
+        type=float,
+        default=None,
+        help="how far from the guide, 1 for none",
     )
     add_force(made)
     return made

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import __version__
+from kdlight.core.constraints import constrain
 from kdlight.core.frozen import digest, drop_frozen, forgive_frozen
 from kdlight.core.noise import NoiseStream, mix, seed_global
 from kdlight.core.spec import spec_of
@@ -199,6 +200,7 @@ class DistillationModule(L.LightningModule):
             self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         self._spent.add(name)
         if self._stepped:
+            constrain(self.get_submodule(name))
             for average in self._averages.get(name, ()):
                 average.update(self.get_submodule(name))
 

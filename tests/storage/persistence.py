@@ -85,9 +85,10 @@ def stored(
     class_name: str,
     arguments: Mapping[str, Any],
     taps: tuple[int, ...] = (1, 1),
+    filters: bool = True,
 ) -> Stored:
-    """A network in the layout of a file, with the filters that the originals keep as buffers."""
-    state = _state(network, taps)
+    """A network in the layout of a file, with the filters that EDM's originals keep as buffers."""
+    state = _state(network, taps if filters else ())
     return Stored(class_name, {**state, "_init_args": (), "_init_kwargs": dict(arguments)})
 
 
@@ -103,7 +104,7 @@ def _state(module: nn.Module, taps: tuple[int, ...]) -> dict[str, Any]:
         for name, child in module._modules.items()
         if child is not None and (child.state_dict() or isinstance(child, nn.ModuleDict))
     )
-    if isinstance(resampling, nn.Module) and not isinstance(resampling, nn.Identity):
+    if taps and isinstance(resampling, nn.Module) and not isinstance(resampling, nn.Identity):
         line = torch.tensor(taps, dtype=torch.float32)
         kernel = (torch.outer(line, line) / line.sum() ** 2)[None, None]
         if isinstance(module, nn.Conv2d):

@@ -169,24 +169,15 @@ def test_a_learned_variance_is_not_given_out():
 
 
 @pytest.mark.parametrize("settings", [{}, NCSNPP], ids=["ddpmpp", "ncsnpp"])
-def test_spec_precision_gradients_and_forward_mode(settings):
+def test_spec_and_gradients(settings):
     network = filled(small(**settings))
     again = build(json.loads(json.dumps(spec_of(network)))).eval()
     again.load_state_dict(network.state_dict())
-    x, condition = images(), {"label": LABEL, "augment": augment()}
-    output = network(x, NOISE, condition)
-    assert torch.equal(again(x, NOISE, condition), output)
-    low = again.bfloat16()(x.bfloat16(), NOISE, condition).float()
-    assert (low - output).std() < 0.05 * output.std()
-    network(x, NOISE, {"label": LABEL}).square().mean().backward()
+    condition = {"label": LABEL, "augment": augment()}
+    output = network(images(), NOISE, condition)
+    assert torch.equal(again(images(), NOISE, condition), output)
+    network(images(), NOISE, {"label": LABEL}).square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        _, change = torch.func.jvp(
-            lambda x: network(x, NOISE, condition), (x,), (torch.ones_like(x),)
-        )
-    step = 1e-2
-    secant = network(x + step, NOISE, condition) - network(x - step, NOISE, condition)
-    torch.testing.assert_close(change, secant / (2 * step), rtol=0.02, atol=0.01)
 
 
 @pytest.mark.parametrize(
