@@ -77,11 +77,16 @@ class EndlessLoader:
 
     Args:
         steps_per_epoch: Batches of one iteration.
+
+    Attributes:
+        batches: Batches handed out so far.
+        changed: What the order depends on and was another when the run stopped, before and after.
     """
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.steps_per_epoch = positive("steps_per_epoch", steps_per_epoch)
         self.batches = 0
+        self.changed: dict[str, list[Any]] = {}
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -109,16 +114,29 @@ class EndlessLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue behind the batches that another loader of the same order handed out.
 
+        Args:
+            state: Of :meth:`state_dict`. With ``inexact: True`` in it another order is accepted,
+                and continues behind as many samples.
+
         Raises:
             InputError: The order was another one: other data, seed or global batch size.
         """
-        for name, found in self.identity().items():
-            if state.get(name) != found:
-                raise InputError(
-                    f"data order: expected {name} {state.get(name)} as in the checkpoint, "
-                    f"found {name} {found} in this run."
-                )
+        found = self.identity()
+        self.changed = {
+            name: [state.get(name), value]
+            for name, value in found.items()
+            if state.get(name) != value
+        }
+        if self.changed and not state.get("inexact"):
+            name, (before, now) = next(iter(self.changed.items()))
+            raise InputError(
+                f"data order: expected {name} {before} as in the checkpoint, found {name} {now} in "
+                "this run; with --inexact_resume true it continues in another order, and no longer "
+                "equals a run that was never stopped."
+            )
         self.batches = state["batches"]
+        if "global_batch" in self.changed:
+            self.batches = self.batches * state["global_batch"] // found["global_batch"]
 
 
 class StreamLoader(EndlessLoader):

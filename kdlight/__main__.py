@@ -2,7 +2,10 @@
 
 import sys
 
-from kdlight.cli import main
+from kdlight import stops
 
 if __name__ == "__main__":
+    stops.leave_at_once()
+    from kdlight.cli import main
+
     sys.exit(main(sys.argv[1:]))

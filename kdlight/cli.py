@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from kdlight import __version__
+from kdlight import __version__, stops
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
+from kdlight.storage.atomic import FULL, full_disk
 
 VERBS = {
     "fit": ("kdlight.commands.train", "train: a teacher, or a student from a teacher"),
@@ -70,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         command = importlib.import_module(VERBS[verb][0])
-        command.run(verb, rest)
+        with stops.raised():
+            command.run(verb, rest)
     except InputError as error:
         print(f"kdlight {verb}: {error}", file=sys.stderr)
         return 2
@@ -85,6 +87,11 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("KDLIGHT_DEBUG"):
             raise
+        number = full_disk(error)
+        if number is not None:
+            named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            print(f"kdlight {verb}: failed: {named}{FULL[number]}.", file=sys.stderr)
+            return 1
         reason = " ".join(str(error).split()) or type(error).__name__
         where = _own_line(error)
         print(
@@ -100,6 +107,7 @@ def script() -> int:
 
     They come last, so that a file here takes the place of no package.
     """
+    stops.leave_at_once()
     sys.path.append(str(Path.cwd()))
     return main(sys.argv[1:])
 

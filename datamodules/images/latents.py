@@ -17,7 +17,7 @@ from datamodules.images.base import ImageDataModule, Splits
 from datamodules.images.framing import Framing
 from datamodules.loader import Batch
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 from kdlight.storage.pictures import find_pictures, open_picture, to_float
 from kdlight.teachers.latent import DiffusersAutoencoder, TextEncoder, latent_shape
 

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,31 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 from kdlight.training.base import DistillationModule
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so a kill leaves the last good checkpoint."""
+    """Writes beside the target and renames, so a kill leaves the last good checkpoint.
+
+    Args:
+        prepare: What to change in a checkpoint that is read, in place.
+    """
+
+    def __init__(self, prepare: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self._prepare = prepare
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         with atomic_path(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        if self._prepare is not None:
+            self._prepare(checkpoint)
+        return checkpoint
 
 
 class LastCheckpoint(L.pytorch.callbacks.Checkpoint):

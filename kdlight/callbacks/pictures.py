@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 
 
 def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image.Image:

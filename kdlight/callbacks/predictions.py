@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 
 
 class PredictionFile(L.Callback):

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 
 from kdlight import __version__
 from kdlight.callbacks.tensorboard import show_settings
-from kdlight.storage.files import atomic_path, write_json
+from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
 
 
@@ -66,6 +68,18 @@ class RunRecord(L.Callback):
             "teacher": pl_module.provenance(),
         }
         write_json(self.folder / "run.json", self._facts)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        changed = getattr(trainer.train_dataloader, "changed", {})
+        if not changed or not trainer.is_global_zero:
+            return
+        self._facts["inexact_resume"] = changed
+        write_json(self.folder / "run.json", self._facts)
+        words = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
+        print(
+            f"continuing with {words}: the run no longer equals one that was never stopped",
+            file=sys.stderr,
+        )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:

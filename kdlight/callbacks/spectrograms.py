@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 
 HEIGHT = 128
 WIDEST = 480

@@ -15,8 +15,8 @@ from kdlight.commands.parsing.arguments import Parser, add_force
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
+from kdlight.storage.atomic import atomic_path
 from kdlight.storage.codes import SUFFIXES, checked, read_codes
-from kdlight.storage.files import atomic_path
 from kdlight.storage.folders import files_below
 from kdlight.storage.tokens import TokenFacts, check_codec, is_described, read_tokens
 from kdlight.teachers.codec import load_codec

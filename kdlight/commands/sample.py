@@ -23,7 +23,7 @@ from kdlight.commands.parsing.arguments import (
 )
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
 

@@ -1,11 +1,9 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our run folders and errors."""
 
 import os
-import signal
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -17,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules  # noqa: F401  (the guard against another package of that name)
 import modules  # noqa: F401
+from kdlight import stops
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from kdlight.callbacks.generation import print_rows
 from kdlight.callbacks.predictions import PredictionFile
@@ -39,11 +38,13 @@ from kdlight.commands.shared.folders import (
     next_folder,
     take_folder,
 )
+from kdlight.commands.shared.resuming import accept_another_order, is_finished, run_of
 from kdlight.core.moved import current
 from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.report.page import write_report
+from kdlight.storage.atomic import sweep
 from kdlight.storage.files import load_checkpoint, write_json
 from kdlight.training.base import DistillationModule
 
@@ -59,6 +60,10 @@ VERBS = {
     "test": (MEASURE, "Measure a checkpoint in full; summary.json goes into a folder test_N."),
     "predict": (MEASURE, "Sample for the labels of the held-out data into predictions.pt."),
 }
+
+
+class _NothingLeftError(Exception):
+    """A run that is finished was asked to continue."""
 
 
 class KDLightCLI(LightningCLI):
@@ -97,7 +102,9 @@ class KDLightCLI(LightningCLI):
                 | {"prog": "python -m kdlight", "formatter_class": ExampleFormatter},
                 args=[verb, *self.argv],
             )
-        except InputError:
+        except _NothingLeftError:
+            self._say_that_nothing_is_left()
+        except (InputError, KeyboardInterrupt):
             self._give_back()
             raise
         except MisconfigurationException as error:
@@ -109,6 +116,15 @@ class KDLightCLI(LightningCLI):
         if folder is not None and is_first_rank() and not any(checkpoints(folder)):
             give_back(folder)
 
+    def _say_that_nothing_is_left(self) -> None:
+        checkpoint = self.config[self.verb].ckpt_path
+        done = f"all {self.model.iterations} iterations are done"
+        self.run_folder = run_of(Path(checkpoint))
+        if is_first_rank():
+            print(f"{checkpoint}: nothing is left to train: {done}.")
+            if self.run_folder is not None and (self.run_folder / "report.html").is_file():
+                print(self.run_folder / "report.html")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run's folder.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where runs go.")
@@ -117,6 +133,13 @@ class KDLightCLI(LightningCLI):
         )
         parser.add_argument(
             "--checkpoint_every", type=int, default=500, help="Iterations between checkpoints."
+        )
+        parser.add_argument(
+            "--inexact_resume",
+            type=bool,
+            default=False,
+            help="Continue --ckpt_path with another seed, batch size or amount of data. What is "
+            "given up: the run no longer equals one that was never stopped. run.json says so.",
         )
         parser.link_arguments("seed_everything", "model.init_args.seed", apply_on="parse")
         parser.link_arguments("seed_everything", "data.init_args.seed", apply_on="parse")
@@ -188,7 +211,11 @@ class KDLightCLI(LightningCLI):
         if section.ckpt_path:
             checkpoint = load_checkpoint(Path(section.ckpt_path))
             check_checkpoint(self.model, checkpoint, section.ckpt_path)
+            if self.verb == "fit" and is_finished(self.model, Path(section.ckpt_path)):
+                raise _NothingLeftError
         kind = "version" if self.verb == "fit" else self.verb
+        if is_first_rank():
+            sweep(self.parent, below=True)
         # Only the first rank writes, so only its folder counts.
         take = take_folder if is_first_rank() else next_folder
         self.run_folder = folder = take(self.parent, kind)
@@ -202,7 +229,7 @@ class KDLightCLI(LightningCLI):
             ]
         if given.get("default_root_dir") is None:
             kwargs["default_root_dir"] = folder
-        kwargs["plugins"] = [*_as_list(given.get("plugins")), AtomicCheckpointIO()]
+        kwargs["plugins"] = [*_as_list(given.get("plugins")), self._checkpoint_io()]
         kwargs["callbacks"] = [
             StopAtOnce(),
             *callbacks,
@@ -218,6 +245,12 @@ class KDLightCLI(LightningCLI):
         except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
             asked = f"accelerator {section.trainer.accelerator}, devices {section.trainer.devices}"
             raise InputError(f"trainer ({asked}): {' '.join(str(error).split())}") from None
+
+    def _checkpoint_io(self) -> AtomicCheckpointIO:
+        if not self.config[self.verb].inexact_resume:
+            return AtomicCheckpointIO()
+        data = type(self.datamodule).__qualname__
+        return AtomicCheckpointIO(partial(accept_another_order, data=data))
 
     def _own_callbacks(self, trainer: Any) -> list[L.Callback]:
         section, folder = self.config[self.verb], self.run_folder
@@ -236,7 +269,7 @@ class KDLightCLI(LightningCLI):
         checkpoint = section.ckpt_path
         if self.verb == "fit":
             # Run again, it starts from the beginning; run.json knows what it continued from.
-            section.ckpt_path = None
+            section.ckpt_path, section.inexact_resume = None, False
         config = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
         command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
         assert self.run_folder is not None
@@ -320,23 +353,5 @@ def _as_list(value: Any) -> list[Any]:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run one of Lightning's verbs."""
     quiet()
-    received: list[int] = []
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1 or signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, None):
-            raise KeyboardInterrupt
-        # As a cluster's warning, which Lightning hears between two batches: nothing is half done.
-        print("stopping after this batch; once more stops at once", file=sys.stderr)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
+    with stops.between_batches("stopping after this batch; once more stops at once"):
         KDLightCLI(verb, argv)
-    except SystemExit as stop:
-        if stop.code == 0:  # --help and the like
-            raise
-        # How Lightning ends at Ctrl-C and at SIGTERM, the latter with no code at all.
-        raise KeyboardInterrupt(received[0] if received else signal.SIGTERM) from None
-    finally:
-        signal.signal(signal.SIGINT, before)

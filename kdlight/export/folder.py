@@ -1,7 +1,5 @@
 """What the exports of pixel-space students share: what they refuse, and how a folder is written."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
@@ -10,6 +8,7 @@ from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.networks.images.unet import UNet2D
+from kdlight.storage.atomic import atomic_folder
 
 INSTEAD = "export to safetensors instead"
 
@@ -65,16 +64,6 @@ def write_pipeline(pipeline: DiffusionPipeline, path: Path, card: str) -> None:
     Raises:
         InputError: Something else lives at ``path``.
     """
-    if path.exists() and not (path / "model_index.json").is_file():
-        raise InputError(f"{path}: expected a new folder or an earlier pipeline.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        work = Path(name)
-        # Inside, because the temporary folder itself is closed to other users.
-        folder = work / "new"
+    with atomic_folder(path, "model_index.json") as folder:
         pipeline.save_pretrained(folder, safe_serialization=True)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        if path.exists():
-            path.rename(work / "old")
-        folder.rename(path)
-        shutil.rmtree(work / "old", ignore_errors=True)

@@ -1,7 +1,5 @@
 """A latent consistency student as a pipeline, or as adapters, that stock diffusers loads."""
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator,
 from kdlight.errors import InputError
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import AdaptedUNet
+from kdlight.storage.atomic import atomic_folder
 from kdlight.teachers.latent import DiffusersAutoencoder, open_pipeline
 
 ADAPTERS = "pytorch_lora_weights.safetensors"
@@ -71,25 +70,13 @@ def export_latent_consistency(generator: Generator, path: Path, steps: int) -> N
             lives at ``path``.
     """
     denoiser, network, source = _check(generator, steps)
-    if path.exists() and not any(
-        (path / name).is_file() for name in ("model_index.json", ADAPTERS)
-    ):
-        raise InputError(f"{path}: expected a new folder or an earlier export.")
     assert isinstance(generator.grid, SkippingGrid)
     scheduler = scheduler_of(denoiser, generator.grid)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        work = Path(name)
-        # Inside, because the temporary folder itself is closed to other users.
-        folder = work / "new"
+    with atomic_folder(path, "model_index.json", ADAPTERS) as folder:
         if isinstance(network, AdaptedUNet):
             _write_adapters(network, scheduler, source, folder, steps)
         else:
             _write_pipeline(denoiser, network, scheduler, source, folder, steps)
-        if path.exists():
-            path.rename(work / "old")
-        folder.rename(path)
-        shutil.rmtree(work / "old", ignore_errors=True)
 
 
 def scheduler_of(denoiser: LatentConsistencyDenoiser, grid: SkippingGrid) -> LCMScheduler:
@@ -135,7 +122,6 @@ def _write_pipeline(
 def _write_adapters(
     network: AdaptedUNet, scheduler: LCMScheduler, source: str, folder: Path, steps: int
 ) -> None:
-    folder.mkdir()
     # diffusers reads a scale of 1 where the file says none: the factor goes into B.
     factor = network.alpha / network.rank
     tensors = {

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from kdlight.codec.codec import Codec
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_folder, write_json
+from kdlight.storage.atomic import atomic_folder
+from kdlight.storage.files import write_json
 
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
 OPSET = 17

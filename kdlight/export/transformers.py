@@ -14,7 +14,7 @@ from kdlight.codec.foreign.files import quiet
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_folder
+from kdlight.storage.atomic import atomic_folder
 
 INSTEAD = "export --to torch instead"
 NORMED = "parametrizations.weight.original"

@@ -19,6 +19,7 @@ from kdlight.report.next_steps import next_steps
 from kdlight.report.reach import Axis, compare_reach
 from kdlight.report.runs import Curve, Picture, Run, load_runs
 from kdlight.report.verdict import compare_runs
+from kdlight.storage.atomic import atomic_path
 
 MAX_PROGRESS = 48
 """More progress grids than this are thinned evenly, so that a page can still be mailed."""
@@ -69,14 +70,8 @@ def write_report(
     if reach is not None:
         comparison["reach"] = compare_reach(loaded, comparison, reach)
     text = render(page_data(loaded, comparison), " · ".join({run.name: None for run in loaded}))
-    # Not storage.files.atomic_path: it comes with torch, and a page should be there in a second.
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.partial")
-    try:
+    with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
     return output
 
 

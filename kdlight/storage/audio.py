@@ -11,7 +11,8 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path, require_file
+from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import require_file
 from kdlight.storage.folders import files_below
 
 SUFFIXES = (

@@ -1,14 +1,10 @@
-"""Reading and writing models without pickle, and files that are whole or not there at all."""
+"""Reading and writing models, checkpoints and JSON without pickle."""
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,55 +16,9 @@ from torch import Tensor, nn
 from kdlight import __version__
 from kdlight.core.spec import build, spec_of
 from kdlight.errors import InputError
+from kdlight.storage.atomic import atomic_path
 
 FORMAT = "kdlight-model-1"
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well.
-
-    A kill at any moment leaves the old file or the new one, never half of either.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that replaces it as a whole when the block ends well.
-
-    Args:
-        path: Folder to write.
-        mark: A file by which an earlier one is known, which may be replaced, as may an empty one.
-
-    Raises:
-        InputError: Something else lives at ``path``.
-    """
-    free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if not free and not (path / mark).is_file():
-        raise InputError(f"{path}: expected a new folder or an earlier export.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        work = Path(name)
-        # Inside, because the temporary folder itself is closed to other users.
-        (work / "new").mkdir()
-        yield work / "new"
-        if path.exists():
-            path.rename(work / "old")
-        (work / "new").rename(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path, read_json, require_file, sha256_of, write_json
+from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import read_json, require_file, sha256_of, write_json
 
 FORMAT = "kdlight-tokens-1"
 SMALL = 1 << 16

@@ -20,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path, require_file, sha256_of, write_json
+from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import require_file, sha256_of, write_json
 from kdlight.teachers.frames import FrameTeacher, FrozenTeacher, Source, Waveform
 
 FORMAT = "kdlight-features-1"

@@ -16,7 +16,8 @@ from kdlight.core.spec import spec_of
 from kdlight.diffusion.generator import Generator, draw_labels
 from kdlight.diffusion.latent import LatentGenerator
 from kdlight.errors import InputError
-from kdlight.storage.files import atomic_path, require_file
+from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import require_file
 
 FORMAT = "kdlight-pairs-1"
 DETERMINISTIC = ("euler", "heun", "dpmpp_2m", "jump")

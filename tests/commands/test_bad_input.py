@@ -133,6 +133,10 @@ CONFIGURATIONS = {
     "--name a/b": ["name", "'a/b'"],
     "--runs_dir WRONG/bare.pt": ["runs_dir", "bare.pt"],
     "--trainer.precision 17": ["trainer.precision: expected one of 64, 32", "found 17"],
+    **{
+        f"--trainer.precision {wrong}": ["trainer.precision: expected 32-true, bf16-mixed or"]
+        for wrong in ("bf16-true", "16-true", "64-true", "transformer-engine")
+    },
     "--trainer.accelerator abacus": ["accelerator", "abacus"],
     "--trainer.devices many": ["devices", "many"],
     "--trainer.gradient_clip_val 1.0": ["trainer.gradient_clip_val", "optimizer.clip"],
@@ -208,7 +212,7 @@ def test_a_checkpoint_of_another_size_or_data_order(
     wider = [*words, f"{STUDENT}init_args.width", 24]
     refused(kdlight, wider, "last.ckpt: weight student.", "expected shape (24", where=tmp_path)
     # Found only when training begins; the folder that was made by then is given back.
-    batch = [*words, f"{DATA}batch_size", 8]
+    batch = [*words, f"{DATA}batch_size", 8, f"{MODEL}round_iterations", 12]
     refused(kdlight, batch, "data order: expected global_batch 16", where=tmp_path)
 
 

@@ -1,5 +1,7 @@
 """The position in the data survives a real Lightning run that stops and is resumed."""
 
+from functools import partial
+
 import lightning.pytorch as lightning
 import pytest
 import torch
@@ -7,6 +9,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.mixture import GaussianMixtureDataModule, ring
+from datamodules.loader import take
+from kdlight.callbacks.checkpoint import AtomicCheckpointIO
+from kdlight.commands.shared.resuming import accept_another_order
 from kdlight.errors import InputError
 
 STEPS = 4
@@ -126,6 +131,23 @@ def test_a_checkpoint_of_another_order_is_refused(tmp_path, epochs):
     for data in (DigitsDataModule(500, STEPS, seed=6), DigitsDataModule(400, STEPS, seed=5)):
         with pytest.raises(InputError, match="as in the checkpoint, found"):
             fit(tmp_path, resume=tmp_path / "a.ckpt", data=data, max_epochs=3)
+
+
+@pytest.mark.parametrize("step", [3, 4], ids=["inside an epoch", "behind one"])
+def test_another_order_is_accepted_where_it_is_asked_for(tmp_path, step):
+    path = tmp_path / "a.ckpt"
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        fit(tmp_path, [SaveAt(step, path)], max_epochs=3)
+    data = DigitsDataModule(250, STEPS, seed=6)
+    accept = AtomicCheckpointIO(partial(accept_another_order, data="DigitsDataModule"))
+    resumed, _ = fit(tmp_path, resume=path, data=data, max_epochs=3, plugins=[accept])
+    loader = data._train_loader
+    assert loader.changed == {"seed": [5, 6], "global_batch": [500, 250]}
+    assert len(resumed.seen) == 3 * STEPS - step, "the run is as long as before"
+    # Behind as many samples as the run had seen: twice as many batches of half the size.
+    rows = torch.cat([share for _, share in loader.order.rows(2 * step)])
+    images = take(data.splits.training, rows)["image"]
+    assert torch.equal(resumed.seen[0], images.flatten(1).sum(1))
 
 
 def test_evaluation_loaders_in_a_trainer(tmp_path):

@@ -169,7 +169,7 @@ def test_what_diffusers_cannot_run_is_refused_in_one_sentence(tmp_path, make, st
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(InputError, match="expected a new folder or an earlier pipeline"):
+    with pytest.raises(InputError, match="expected a new folder or an earlier export"):
         export_diffusers(student(), tmp_path, 1)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -10,8 +10,8 @@ from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid, NestedGrid
 from kdlight.errors import InputError
 from kdlight.networks.mlp import ScaleShiftMLP
+from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import (
-    atomic_path,
     load_checkpoint,
     load_model,
     read_json,

@@ -131,6 +131,7 @@ def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complai
     trainer = hints_of(L.Trainer) or {}
     hints: dict[str, Any] = {"model": DistillationModule, "data": L.LightningDataModule}
     hints |= {"name": str, "runs_dir": str, "threads": int | None, "checkpoint_every": int}
+    hints |= {"inexact_resume": bool}
     hints |= {"seed_everything": bool | int, "ckpt_path": str | None}
     for key, value in settings.items():
         if key not in names:

@@ -17,6 +17,9 @@ INSTEAD = {
 }
 """Settings of the trainer that would bypass :meth:`DistillationModule.optimize`."""
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""What a run may be computed in; Lightning has other names for the same."""
+
 
 def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> None:
     """Compare every part that knows its shape or number of classes with the data.
@@ -77,12 +80,20 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     """Refuse settings of the trainer that the methods have arguments of their own for.
 
     Raises:
-        InputError: One of them is set, or the device it asks for is not there.
+        InputError: One of them is set, the precision is none of ours, or the device it asks for is
+            not there.
     """
     for name, instead in INSTEAD.items():
         value = settings.get(name)
         if value is not None and (name, value) != ("accumulate_grad_batches", 1):
             raise InputError(f"trainer.{name}: expected null, found {value}; use {instead}.")
+    precision = str(settings.get("precision") or "32-true")
+    if precision not in (*PRECISIONS, "32", "bf16", "16"):
+        raise InputError(
+            f"trainer.precision: expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, found "
+            f"{precision!r}; weights and their averages are kept in float32, as small updates "
+            "would be rounded away in less."
+        )
     wanted = settings.get("accelerator")
     if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
         raise InputError(

@@ -24,7 +24,7 @@ from kdlight.metrics.speech.catalogue import (
     check_metric,
 )
 from kdlight.metrics.speech.recognisers import Recogniser, make_recogniser
-from kdlight.storage.files import atomic_path
+from kdlight.storage.atomic import atomic_path
 
 Summary = dict[str, float | int]
 TOLERATED_SHARE = 0.01
