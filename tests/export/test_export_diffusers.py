@@ -105,7 +105,7 @@ def test_a_failing_export_leaves_nothing_and_keeps_what_was_there(tmp_path, monk
     export_diffusers(student("sample"), path, 1)
 
     def fail(self, folder, **kwargs):
-        folder.mkdir()
+        (folder / "half").touch()
         raise OSError("disk full")
 
     monkeypatch.setattr(DDIMPipeline, "save_pretrained", fail)
