@@ -116,6 +116,7 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_not(tmp_path, folde
     assert "num_inference_steps=2" in (tmp_path / "out" / "README.md").read_text()
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thing").touch()
     with pytest.raises(InputError, match="new folder or an earlier export"):
         export_latent_consistency(generator, tmp_path / "mine", 2)
 
