@@ -16,7 +16,7 @@ from datamodules.images.streaming import Example, ShuffledStream, StreamPass
 from datamodules.loader import Batch, EndlessLoader
 from datamodules.order import seeded
 from kdlight.errors import InputError
-from kdlight.storage.pictures import open_picture, to_float
+from kdlight.storage.pictures import open_declared, to_float
 
 SAVED = ("dataset_dict.json", "state.json")
 """Files by which a folder of ``save_to_disk`` is known."""
@@ -29,11 +29,12 @@ def decode(
     framing: Framing,
     image_column: str,
     label_column: str | None,
+    bit_depth: int | None,
 ) -> Batch:
     """A sample from an example whose image is ``{"bytes": ..., "path": ...}``.
 
     Raises:
-        InputError: The image cannot be decoded.
+        InputError: The image cannot be decoded, or has more bits than are expected.
     """
     encoded = example[image_column]
     data, path = encoded["bytes"], encoded["path"]
@@ -41,7 +42,9 @@ def decode(
         if data is None:  # pictures that are files of their own, here or, when streamed, remote
             with fsspec.open(path, "rb") as stream:
                 data = stream.read()
-        picture = open_picture(BytesIO(data), framing.channels)
+        picture = open_declared(BytesIO(data), framing.channels, bit_depth)
+    except InputError:
+        raise
     except Exception:  # a broken picture can raise nearly anything in a decoder
         name = f" ({path})" if path else ""
         raise InputError(
@@ -84,7 +87,7 @@ class HFImagesDataModule(ImageDataModule):
 
     Args:
         dataset: Name on the hub, or a local folder: pictures, Parquet files, or ``save_to_disk``.
-        size: Side of the square images, pixels.
+        size: Height and width of the images, pixels; one number if square.
         split: The split to train on.
         heldout_split: The split to hold out; None holds out a fraction of ``split``.
         heldout: That fraction.
@@ -94,19 +97,20 @@ class HFImagesDataModule(ImageDataModule):
         streaming: Read examples as they come. Needs ``heldout_split``.
         buffer: Examples in a block that is shuffled, when streaming.
         channels: 1 for grey, 3 for RGB.
-        resize: Resize the short side to this before the crop; ``size`` if None.
+        resize: Resize to cover a frame with this short side before the crop; ``size`` if None.
         crop: Cut training images from the centre, or anywhere.
         flip: Mirror half of the training images left to right.
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order and of the augmentation.
         num_workers: Processes that decode; a stream is decoded in the main process.
+        bit_depth: Bits that grey pictures of more than 8 bits use; None refuses them.
     """
 
     def __init__(
         self,
         dataset: str,
-        size: int,
+        size: int | list[int],
         split: str = "train",
         heldout_split: str | None = None,
         heldout: float = 0.1,
@@ -123,6 +127,7 @@ class HFImagesDataModule(ImageDataModule):
         steps_per_epoch: int = 500,
         seed: int = 0,
         num_workers: int = 2,
+        bit_depth: int | None = None,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed, num_workers)
         if streaming and heldout_split is None:
@@ -142,12 +147,16 @@ class HFImagesDataModule(ImageDataModule):
         self.buffer = buffer
         self.framing = Framing(size, channels, resize, crop, flip)
         self.decode = partial(
-            decode, framing=self.framing, image_column=image_column, label_column=label_column
+            decode,
+            framing=self.framing,
+            image_column=image_column,
+            label_column=label_column,
+            bit_depth=bit_depth,
         )
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.framing.channels, self.framing.size, self.framing.size)
+        return self.framing.shape
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A folder of pictures with one sub-folder per class."""
+"""A folder of pictures, with classes by sub-folder or by a table, or without."""
 
 import os
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.images.base import ImageDataModule, Splits, split_tensors, stratified_split
 from datamodules.images.framing import Framing
+from datamodules.images.labels import read_labels, sorted_classes
 from datamodules.loader import Batch
 from datamodules.order import seeded
 from kdlight.errors import InputError
 from kdlight.storage.pictures import (
+    SUFFIXES,
+    check_depth,
     find_pictures,
     largest_value,
     open_picture,
@@ -71,7 +74,8 @@ class PictureSamples:
 class ImageFolderDataModule(ImageDataModule):
     """Pictures in class folders, ``data_dir/cat/1.png``; a class is named after its folder.
 
-    A folder of pictures without sub-folders has no classes.
+    A folder of pictures without sub-folders has no classes. ``labels`` names the classes in a table
+    instead, wherever the pictures lie.
 
     Grey, palette, transparent and 16-bit pictures are converted
     (:func:`~kdlight.storage.pictures.open_picture`), linked folders followed. Files that cannot be
@@ -79,10 +83,10 @@ class ImageFolderDataModule(ImageDataModule):
     has every class in proportion.
 
     Args:
-        data_dir: The folder that holds the class folders.
-        size: Side of the square images, pixels.
+        data_dir: The folder that holds the class folders, or the pictures.
+        size: Height and width of the images, pixels; one number if square.
         channels: 1 for grey, 3 for RGB.
-        resize: Resize the short side to this before the crop; ``size`` if None.
+        resize: Resize to cover a frame with this short side before the crop; ``size`` if None.
         crop: Cut training images from the centre, or anywhere.
         flip: Mirror half of the training images left to right.
         heldout: Fraction of the images to hold out.
@@ -94,12 +98,16 @@ class ImageFolderDataModule(ImageDataModule):
         bit_depth: Bits that grey pictures of more than 8 bits use; None expects 16, and refuses
             pictures whose largest value says otherwise.
         unconditional: Take the pictures of all sub-folders as one set without classes.
+        labels: A ``.csv`` or ``.jsonl`` file with the label of every picture; None for classes by
+            folder. Pictures that it does not name are left out, in one warning.
+        file_column: Its column of file names, relative to ``data_dir``.
+        label_column: Its column of labels.
     """
 
     def __init__(
         self,
         data_dir: str,
-        size: int,
+        size: int | list[int],
         channels: Literal[1, 3] = 3,
         resize: int | None = None,
         crop: Literal["center", "random"] = "center",
@@ -112,13 +120,20 @@ class ImageFolderDataModule(ImageDataModule):
         num_workers: int = 2,
         bit_depth: int | None = None,
         unconditional: bool = False,
+        labels: str | None = None,
+        file_column: str = "file_name",
+        label_column: str = "label",
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed, num_workers)
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
         if bit_depth is not None and not 1 <= bit_depth <= 32:
             raise InputError(f"bit_depth: expected 1 to 32 bits, found {bit_depth}.")
+        if labels is not None and unconditional:
+            raise InputError("labels: expected null beside unconditional: true.")
         self.data_dir = Path(data_dir)
+        self.labels = None if labels is None else Path(labels)
+        self.columns = file_column, label_column
         self.bit_depth = bit_depth
         self.unconditional = unconditional
         self.framing = Framing(size, channels, resize, crop, flip)
@@ -128,7 +143,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.framing.channels, self.framing.size, self.framing.size)
+        return self.framing.shape
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -136,6 +151,8 @@ class ImageFolderDataModule(ImageDataModule):
             raise InputError(f"{self.data_dir}: no such folder.")
         if self.unconditional:
             return []
+        if self.labels is not None:
+            return sorted_classes(self._table)
         names = sorted(
             path.name
             for path in self.data_dir.iterdir()
@@ -146,7 +163,24 @@ class ImageFolderDataModule(ImageDataModule):
                 f"{self.data_dir}: expected pictures, or one folder per class with pictures in "
                 "it, found neither."
             )
+        loose = [
+            path
+            for path in self.data_dir.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        ]
+        if names and loose:
+            raise InputError(
+                f"{self.data_dir}: expected pictures in class folders alone, found {len(loose)} "
+                f"beside the {len(names)} folders ({self._named(sorted(loose))}); "
+                f"unconditional: true takes all as one set without classes."
+            )
         return names
+
+    @cached_property
+    def _table(self) -> dict[str, str]:
+        """Labels by file name, of a table."""
+        assert self.labels is not None
+        return read_labels(self.labels, *self.columns)
 
     def read(self) -> Splits:
         paths, labels = self._find()
@@ -184,10 +218,13 @@ class ImageFolderDataModule(ImageDataModule):
                 f"left out{self._reasons(broken)}"
             )
         if values:
-            self._check_depth(max(values), len(values))
+            check_depth(max(values), len(values), self.bit_depth, str(self.data_dir))
         return self._split(sources, kept)
 
     def _find(self) -> tuple[list[Path], list[int]]:
+        """The pictures and their labels."""
+        if self.labels is not None:
+            return self._find_named()
         paths: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(self.class_names or ["."]):
@@ -196,27 +233,33 @@ class ImageFolderDataModule(ImageDataModule):
             labels += [label] * len(found)
         return paths, labels
 
+    def _find_named(self) -> tuple[list[Path], list[int]]:
+        names = self.class_names
+        paths = [self.data_dir / name for name in self._table]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise InputError(
+                f"{self.labels}: expected files in {self.data_dir}, found {len(missing)} of "
+                f"{len(paths)} missing ({self._named(missing)})."
+            )
+        known = set(paths)
+        others = [path for path in find_pictures(self.data_dir) if path not in known]
+        if others:
+            rank_zero_warn(
+                f"{self.data_dir}: {len(others)} pictures have no label in {self.labels} and are "
+                f"left out: {self._named(others)}"
+            )
+        return paths, [names.index(label) for label in self._table.values()]
+
+    def _named(self, paths: Sequence[Path]) -> str:
+        """The first few files of a list."""
+        names = ", ".join(os.path.relpath(path, self.data_dir) for path in paths[:NAMED])
+        return f"{names}{', ...' if len(paths) > NAMED else ''}"
+
     def _reasons(self, broken: dict[str, list[Path]]) -> str:
         """Files that are left out, by reason."""
-        texts = []
-        for why, paths in broken.items():
-            names = ", ".join(str(path.relative_to(self.data_dir)) for path in paths[:NAMED])
-            texts.append(f"{len(paths)} {why}: {names}{', ...' if len(paths) > NAMED else ''}")
+        texts = [f"{len(paths)} {why}: {self._named(paths)}" for why, paths in broken.items()]
         return f" ({'; '.join(texts)})" if texts else ""
-
-    def _check_depth(self, largest: int, count: int) -> None:
-        """Complain if grey values of more than 8 bits are not of the depth that is expected."""
-        bits = largest.bit_length()
-        if self.bit_depth is None and bits != 16:
-            raise InputError(
-                f"{self.data_dir}: expected 16-bit grey values up to 65535, found {largest} as "
-                f"the largest of {count} pictures; their bits are a key: bit_depth: {max(bits, 1)}."
-            )
-        if self.bit_depth is not None and bits > self.bit_depth:
-            raise InputError(
-                f"bit_depth: expected values up to {2**self.bit_depth - 1} in {self.data_dir}, "
-                f"found {largest}."
-            )
 
     def _probe(self, path: Path) -> tuple[Path | Tensor | str, int | None]:
         """The source of a picture, or why it has none; and its :func:`largest_value`."""

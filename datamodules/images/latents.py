@@ -18,7 +18,7 @@ from datamodules.images.framing import Framing
 from datamodules.loader import Batch
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
-from kdlight.storage.pictures import find_pictures, open_picture, to_float
+from kdlight.storage.pictures import find_pictures, open_declared, to_float
 from kdlight.teachers.latent import DiffusersAutoencoder, TextEncoder, latent_shape
 
 
@@ -62,6 +62,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order.
+        bit_depth: Bits that grey pictures of more than 8 bits use; null refuses them.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
         batch_size: int = 16,
         steps_per_epoch: int = 500,
         seed: int = 0,
+        bit_depth: int | None = None,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
         if not 0 < heldout < 1:
@@ -82,6 +84,8 @@ class CaptionedLatentsDataModule(ImageDataModule):
         self.data_dir = Path(data_dir)
         self.path_or_id = path_or_id
         self.framing = Framing(size)
+        self.size = size
+        self.bit_depth = bit_depth
         self.heldout = heldout
         self.cache = self.data_dir / ".latents" if cache is None else Path(cache)
         self.device = device
@@ -89,7 +93,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one latent."""
-        return latent_shape(self.path_or_id, self.framing.size)
+        return latent_shape(self.path_or_id, self.size)
 
     @property
     def class_names(self) -> list[str]:
@@ -141,7 +145,9 @@ class CaptionedLatentsDataModule(ImageDataModule):
 
     def _picture(self, path: Path) -> Tensor:
         try:
-            opened = open_picture(path, 3)
+            opened = open_declared(path, 3, self.bit_depth)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         except Exception:  # a broken file can raise nearly anything in a decoder
             raise InputError(f"{path}: expected a picture, found a broken file.") from None
         return to_float(self.framing.cut(self.framing.scale(opened)))
@@ -155,7 +161,9 @@ class CaptionedLatentsDataModule(ImageDataModule):
     @cached_property
     def _file(self) -> Path:
         """The cache of exactly these pictures, captions, size and pipeline."""
-        known = hashlib.sha256(f"{self.path_or_id}\n{self.framing.size}\n".encode())
+        known = hashlib.sha256(f"{self.path_or_id}\n{self.size}\n".encode())
+        if self.bit_depth is not None:
+            known.update(f"{self.bit_depth}\n".encode())
         for path in self._pictures:
             state = path.stat()
             name = path.relative_to(self.data_dir)

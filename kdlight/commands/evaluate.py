@@ -79,8 +79,12 @@ def parser() -> Parser:
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="checkpoint or .safetensors model")
     what.add_argument("--samples", type=Path, help=".pt or .npz of `sample`, or folder of images")
+    made.add_argument("--data", required=True, help=f"{', '.join(DATA)}, or a folder of pictures")
     made.add_argument(
-        "--data", required=True, help=f"{', '.join(DATA)}, or a folder of class folders"
+        "--bit-depth",
+        type=positive,
+        default=None,
+        help="bits of grey pictures of more than 8, where they are not 16, in folders",
     )
     made.add_argument("--steps", type=positive, nargs="+", default=[None], help="sampling steps")
     levels = made.add_mutually_exclusive_group()
@@ -144,14 +148,15 @@ def run(verb: str, argv: Sequence[str]) -> None:
     check_options(options)
     # What can be wrong with the input is found before the data are read.
     walks = walks_of(options) if options.checkpoint else []
-    given = None if options.samples is None else read_samples(options.samples)
+    given = None if options.samples is None else read_samples(options.samples, options.bit_depth)
     classifier = None if options.classifier is None else as_classifier(options.classifier)
     features = extractor(options.features)
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
     shape = walks[0].generator.shape if given is None else tuple(given[0].shape[1:])
     source = f"--samples {options.samples}" if options.samples else f"--data {options.data}"
-    data = data_of(options.data, shape, source)
+    classes = classifier is not None or any(walk.generator.num_classes for walk in walks)
+    data = data_of(options.data, shape, source, classes, options.bit_depth)
     for walk in walks:
         check_part(f"--checkpoint {options.checkpoint}", walk.generator, data)
     if classifier is not None:
@@ -341,13 +346,17 @@ def measured(options: argparse.Namespace, metrics: GenerationMetrics, walk: Walk
     return row | metrics.row() | {"ms_per_image": speed[0]}
 
 
-def data_of(name: str, shape: tuple[int, ...], source: str) -> Any:
-    """The data module of a name, or of a folder of class folders.
+def data_of(
+    name: str, shape: tuple[int, ...], source: str, classes: bool, bit_depth: int | None
+) -> Any:
+    """The data module of a name, or of a folder of pictures.
 
     Args:
         name: What ``--data`` says.
         shape: Shape of a sample.
         source: Where the samples come from, for the complaint about another shape.
+        classes: Whether anything asks for the classes of a folder.
+        bit_depth: What ``--bit-depth`` says.
 
     Raises:
         InputError: There are no such data, or no folder can be read at that shape.
@@ -356,11 +365,17 @@ def data_of(name: str, shape: tuple[int, ...], source: str) -> Any:
         return DATA[name]()
     if not Path(name).is_dir():
         raise InputError(f"--data {name}: expected one of {', '.join(DATA)}, or a folder.")
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise InputError(f"{source}: expected samples that are square images, found {shape}.")
+    if len(shape) != 3:
+        raise InputError(f"{source}: expected samples that are images, found shape {shape}.")
     from datamodules.images.image_folder import ImageFolderDataModule
 
-    return ImageFolderDataModule(name, size=shape[-1], channels=3 if shape[0] == 3 else 1)
+    return ImageFolderDataModule(
+        name,
+        size=list(shape[1:]),
+        channels=3 if shape[0] == 3 else 1,
+        bit_depth=bit_depth,
+        unconditional=not classes,
+    )
 
 
 def extractor(text: str | None) -> FeatureExtractor | None:

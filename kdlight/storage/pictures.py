@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from kdlight.errors import InputError
 from kdlight.storage.folders import files_below
 
 SUFFIXES = (
@@ -62,6 +63,54 @@ def open_picture(source: Path | BytesIO, channels: int, bit_depth: int = 16) -> 
     # Not every mode (LAB, for one) has a direct way to grey.
     colour = picture if picture.mode in ("1", "L") else picture.convert("RGB")
     return colour.convert("L" if channels == 1 else "RGB")
+
+
+def open_declared(source: Path | BytesIO, channels: int, bit_depth: int | None) -> Image.Image:
+    """:func:`open_picture` of data that nobody has looked through before.
+
+    Args:
+        source: The file.
+        channels: 1 or 3.
+        bit_depth: Bits that grey of more than 8 uses; None expects no such picture.
+
+    Raises:
+        InputError: Grey of more than 8 bits, and its bits are not said, or fewer than it has.
+        Exception: Anything that a decoder raises on a broken file.
+    """
+    with Image.open(source) as picture:
+        if picture.mode.startswith("I"):
+            largest = int(np.asarray(picture).max())
+            if bit_depth is None:
+                raise InputError(
+                    f"bit_depth: expected the bits of grey pictures, as one of more than 8 bits "
+                    f"is there, its largest value {largest}: 16, or 12 of many scans; found null."
+                )
+            check_depth(largest, 1, bit_depth, "a picture")
+    return open_picture(source, channels, bit_depth or 16)
+
+
+def check_depth(largest: int, count: int, bit_depth: int | None, where: str) -> None:
+    """Complain if grey values of more than 8 bits are not of the depth that is expected.
+
+    Args:
+        largest: The largest of their values.
+        count: Of how many pictures.
+        bit_depth: Bits that are expected; None expects 16.
+        where: Where the pictures are.
+
+    Raises:
+        InputError: They are not.
+    """
+    bits = largest.bit_length()
+    if bit_depth is None and bits != 16:
+        raise InputError(
+            f"{where}: expected 16-bit grey values up to 65535, found {largest} as the largest of "
+            f"{count} pictures; their bits are a setting, bit_depth: {max(bits, 1)}."
+        )
+    if bit_depth is not None and bits > bit_depth:
+        raise InputError(
+            f"bit_depth: expected values up to {2**bit_depth - 1} in {where}, found {largest}."
+        )
 
 
 def largest_value(path: Path) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kdlight.commands.shared.foreign import read_samples
+from kdlight.errors import InputError
 from tests.commands.tiny import Run
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
@@ -34,6 +35,17 @@ def test_sixteen_bits_score_as_eight(tmp_path: Path) -> None:
     assert wide.equal(bytes_)
 
 
+def test_another_depth_is_refused_and_scaled_by_its_option(tmp_path: Path) -> None:
+    bytes_, _ = read_samples(folder(tmp_path / "g8", "8 bits"))
+    for path in (tmp_path / "g8").rglob("*.png"):
+        pixels = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(pixels * 16 + pixels // 16).save(path)
+    with pytest.raises(InputError, match=r"--samples .* bit_depth: 12"):
+        read_samples(tmp_path / "g8")
+    twelve, _ = read_samples(tmp_path / "g8", 12)
+    assert (twelve - bytes_).abs().max() < 0.02
+
+
 def test_transparent_parts_are_white(tmp_path: Path) -> None:
     image, _ = read_samples(folder(tmp_path, "covered"))
     assert image.shape == (12, 3, 8, 8)
@@ -54,7 +66,7 @@ def test_hidden_files_are_skipped_and_links_followed(tmp_path: Path) -> None:
         (lambda x: x.astype(np.float32) / 255, "in [-1, 1], found 0 to 1, as if black were 0"),
         (lambda x: x.astype(np.float32), "in [-1, 1], found 0 to 255, as if black were 0"),
         (lambda x: x.transpose(0, 2, 3, 1) / 127.5 - 1, "as if the channels came last"),
-        (lambda x: x[..., :6] / 127.5 - 1, "expected samples that are square images"),
+        (lambda x: x[:, 0] / 127.5 - 1, "expected samples that are images, found shape (8, 8)"),
     ],
 )
 def test_another_range_or_layout_is_refused(change, words, kdlight: Run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

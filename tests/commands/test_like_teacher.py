@@ -17,6 +17,7 @@ def test_a_student_told_by_its_width_needs_no_teacher_later(kdlight: Run, tmp_pa
         shutil.copy((ASSETS / "digits_teacher").with_suffix(suffix), tmp_path)
     config = yaml.safe_load(TINY.read_text())
     settings = config["model"]["init_args"]
+    settings["round_iterations"] = 1
     del config["trainer"]["callbacks"]  # nothing is measured
     settings["student"] = {"width": 0.05}
     settings["teacher"] = {

@@ -142,6 +142,15 @@ def test_dit_starts_at_zero_and_can_tell_places_apart():
     assert len(patches.unique(dim=0)) == 16
 
 
+def test_dit_of_a_rectangle_tells_rows_from_columns():
+    output = lively(dit(size=(4, 8)))(torch.zeros(1, 1, 4, 8), torch.ones(1))
+    patches = output[0, 0].unfold(0, 2, 2).unfold(1, 2, 2).reshape(8, 4)
+    assert output.shape == (1, 1, 4, 8)
+    assert torch.cdist(patches, patches).fill_diagonal_(1).min() > 1e-3
+    with pytest.raises(InputError, match="multiples of patch_size 2, found 4 x 7"):
+        dit(size=(4, 7))
+
+
 def test_sinusoidal_embedding_by_hand():
     embedding = sinusoidal(torch.tensor([2.0]), 4)
     expected = torch.tensor([[2.0, 0.02]])
@@ -153,7 +162,7 @@ def test_sinusoidal_embedding_by_hand():
     [
         (unet, {"size": 9}, "size: expected multiples of 2"),
         (unet, {"attention": (True,)}, "attention: expected one value"),
-        (dit, {"size": 9}, "size: expected a multiple of patch_size 2"),
+        (dit, {"size": 9}, "size: expected multiples of patch_size 2"),
         (dit, {"width": 18}, "width: expected a multiple of 4"),
     ],
 )

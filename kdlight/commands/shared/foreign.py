@@ -8,16 +8,27 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
-from kdlight.storage.pictures import find_pictures, is_grey, open_picture, to_float
+from kdlight.storage.pictures import (
+    check_depth,
+    find_pictures,
+    is_grey,
+    largest_value,
+    open_picture,
+    to_float,
+)
 
 
-def read_samples(path: Path) -> tuple[Tensor, Tensor | None]:
+def read_samples(path: Path, bit_depth: int | None = None) -> tuple[Tensor, Tensor | None]:
     """Samples (N, C, H, W) in [-1, 1] and their labels, from a file or a folder of images.
+
+    Args:
+        path: The file or the folder.
+        bit_depth: Bits that grey pictures of more than 8 bits use; None expects 16.
 
     Raises:
         InputError: There is nothing there, or something else.
     """
-    contents = {"image": read_folder(path)} if path.is_dir() else read_tensors(path)
+    contents = {"image": read_folder(path, bit_depth)} if path.is_dir() else read_tensors(path)
     image, label = contents["image"], contents.get("label")
     channels = (1, 3)
     if image.ndim == 4 and image.shape[1] not in channels and image.shape[3] in channels:
@@ -67,14 +78,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in contents.items() if isinstance(value, Tensor)}
 
 
-def read_folder(path: Path) -> Tensor:
+def read_folder(path: Path, bit_depth: int | None) -> Tensor:
     """All pictures below a folder, which must be of one size, all grey or all in colour."""
     files = find_pictures(path)
     if not files:
         raise InputError(
             f"--samples {path}: expected PNG or JPEG images, or other pictures, found none."
         )
-    pictures = [read_picture(file) for file in files]
+    pictures = [read_picture(file, bit_depth or 16) for file in files]
+    values = [value for value in map(largest_value, files) if value is not None]
+    if values:
+        check_depth(max(values), len(values), bit_depth, f"--samples {path}")
     for file, picture in zip(files, pictures, strict=True):
         if picture.shape != pictures[0].shape:
             raise InputError(
@@ -84,10 +98,10 @@ def read_folder(path: Path) -> Tensor:
     return torch.stack(pictures)
 
 
-def read_picture(path: Path) -> Tensor:
+def read_picture(path: Path, bit_depth: int) -> Tensor:
     """A picture as (C, H, W) in [-1, 1], decoded as those of a data set; grey stays grey."""
     try:
-        pixels = np.array(open_picture(path, 1 if is_grey(path) else 3))
+        pixels = np.array(open_picture(path, 1 if is_grey(path) else 3, bit_depth))
     except Exception:  # a broken file can raise nearly anything in a decoder
         raise InputError(f"{path}: expected a picture, found something else.") from None
     return to_float(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1))

@@ -1,6 +1,7 @@
 """A small diffusion transformer (Peebles & Xie 2022, arXiv:2212.09748) with adaLN-Zero."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,9 @@ def sinusoidal(position: Tensor, dim: int, longest: float = 10_000.0) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def grid_positions(size: int, dim: int) -> Tensor:
-    """Fixed embedding of the places of a square grid, (size * size, dim), rows then columns."""
-    place = torch.arange(size)
-    row, column = torch.meshgrid(place, place, indexing="ij")
+def grid_positions(height: int, width: int, dim: int) -> Tensor:
+    """Fixed embedding of the places of a grid, (height * width, dim), rows then columns."""
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     half = dim // 2
     return torch.cat([sinusoidal(row.flatten(), half), sinusoidal(column.flatten(), half)], dim=1)
 
@@ -81,7 +81,7 @@ class DiTBlock(nn.Module):
 
 
 class DiT(Recorded, nn.Module):
-    """A diffusion transformer for square images.
+    """A diffusion transformer for images.
 
     Written here rather than taken from diffusers, whose ``DiTTransformer2DModel`` always wants a
     label, drops it at random with the global generator while training (here class dropout is the
@@ -93,7 +93,7 @@ class DiT(Recorded, nn.Module):
     for ``EDMDenoiser``, 1000 for ``FlowDenoiser`` whose ``time_scale`` is 1.
 
     Args:
-        size: Height and width of the image, a multiple of ``patch_size``.
+        size: Height and width of the image (one number if square), multiples of ``patch_size``.
         channels: Image channels.
         num_classes: Number of classes; 0 builds an unconditional network. A label of
             ``num_classes`` (or no label) means "no class".
@@ -110,7 +110,7 @@ class DiT(Recorded, nn.Module):
 
     def __init__(
         self,
-        size: int = 32,
+        size: int | Sequence[int] = 32,
         channels: int = 3,
         num_classes: int = 0,
         patch_size: int = 2,
@@ -122,19 +122,24 @@ class DiT(Recorded, nn.Module):
         noise_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if size % patch_size:
-            raise InputError(f"size: expected a multiple of patch_size {patch_size}, found {size}.")
+        rows, columns = (size, size) if isinstance(size, int) else size
+        if rows % patch_size or columns % patch_size:
+            raise InputError(
+                f"size: expected multiples of patch_size {patch_size}, found {rows} x {columns}."
+            )
         if width % 4 or width % heads:
             raise InputError(
                 f"width: expected a multiple of 4 and of heads {heads}, found {width}."
             )
-        self.shape = (channels, size, size)
+        self.shape = (channels, rows, columns)
         self.num_classes = num_classes
         self.noise_scale = noise_scale
         self.patch_size = patch_size
         self.patches = nn.Conv2d(channels, width, patch_size, stride=patch_size)
         self.register_buffer(
-            "positions", grid_positions(size // patch_size, width), persistent=False
+            "positions",
+            grid_positions(rows // patch_size, columns // patch_size, width),
+            persistent=False,
         )
         self.noise_embedding = nn.Sequential(
             nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)

@@ -169,12 +169,24 @@ def test_the_crop_is_where_it_should_be():
 
 @pytest.mark.parametrize("size", [(12, 9), (9, 12), (100, 3), (3, 100), (1, 1)])
 @pytest.mark.parametrize("resize", [None, 11])
-def test_every_shape_becomes_a_square(size, resize):
-    framing = Framing(8, channels=3, resize=resize)
+@pytest.mark.parametrize("frame", [8, [8, 8], [10, 8], [8, 16]])
+def test_every_shape_becomes_the_frame(size, resize, frame):
+    framing = Framing(frame, channels=3, resize=resize)
+    _, height, width = framing.shape
     scaled = framing.scale(Image.new("RGB", size, (10, 20, 30)))
-    assert min(scaled.shape[1:]) == (resize or 8)
-    assert framing.cut(scaled).shape == (3, 8, 8)
+    factor = 1 if resize is None else resize / min(height, width)
+    over = scaled.shape[1] / (factor * height), scaled.shape[2] / (factor * width)
+    assert min(over) == pytest.approx(1, abs=0.06), "covered, and no more than that"
+    assert scaled.shape[1] * size[0] == pytest.approx(scaled.shape[2] * size[1], rel=0.1)
+    assert framing.cut(scaled).shape == (3, height, width)
     assert framing.cut(scaled).flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_rectangles(folder, cache):
+    data = module(folder, size=[8, 16], cache=cache, crop="random", flip=True)
+    assert data.shape == (3, 8, 16)
+    assert next(iter(data.train_dataloader()))["image"].shape == (4, 3, 8, 16)
 
 
 def test_grey_images(folder):
@@ -209,6 +221,15 @@ def test_class_folders_without_their_classes(folder, cache):
     assert (data.num_classes, len(data.whole("reference"))) == (0, 16)
 
 
+def test_pictures_beside_the_class_folders_are_named(folder):
+    for index in range(7):
+        picture(folder / f"{index}.png")
+    with pytest.raises(InputError, match=r"found 7 beside the 2 folders \(0.png, .*4.png"):
+        module(folder).setup()
+    data = module(folder, unconditional=True)
+    assert sum(len(data.whole(part)) for part in ("reference", "heldout")) == 27
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_nothing_readable(tmp_path, cache):
     (tmp_path / "cat").mkdir()
@@ -237,6 +258,9 @@ def test_a_part_too_small_for_the_classes(folder):
         ({"channels": 4}, "channels: expected 1 or 3, found 4"),
         ({"resize": 6}, "resize: expected at least 8, found 6"),
         ({"size": 0}, "size: expected at least 1, found 0"),
+        ({"size": [8]}, r"size: expected a side or \[height, width\], found \[8\]"),
+        ({"resize": 9, "size": [16, 10]}, "resize: expected at least 10, found 9"),
+        ({"labels": "x.csv", "unconditional": True}, "labels: expected null beside"),
     ],
 )
 def test_bad_arguments(tmp_path, argument, words):

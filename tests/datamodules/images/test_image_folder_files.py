@@ -7,6 +7,7 @@ from PIL import Image
 
 from datamodules.images.image_folder import ImageFolderDataModule
 from kdlight.errors import InputError
+from kdlight.storage.pictures import open_declared
 
 
 def module(path, **arguments):
@@ -41,6 +42,17 @@ def test_another_bit_depth_is_refused_and_scaled_by_its_key(tmp_path, dtype, bit
 
 def test_sixteen_bits_need_no_key(tmp_path):
     assert module(scans(tmp_path, np.uint16, 65535, "png")).whole("reference").max() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(None, "bits of grey pictures, .* 4095: 16"), (8, "up to 255 in a picture, found 4095")],
+)
+def test_data_that_nobody_looks_through_need_their_depth_said(tmp_path, given, message):
+    path = sorted(scans(tmp_path, np.uint16, 4095, "png").rglob("*.png"))[0]
+    assert open_declared(path, 3, 12).getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(InputError, match=f"bit_depth: expected .*{message}"):
+        open_declared(path, 3, given)
 
 
 @pytest.mark.parametrize("bits", [0, 33])
