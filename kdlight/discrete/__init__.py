@@ -1,0 +1,1 @@
+"""Discrete diffusion: masked tokens, exact draws, samplers, and languages whose truth is known."""

@@ -1,0 +1,88 @@
+"""What every sampler and method asks of a masked model: log-probabilities of the clean tokens."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.core.spec import Recorded
+from kdlight.discrete.masking import is_masked
+from kdlight.discrete.oracle import HMMLanguage
+from kdlight.errors import InputError
+
+
+@runtime_checkable
+class TokenDenoiser(Protocol):
+    """A model of clean tokens given the visible ones.
+
+    Attributes:
+        vocabulary: Tokens V; the mask is token V.
+        length: Tokens of a sequence L.
+    """
+
+    vocabulary: int
+    length: int
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
+        ...
+
+
+class MaskedDenoiser(Recorded, nn.Module):
+    """A network whose output is read as MDLM reads it (arXiv:2406.07524, section 3.2).
+
+    No probability on the mask, and a visible token stays what it is, with certainty. Computed in
+    float32 whatever the network's precision.
+
+    Args:
+        network: Takes tokens (B, L) with masks, gives logits (B, L, V).
+        vocabulary: Tokens V.
+        length: Tokens of a sequence L.
+
+    Raises:
+        InputError: ``vocabulary`` or ``length`` is below 1.
+    """
+
+    def __init__(self, network: nn.Module, vocabulary: int, length: int) -> None:
+        super().__init__()
+        if vocabulary < 1 or length < 1:
+            raise InputError(
+                f"MaskedDenoiser: expected vocabulary and length above 0, found {vocabulary} and "
+                f"{length}."
+            )
+        self.network = network
+        self.vocabulary = vocabulary
+        self.length = length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
+        logits = self.network(tokens).float()
+        with torch.autocast(tokens.device.type, enabled=False):
+            found = logits.log_softmax(dim=2)
+        return as_seen(found, tokens)
+
+
+def as_seen(log_probs: Tensor, tokens: Tensor) -> Tensor:
+    """``log_probs`` (B, L, V) where ``tokens`` (B, L) are masked; certainty where they are not."""
+    vocabulary = log_probs.shape[2]
+    visible = nn.functional.one_hot(tokens.clamp(max=vocabulary - 1), vocabulary)
+    certain = torch.zeros_like(log_probs).masked_fill(visible == 0, -torch.inf)
+    return torch.where(is_masked(tokens, vocabulary)[..., None], log_probs, certain)
+
+
+class OracleDenoiser(Recorded, nn.Module):
+    """The exact conditionals of a language: every sampler and distiller is tested against them.
+
+    Args:
+        language: The language.
+    """
+
+    def __init__(self, language: HMMLanguage) -> None:
+        super().__init__()
+        self.language = language
+        self.vocabulary = language.vocabulary
+        self.length = language.length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Log p(x_l | visible tokens), (B, L, V) float64, of tokens (B, L) with masks."""
+        return self.language.conditionals(tokens).log()

@@ -1,0 +1,76 @@
+"""A denoiser with what it takes to sample from it."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.core.spec import Recorded
+from kdlight.discrete.denoiser import TokenDenoiser
+from kdlight.discrete.draws import RowDraws
+from kdlight.discrete.samplers import TokenSample, ancestral, confidence, first_hitting
+from kdlight.errors import InputError
+
+TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence"]
+
+
+class TokenGenerator(Recorded, nn.Module):
+    """Turns seeds into token sequences.
+
+    Args:
+        denoiser: The masked model.
+        algorithm: Which sampler.
+        steps: Numbers of steps it is made for, the best known first; of ``first_hitting`` the
+            calls, each of which reveals as many tokens as it takes.
+
+    Raises:
+        InputError: ``steps`` is empty or holds a number below 1.
+    """
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        algorithm: TokenAlgorithm = "first_hitting",
+        steps: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        assert isinstance(denoiser, TokenDenoiser)
+        self.denoiser = denoiser
+        self.algorithm = algorithm
+        self.steps = tuple(steps) or (denoiser.length,)
+        if min(self.steps) < 1:
+            raise InputError(f"steps: expected numbers above 0, found {list(steps)}.")
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens V; the mask is token V."""
+        return self.denoiser.vocabulary
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence L."""
+        return self.denoiser.length
+
+    def masks(self, count: int, device: torch.device | None = None) -> Tensor:
+        """A start without a prompt, (count, L)."""
+        return torch.full((count, self.length), self.vocabulary, device=device)
+
+    def forward(self, start: Tensor, seed: int, first: int = 0, steps: int = 0) -> TokenSample:
+        """Fill the masks of ``start``.
+
+        Row i of a set is the same whatever batch it is drawn in.
+
+        Args:
+            start: (B, L) int64 with masks.
+            seed: Seed of the set.
+            first: Number of the first row in the set.
+            steps: Number of steps; 0 for the first of :attr:`steps`.
+        """
+        rows = torch.arange(first, first + len(start), device=start.device)
+        draws = RowDraws(rows, seed)
+        steps = steps or self.steps[0]
+        if self.algorithm == "first_hitting":
+            together = -(-start.shape[1] // steps)
+            return first_hitting(self.denoiser, start, draws, together)
+        sampler = {"ancestral": ancestral, "confidence": confidence}[self.algorithm]
+        return sampler(self.denoiser, start, draws, steps)

@@ -1,0 +1,165 @@
+"""From masks to tokens: free functions of a denoiser, a start and the rows' own random numbers.
+
+A start is tokens (B, L) with masks; what is visible in it (a prompt, the frame of an infill) stays.
+Draws are exact (float64, :mod:`kdlight.discrete.categorical`). A row asks for a call only when one
+of its tokens is to be revealed, which is legal for a network that is not told the time; the calls
+are counted row by row, not assumed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdlight.discrete.categorical import draw
+from kdlight.discrete.denoiser import TokenDenoiser
+from kdlight.discrete.draws import RowDraws
+from kdlight.discrete.masking import is_masked
+
+Choice = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TokenSample:
+    """What a sampler returns.
+
+    Attributes:
+        tokens: (B, L) int64 without masks.
+        calls: Network calls that each row took part in, (B,) int64.
+        revealed_at: Call in which each position was revealed, from 1; 0 where it was visible,
+            (B, L) int64.
+    """
+
+    tokens: Tensor
+    calls: Tensor
+    revealed_at: Tensor
+
+
+def ancestral(denoiser: TokenDenoiser, start: Tensor, draws: RowDraws, steps: int) -> TokenSample:
+    """The reverse process on a grid (Sahoo et al., arXiv:2406.07524, equation 6).
+
+    In the step from t to s every masked token is revealed with probability (t - s) / t, all of
+    them from one call: its law is exact for one token a step only; the divergence falls as
+    ``steps^-2``. Of ``steps`` steps ``N (1 - (1 - 1/N)^L)`` need a call on average
+    (:func:`expected_calls`). The last step reveals what is left.
+
+    Args:
+        denoiser: The model.
+        start: (B, L) with masks.
+        draws: The rows' random numbers.
+        steps: Steps N of a grid that is even in alpha.
+    """
+
+    def choices() -> Iterator[Tensor]:
+        for left in range(steps, 0, -1):
+            yield draws.uniform(start.shape[1]) * left < 1
+
+    walk = _Walk(denoiser, start, draws)
+    for revealed in choices():
+        walk.reveal(revealed & walk.masked())
+    return walk.sample()
+
+
+def first_hitting(
+    denoiser: TokenDenoiser, start: Tensor, draws: RowDraws, together: int = 1
+) -> TokenSample:
+    """One token a call in random order: exact (Zheng et al., arXiv:2409.02908, section 4).
+
+    The times at which tokens are revealed are order statistics of L uniform numbers. A network
+    that is not told the time needs only their order, and one token a call leaves nothing to the
+    independence of tokens within a call: with exact conditionals the samples have exactly the
+    language's law, in L calls and L draws.
+
+    Args:
+        denoiser: The model.
+        start: (B, L) with masks.
+        draws: The rows' random numbers.
+        together: Tokens a call; above 1 the law is no longer exact.
+    """
+    walk = _Walk(denoiser, start, draws)
+    masked = walk.masked()
+    order = draws.uniform(start.shape[1]).masked_fill(~masked, 2.0).argsort(dim=1).argsort(dim=1)
+    for first in range(0, int(masked.sum(dim=1).max()), together):
+        walk.reveal(masked & (order >= first) & (order < first + together))
+    return walk.sample()
+
+
+def confidence(denoiser: TokenDenoiser, start: Tensor, draws: RowDraws, steps: int) -> TokenSample:
+    """In every call draw all masked tokens, keep the likeliest (MaskGIT, arXiv:2202.04200).
+
+    As many a call as leaves the rest even over the calls that are left; ranked within the row
+    (ranked over the whole batch, as some programs do, a row depends on its neighbours). Sharper
+    than the model: look at the entropy beside the likelihood.
+
+    Args:
+        denoiser: The model.
+        start: (B, L) with masks.
+        draws: The rows' random numbers.
+        steps: Calls.
+    """
+    walk = _Walk(denoiser, start, draws)
+    for left in range(steps, 0, -1):
+        masked = walk.masked()
+        walk.reveal_likeliest(torch.ceil(masked.sum(dim=1) / left).long())
+    return walk.sample()
+
+
+def expected_calls(length: int, steps: int) -> float:
+    """Mean calls of :func:`ancestral` for ``length`` masks: steps in which a token is revealed."""
+    return -steps * math.expm1(length * math.log1p(-1 / steps)) if steps > 1 else 1.0
+
+
+class _Walk:
+    """Tokens on their way, with the count of calls."""
+
+    def __init__(self, denoiser: TokenDenoiser, start: Tensor, draws: RowDraws) -> None:
+        self._denoiser = denoiser
+        self._draws = draws
+        self._tokens = start.clone()
+        self._calls = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+        self._revealed_at = torch.zeros_like(start)
+
+    def masked(self) -> Tensor:
+        """Which positions are still masked, (B, L) bool."""
+        return is_masked(self._tokens, self._denoiser.vocabulary)
+
+    @torch.no_grad()
+    def reveal(self, chosen: Tensor) -> None:
+        """Draw the positions ``chosen`` (B, L), from one call for the rows that have any."""
+        # Drawn for all rows: which numbers a row gets must not depend on the others.
+        uniform = self._draws.uniform(chosen.shape[1])
+        rows = chosen.any(dim=1)
+        if not bool(rows.any()):
+            return
+        log_probs = self._denoiser(self._tokens[rows])
+        self._calls[rows] += 1
+        places = chosen[rows]
+        tokens = self._tokens[rows]
+        tokens[places] = draw(log_probs[places], uniform[rows][places])
+        self._keep(rows, tokens, places)
+
+    @torch.no_grad()
+    def reveal_likeliest(self, count: Tensor) -> None:
+        """Draw all masked tokens of a row and keep the ``count`` (B,) likeliest draws."""
+        uniform = self._draws.uniform(self._tokens.shape[1])
+        rows = count > 0
+        if not bool(rows.any()):
+            return
+        tokens, masked = self._tokens[rows], self.masked()[rows]
+        log_probs = self._denoiser(tokens).double()
+        self._calls[rows] += 1
+        drawn = draw(log_probs, uniform[rows])
+        likely = log_probs.gather(2, drawn[..., None])[..., 0].masked_fill(~masked, -torch.inf)
+        rank = likely.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        places = masked & (rank < count[rows, None])
+        self._keep(rows, torch.where(places, drawn, tokens), places)
+
+    def _keep(self, rows: Tensor, tokens: Tensor, places: Tensor) -> None:
+        self._tokens[rows] = tokens
+        when = self._revealed_at[rows]
+        self._revealed_at[rows] = torch.where(places, self._calls[rows, None], when)
+
+    def sample(self) -> TokenSample:
+        return TokenSample(self._tokens, self._calls, self._revealed_at)
