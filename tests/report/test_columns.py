@@ -24,6 +24,7 @@ def test_every_column_has_a_word_that_is_a_sentence():
     for item in COLUMNS:
         assert item.word.endswith((".", "?")), item.key
         assert 20 < len(item.word) < 200, item.key
+        assert not item.word.startswith("The same"), f"{item.key}: a word stands alone"
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pytest
 
 from kdlight.cli import main
 from kdlight.commands import decode, encode, evaluate, evaluate_codec, export, sample
-from kdlight.report.next_steps import next_steps
+from kdlight.report.next_steps import EVALUATED, next_steps
 from kdlight.report.runs import load_run
 
 DIGITS = """data: {class_path: datamodules.images.digits.DigitsDataModule}
@@ -62,6 +62,10 @@ def test_data_without_a_name_are_measured_by_the_run_alone(make_run):
     folder = make_run("own")
     (folder / "config.yaml").write_text("data: {class_path: mine.Pictures}\n")
     assert [command.split()[3] for command in commands(folder)] == ["sample", "export", "test"]
+
+
+def test_data_sets_have_the_names_of_the_verb():
+    assert set(EVALUATED.values()) <= set(evaluate.DATA)
 
 
 def test_a_run_elsewhere_names_no_path_of_the_machine(make_run, tmp_path: Path):

@@ -30,7 +30,8 @@ COLUMNS = (
     Column(
         "frechet_pixels",
         "Fréchet pixels",
-        "The same distance between pixels. It sees wrong contrast, blur and noise.",
+        "Distance between the pixels of samples and training set, in percent of the set's "
+        "variance. It sees wrong contrast, blur and noise.",
         "%",
         "lower",
         narrow="Fréchet\npixels",
@@ -39,8 +40,8 @@ COLUMNS = (
     Column(
         "frechet_pooled_pixels",
         "Fréchet pixels, pooled to 8x8",
-        "The same distance between images averaged to 8x8 pixels. It sees wrong contrast, colour "
-        "and layout.",
+        "Distance between samples and training set averaged to 8x8 pixels, in percent of the "
+        "set's variance. It sees wrong contrast, colour and layout.",
         "%",
         "lower",
         narrow="Fréchet\n8x8 px",
@@ -96,7 +97,7 @@ COLUMNS = (
     share(
         "accuracy_forgotten",
         "Accuracy, forgotten",
-        "The same for the classes that the student ought to have forgotten.",
+        "Share of the samples asked for a forgotten class in which a classifier still sees it.",
         "lower",
         narrow="Acc.\nforgot.",
         short=True,
@@ -104,7 +105,7 @@ COLUMNS = (
     share(
         "accuracy_retained",
         "Accuracy, retained",
-        "The same for all other classes, which it ought to have kept.",
+        "Share of the samples asked for a class that is to be kept in which a classifier sees it.",
         "higher",
         narrow="Acc.\nkept",
         short=True,
@@ -112,7 +113,7 @@ COLUMNS = (
     Column(
         "frechet_features_retained",
         "Fréchet features, retained",
-        "The distance in features over the classes that it ought to have kept.",
+        "Distance in features to the training images of the classes that are to be kept.",
         "%",
         "lower",
         narrow="Fréchet\nf. kept",
@@ -120,7 +121,7 @@ COLUMNS = (
     Column(
         "frechet_pixels_retained",
         "Fréchet pixels, retained",
-        "The distance in pixels over the classes that it ought to have kept.",
+        "Distance in pixels to the training images of the classes that are to be kept.",
         "%",
         "lower",
         narrow="Fréchet\np. kept",
@@ -128,7 +129,7 @@ COLUMNS = (
     Column(
         "frechet_pooled_pixels_retained",
         "Fréchet pixels pooled to 8x8, retained",
-        "The distance in pooled pixels over the classes that it ought to have kept.",
+        "Distance in pooled pixels to the training images of the classes that are to be kept.",
         "%",
         "lower",
         narrow="Fréchet\n8x8 kept",

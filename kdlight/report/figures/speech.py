@@ -17,7 +17,8 @@ COLUMNS = (
     Column(
         "mel_distance",
         "Mel distance",
-        "The same difference summed over seven window lengths, as DAC's authors measure it.",
+        "Difference between mel spectrograms, summed over seven window lengths as DAC's authors "
+        "do.",
         better="lower",
         narrow="Mel\ndist.",
     ),
@@ -48,7 +49,7 @@ COLUMNS = (
     Column(
         "estoi",
         "ESTOI",
-        "STOI that is stricter where noise comes and goes.",
+        "How well the words can be understood, as STOI, but stricter where noise comes and goes.",
         better="higher",
         decimals=3,
     ),
@@ -64,7 +65,7 @@ COLUMNS = (
     Column(
         "pesq_nb",
         "PESQ, narrow band",
-        "The same for the narrow band of old telephones.",
+        "How listeners would rate the quality in the narrow band of old telephones, 1 to 4.55.",
         better="higher",
         decimals=2,
         narrow="PESQ\nnb",
@@ -83,7 +84,8 @@ COLUMNS = (
     Column(
         "visqol_polynomial",
         "ViSQOL, polynomial",
-        "The same, by an older curve instead of the learned model; the two do not compare.",
+        "How listeners would rate the quality, 1 to 5, by an older curve than the lattice's; the "
+        "two do not compare.",
         better="higher",
         decimals=2,
         narrow="ViSQOL\npoly.",
@@ -113,7 +115,7 @@ COLUMNS = (
     Column(
         "dnsmos_sig",
         "DNSMOS, signal",
-        "The same network's rating of the voice.",
+        "The voice, 1 to 5, as a network rates it that hears the decoded speech alone.",
         better="higher",
         decimals=2,
         narrow="DNSMOS\nsig.",
@@ -121,7 +123,8 @@ COLUMNS = (
     Column(
         "dnsmos_bak",
         "DNSMOS, noise",
-        "The same network's rating of the background; high is quiet.",
+        "The background, 1 to 5, as a network rates it that hears the decoded speech alone; high "
+        "is quiet.",
         better="higher",
         decimals=2,
         narrow="DNSMOS\nnoise",
@@ -153,19 +156,19 @@ COLUMNS = (
     share(
         "wil",
         "WIL",
-        "Information of the words that is lost to the recogniser.",
+        "Information of the words that is lost to a recogniser of the decoded speech.",
         "lower",
     ),
     share(
         "cer",
         "CER",
-        "Letters that the recogniser gets wrong, its own mistakes included.",
+        "Letters that a recogniser gets wrong in the decoded speech, its own mistakes included.",
         "lower",
     ),
     share(
         "wer_reference",
         "WER against original",
-        "Words that the recogniser hears otherwise than in the original speech.",
+        "Words that a recogniser hears otherwise than in the original speech.",
         "lower",
         narrow="WER\nto orig.",
     ),
@@ -179,7 +182,7 @@ COLUMNS = (
     share(
         "cer_reference",
         "CER against original",
-        "Letters that the recogniser hears otherwise than in the original speech.",
+        "Letters that a recogniser hears otherwise than in the original speech.",
         "lower",
         narrow="CER\nto orig.",
     ),
@@ -208,7 +211,7 @@ COLUMNS = (
     share(
         "token_wer",
         "Word errors from the level",
-        "Words that this recogniser gets wrong.",
+        "Words that a recogniser trained on this level's tokens alone gets wrong.",
         "lower",
         narrow="Token\nWER",
     ),

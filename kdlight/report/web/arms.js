@@ -16,7 +16,7 @@ function teacherCurve(teacher, column) {
   return [...best.values()].sort((a, b) => a.row.nfe - b.row.nfe);
 }
 
-const teacherName = (teacher) => (OVERVIEW.teachers.length > 1 && teacher.source ? `Teacher ${teacher.source}` : "Teacher");
+const teacherName = (teacher) => (OVERVIEW.teachers.length > 1 && teacher.source ? `Teacher ${teacher.source.split("/").at(-1)}` : "Teacher");
 
 const floorName = (floor) => (OVERVIEW.floors.length > 1 ? `Floor of ${floor.samples ?? "an unknown number of"} samples` : "Floor");
 
@@ -147,8 +147,7 @@ function sideBySide(choose) {
 
   function draw() {
     const known = COLUMNS.filter((column) => column.better && RUNS.some((run) => column.key in (rowOf(run)?.values ?? {})));
-    const chosenColumns = known.filter((column) => column.short || column.key === COMPARISON.metric);
-    const columns = chosenColumns.length ? chosenColumns : known.slice(0, 6);
+    const columns = known.filter((column) => column.key === COMPARISON.metric || shortColumns(known).includes(column));
     const best = columns.map((column) => bestText(RUNS.map((run) => rowOf(run)?.values[column.key]), column));
     const value = (run) => (order.key === "run" ? run.label : order.key === "seed" ? run.seed : rowOf(run)?.values[order.key]);
     const indices = RUNS.map((_, index) => index).sort((a, b) => {

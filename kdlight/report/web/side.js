@@ -22,16 +22,22 @@ function samplesOfArms() {
   const state = { steps: counts[0], seed: null };
   const box = el("div", { class: "gallery", id: "arms-samples" });
   const figure = (title, image, says) =>
-    el("figure", {}, el("div", { class: "row" }, el("h3", {}, title), el("output", {}, says)), el("div", { class: "frame" }, picture(image, `Samples of ${title.textContent}`)));
+    el("figure", {}, el("div", { class: "row" }, el("h3", {}, title), el("output", {}, says.filter(Boolean).map((line) => el("small", {}, line)))), el("div", { class: "frame" }, picture(image, `Samples of ${title.textContent}`)));
+  const column = columnOf(COMPARISON.metric);
+  const measured = (run, of, steps) => {
+    const value = run.rows.find((row) => row.model === of && row.steps === steps)?.values[column?.key];
+    return value == null ? "" : `${column.label} ${shown(value, column)}`;
+  };
   function draw() {
     const arms = ARMS.map((name) => [name, runOfArm(name, state.seed, (run) => grid(run, state.steps))]).filter(([, run]) => run);
-    const column = columnOf(COMPARISON.metric);
     const figures = arms.map(([name, run]) => {
-      const value = run.rows.find((row) => row.model === model && row.steps === state.steps)?.values[column?.key];
-      return figure(armSwatch(name), grid(run, state.steps), [run.seed == null ? "" : `seed ${run.seed}`, stepsText(state.steps), value == null ? "" : `${column.label} ${shown(value, column)}`].filter(Boolean).join(", "));
+      return figure(armSwatch(name), grid(run, state.steps), [[run.seed == null ? "" : `seed ${run.seed}`, stepsText(state.steps)].filter(Boolean).join(", "), measured(run, model, state.steps)]);
     });
-    const teacher = RUNS.flatMap((run) => run.finals.filter((image) => image.model === "teacher")).reduce((a, b) => (a && a.at >= b.at ? a : b), null);
-    if (teacher) figures.push(figure(swatch("k-teacher", "Teacher", true), teacher, stepsText(teacher.at)));
+    const teachers = RUNS.flatMap((run) => run.finals.filter((image) => image.model === "teacher").map((image) => ({ run, image })));
+    if (teachers.length) {
+      const { run, image } = teachers.reduce((a, b) => (b.image.at > a.image.at ? b : a));
+      figures.push(figure(swatch("k-teacher", "Teacher", true), image, [stepsText(image.at), measured(run, "teacher", image.at)]));
+    }
     box.replaceChildren(...figures);
   }
   const controls = [
@@ -39,7 +45,8 @@ function samplesOfArms() {
     seedPicker(RUNS, state, draw),
   ].filter(Boolean);
   draw();
-  return section("Samples side by side", controls.length ? controls : null, box);
+  return section("Samples side by side", controls.length ? controls : null, box,
+    el("p", { class: "note" }, "Runs that were evaluated with the same seed drew these from the same noise."));
 }
 
 /** One utterance through the codec of every arm. */

@@ -17,20 +17,36 @@ function floorText(rows, column) {
 /** The figures that matter most, then all of them with what each means. */
 function headline(run) {
   const models = [...new Set(run.rows.map((row) => row.model))];
-  const title = models.length ? capital(models.join(" and ")) : "Results";
+  const title = models.length ? capital([models.slice(0, -1).join(", "), models.at(-1)].filter(Boolean).join(" and ")) : "Results";
   if (!run.rows.length) return section(title, null, el("p", { class: "note" }, "This run has written no summary yet."));
   const rows = inOrder(run.rows);
   const columns = COLUMNS.filter((column) => run.rows.some((row) => column.key in row.values && (column.key !== "non_finite" || row.values.non_finite)));
-  const chosen = columns.filter((column) => column.short);
+  const few = shortRows(rows);
   const notes = ["Bold is the best of a column; an arrow says which way is better."];
+  if (few.length < rows.length) notes.push(`${plural(rows.length - few.length, "row")} of the teacher at other ${STEP}s are among all figures.`);
   if (columns.some(hasFloor)) notes.push("The floor is the same figure for as many real samples: no model can be expected to do better.");
-  return section(title, null, shortTable(title, rows, chosen.length ? chosen : columns.slice(0, 6)),
+  return section(title, null, shortTable(title, few, shortColumns(columns)),
     el("p", { class: "note" }, notes.join(" ")), allFigures(rows, columns));
 }
 
+const isCost = (column) => ["ms_per_image", "speed_up", "kbps"].includes(column.key);
+
+/** The figures that matter most: what a sample costs, and five of quality. */
+function shortColumns(columns) {
+  const chosen = columns.some((column) => column.short) ? columns.filter((column) => column.short) : columns;
+  const quality = chosen.filter((column) => !isCost(column)).slice(0, 5);
+  return chosen.filter((column) => isCost(column) || quality.includes(column));
+}
+
+/** All rows but those of the teacher's curve: the teacher stands there in full and at the student's steps. */
+function shortRows(rows) {
+  const full = rows.find((row) => row.model === "teacher");
+  const steps = new Set(rows.filter((row) => row.model !== "teacher").map((row) => row.steps));
+  return steps.size ? rows.filter((row) => row.model !== "teacher" || row === full || steps.has(row.steps)) : rows;
+}
+
 function shortTable(title, rows, columns) {
-  const costs = ["ms_per_image", "speed_up", "kbps"];
-  const quality = columns.filter((column) => !costs.includes(column.key));
+  const quality = columns.filter((column) => !isCost(column));
   // A phone has room for two figures of quality beside the costs.
   const place = (column) => (quality.indexOf(column) > 1 ? "roomy" : null);
   const best = columns.map((column) => bestText(rows.map((row) => row.values[column.key]), column));

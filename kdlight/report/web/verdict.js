@@ -17,9 +17,11 @@ function opening() {
   return list.map((item) => {
     const sure = item.low == null ? "" : ` (95 % interval ${short(item.low)} to ${short(item.high)})`;
     const others = verdicts.filter((other) => other.arm === item.arm && other.steps !== few);
+    const alike = others.length > 0 && others.every((other) => other.verdict === item.verdict);
     return el("p", { class: "lede" }, `${item.arm} against ${baseline}: `, word(item.verdict), item.reason ? ` (${item.reason})` : "", `. ${column.label} of the ${model}${at(few)}: `,
       el("b", {}, median(item.arm, few)), " against ", el("b", {}, median(baseline, few)), item.ratio == null ? "." : `, a ratio of ${short(item.ratio)}${sure}.`,
-      others.map((other) => [` ${capital(at(other.steps).trim())}: `, word(other.verdict), "."]));
+      alike ? ` The verdict is the same${others.map((other) => at(other.steps)).join(" and")}.`
+        : others.map((other) => [` ${capital(at(other.steps).trim())}: `, word(other.verdict), "."]));
   });
 }
 
@@ -50,7 +52,7 @@ function verdicts() {
   draw(COMPARISON.steps[0]);
   const control = COMPARISON.steps.length > 1 && segments(`${capital(STEP)}s of the verdicts`, COMPARISON.steps.map((steps) => [steps, stepsText(steps)]), COMPARISON.steps[0], draw);
   return section("Verdicts", control, says, box,
-    el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides and the whole interval on one side of 1; all else is INCONCLUSIVE."));
+    el("p", { class: "note" }, "The ratio is arm over baseline, of geometric means over seeds, with Welch’s interval on logarithms. BEATS and NO BEATS need three seeds on both sides, as many samples, and the whole interval on one side of 1; all else is INCONCLUSIVE."));
 }
 
 function verdictTable(column, steps) {

@@ -153,7 +153,7 @@ def test_a_comparison_opens_with_its_verdict(opened, page, make_run):
         "arm1 against arm0: BEATS. Fr\u00e9chet features of the student with 1 step"
     )
     assert "0.573 % against 0.636 %, a ratio of 0.900 (95 % interval 0.880 to 0.920)." in said
-    assert said.endswith("With 2 steps: BEATS. With 4 steps: BEATS.")
+    assert said.endswith("The verdict is the same with 2 steps and with 4 steps.")
     titles = [title.text for title in page.every("main h2")]
     assert titles[:3] == ["Verdicts", "Samples side by side", "Arms at few steps"]
 
@@ -180,14 +180,14 @@ def test_samples_of_the_arms_stand_side_by_side(opened, page, make_run):
     says = "#arms-samples output"
     assert [figure.text for figure in page.every("#arms-samples h3")] == ["arm0", "arm1", "Teacher"]
     assert [output.text for output in page.every(says)] == [
-        "seed 0, 1 step, Fr\u00e9chet features 0.630 %",
-        "seed 0, 1 step, Fr\u00e9chet features 0.567 %",
-        "18 steps",
+        "seed 0, 1 step\nFr\u00e9chet features 0.630 %",
+        "seed 0, 1 step\nFr\u00e9chet features 0.567 %",
+        "18 steps\nFr\u00e9chet features 0.450 %",
     ]
     before = [image.get_attribute("src") for image in page.every("#arms-samples img")]
     page.find("[aria-label='Steps of the samples'] button:nth-child(2)").click()
     page.choose("Seed", "1")
-    assert page.find(says).text == "seed 1, 2 steps, Fr\u00e9chet features 0.566 %"
+    assert page.find(says).text == "seed 1, 2 steps\nFr\u00e9chet features 0.566 %"
     after = [image.get_attribute("src") for image in page.every("#arms-samples img")]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
 

@@ -34,6 +34,20 @@ def test_single_run_renders(opened, page):
     assert "truncated_snr" in pre.text
 
 
+def test_the_teachers_curve_unfolds(opened, page, make_run):
+    folder = make_run()
+    rows = json.loads((folder / "summary.json").read_text())
+    rows += [rows[0] | {"steps": steps, "nfe": 2 * steps - 1} for steps in (12, 8, 6)]
+    (folder / "summary.json").write_text(json.dumps(rows))
+    opened(folder)
+    first = [row.text.split("\n")[0] for row in page.every("#headline tbody tr")]
+    assert first[3:6] == ["Teacher 18 steps", "Teacher 4 steps", "Teacher 1 step"]
+    assert len(first) == 7
+    assert "3 rows of the teacher at other steps are among all figures." in page.find("main").text
+    page.unfold("All 9 figures")
+    assert len(page.every("#figures thead th")) == 1 + 9 + 1
+
+
 def test_the_best_of_a_figure_alone_is_bold(opened, page):
     opened()
     bold = {row.text.split("\n")[0]: [] for row in page.every("#headline tbody tr")}
