@@ -6,7 +6,32 @@ from torch import Tensor, nn
 from kdlight.errors import InputError
 
 
-class AffineAugmentation:
+class Augmentation:
+    """Base of such augmentations.
+
+    Attributes:
+        dim: Width of the vector that the network is told.
+        draws: How many normal numbers one image takes.
+    """
+
+    dim: int
+    draws: int
+
+    def __call__(self, image: Tensor, normal: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            image: (B, C, H, W) in [-1, 1].
+            normal: Standard normal numbers, (B, draws).
+            uniform: Uniform numbers in [0, 1), (B,).
+
+        Returns:
+            The images and the condition vectors (B, dim).
+        """
+        raise NotImplementedError
+
+
+class AffineAugmentation(Augmentation):
     """Random shift, rotation, scale and shear, with its parameters as a condition.
 
     The non-leaky augmentation of EDM (Karras et al. 2022, arXiv:2206.00364, appendix F.1): the

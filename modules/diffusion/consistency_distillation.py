@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.curricula import (
     ConstantCurriculum,
     Curriculum,
@@ -75,7 +75,7 @@ class ConsistencyDistillation(FewStepModule):
         guidance_scale: float = 1.0,
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

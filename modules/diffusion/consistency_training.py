@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.curricula import (
     Curriculum,
     DoublingCurriculum,
@@ -72,7 +72,7 @@ class ConsistencyTraining(FewStepModule):
         rho: float = 7.0,
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
@@ -68,7 +68,7 @@ class ConsistencyTuning(FewStepModule):
         weighting: PairWeight = "inverse_gap",
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

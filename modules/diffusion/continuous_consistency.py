@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdlight.core.noise import ReplayedDraws
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import (
     Condition,
     Denoiser,
@@ -85,7 +85,7 @@ class ContinuousConsistency(FewStepModule):
         c: float = 0.1,
         intermediate: list[float] = [0.98],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import Algorithm
@@ -59,7 +59,7 @@ class DiffusionTraining(DiffusionModule):
         noise_law: NoiseLaw | None = None,
         weighting: Weighting = "edm",
         class_dropout: float = 0.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         ema_half_life: float = 1000.0,
         ema_ramp: float = 0.05,
         grid: Grid | None = None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.samplers import Algorithm
@@ -50,7 +50,7 @@ class FewStepModule(DiffusionModule):
         intermediate: Sequence[float] = (),
         algorithm: Algorithm = "consistency",
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
@@ -73,7 +73,7 @@ class MeanFlow(FewStepModule):
         class_dropout: float = 0.0,
         intermediate: list[float] = [1.0],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

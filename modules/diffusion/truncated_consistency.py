@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from kdlight.diffusion.augmentation import AffineAugmentation
+from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, SwitchedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogStudentNoise, NoiseLaw
@@ -78,7 +78,7 @@ class TruncatedConsistency(ConsistencyTuning):
         weighting: PairWeight = "inverse_gap",
         intermediate: list[float] = [1.0],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
-        augmentation: AffineAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,

@@ -52,12 +52,12 @@ def augment() -> Tensor:
 
 
 def check(output: Tensor, total: float, absolute: float, values: Sequence[float]) -> None:
-    """Compare with the sum, the sum of magnitudes, the first three numbers and the last."""
+    """Compare with the sum, the sum of magnitudes, three numbers and maybe the last."""
     flat = output.detach().flatten().double()
     # Six digits were kept of each sum.
     assert math.isclose(flat.sum(), total, rel_tol=5e-6, abs_tol=1e-3)
     assert math.isclose(flat.abs().sum(), absolute, rel_tol=1e-5)
-    found = torch.cat([flat[:3], flat[-1:]])
+    found = torch.cat([flat[:3], flat[-1:]])[: len(values)]
     torch.testing.assert_close(found, torch.tensor(values).double(), rtol=0, atol=1e-5)
 
 
