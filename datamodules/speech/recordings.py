@@ -16,6 +16,7 @@ from datamodules.order import positive
 from datamodules.speech.utterances import Utterance
 from kdlight.errors import InputError
 from kdlight.storage.audio import (
+    UNREAD,
     AudioInfo,
     ScaleError,
     audio_info,
@@ -158,7 +159,8 @@ def _check(
     if not recording.path.is_file():
         return "missing"
     if info is None:
-        return "damaged"
+        unread = recording.path.suffix.lower() in UNREAD
+        return "in a format that libsndfile does not read" if unread else "damaged"
     length = resampled_length(info, sample_rate)
     if length < hop_length:
         return f"shorter than {hop_length} samples"

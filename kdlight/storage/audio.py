@@ -15,13 +15,17 @@ from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import require_file
 from kdlight.storage.folders import files_below
 
+UNREAD = (
+    *(".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".mkv", ".mov"),
+    *(".ape", ".wv", ".tta", ".mpc", ".spx", ".ac3", ".dts", ".dsf", ".dff", ".ra", ".raw", ".pcm"),
+)
+"""Names of audio that libsndfile does not read: such files are found, and named with the reason."""
 SUFFIXES = (
     *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".avr", ".paf"),
-    # Of these libsndfile reads none so far: they are found, and named as what cannot be read.
-    *(".m4a", ".mp4", ".aac", ".wma", ".amr"),
+    *UNREAD,
 )
-"""Names of audio files, in small letters."""
+"""Names of audio files, in small letters; a file of any other name is asked what it is."""
 BLOCK = 2**20
 """Samples that are decoded at once, so that a header which promises too much takes no memory."""
 UNKNOWN = 2**63 - 1
@@ -57,7 +61,7 @@ def audio_info(path: Path) -> AudioInfo:
     require_file(path)
     try:
         found = soundfile.info(str(path))
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, TypeError):  # the latter of a name that ends in .raw
         raise _no_audio(path) from None
     if found.frames == UNKNOWN:
         raise InputError(f"{path}: expected a header with the number of samples, found none.")
@@ -179,19 +183,32 @@ def write_audio(path: Path, audio: Tensor, sample_rate: int) -> None:
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """All audio files below a folder: see :func:`~.folders.files_below`.
+    """All audio files below a folder (:func:`~.folders.files_below`), whatever they are called.
+
+    A file by whose name nobody would know is audio if libsndfile says so; texts are not asked.
 
     Raises:
         InputError: There is none.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of audio files, found none.")
-    found = files_below(folder, SUFFIXES)
+    found = [path for path in files_below(folder) if _may_be_audio(path)]
     if not found:
         raise InputError(
             f"{folder}: expected audio files ({' '.join(SUFFIXES[:9])} ...), found none."
         )
     return found
+
+
+def _may_be_audio(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix == ".txt":
+        return suffix != ".txt"
+    try:
+        soundfile.info(str(path))
+    except soundfile.LibsndfileError:
+        return False
+    return True
 
 
 class _Forward(soundfile.SoundFile):
@@ -246,6 +263,11 @@ def _damaged(path: Path) -> InputError:
 
 
 def _no_audio(path: Path) -> InputError:
+    if path.suffix.lower() in UNREAD:
+        return InputError(
+            f"{path}: expected a format that libsndfile reads, such as WAV or FLAC, "
+            f"found {path.suffix}."
+        )
     return InputError(f"{path}: expected audio, found something else or a damaged file.")
 
 

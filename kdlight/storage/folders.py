@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
     """Files by the suffixes of their names, sorted; hidden files and folders are skipped.
 
     Links to folders are followed, each folder once; one that leads back to ``folder`` or above
@@ -13,7 +13,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
     Args:
         folder: Where to begin.
-        suffixes: In small letters, with their dot; names may have capitals.
+        suffixes: In small letters, with their dot; names may have capitals. None takes all files.
     """
     start = folder.resolve()
     seen = {start}
@@ -28,7 +28,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
                 kept.append(name)
         folders[:] = kept
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        named = (path for path in paths if path.suffix.lower() in suffixes)
+        named = (path for path in paths if suffixes is None or path.suffix.lower() in suffixes)
         # A link to nothing too: whoever reads it says so. Pipes and devices are no files.
         found += [path for path in named if path.is_file() or path.is_symlink()]
     return sorted(found)

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from kdlight.errors import InputError
-from kdlight.storage.audio import find_audio
+from kdlight.storage.audio import find_audio, read_audio
 from kdlight.storage.folders import files_below
 from kdlight.storage.text import read_lines, read_text
 
@@ -39,8 +39,21 @@ def test_audio_is_found_by_any_of_its_names(name: str, form: str, tmp_path: Path
 
 
 def test_audio_that_nobody_here_reads_is_found_too_and_not_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a.m4a").write_bytes(b"ftyp")
-    assert find_audio(tmp_path) == [tmp_path / "a.m4a"]
+    for name in ("a.m4a", "b.Webm", "c.raw"):
+        (tmp_path / name).write_bytes(b"ftyp")
+    assert find_audio(tmp_path) == [tmp_path / name for name in ("a.m4a", "b.Webm", "c.raw")]
+    for path in find_audio(tmp_path):
+        with pytest.raises(InputError, match=f"libsndfile reads, .* found {path.suffix}."):
+            read_audio(path)
+
+
+def test_audio_of_any_name_is_found_and_what_is_none_is_not(tmp_path: Path) -> None:
+    for name, form in (("a.take1", "WAV"), ("b", "FLAC"), ("c.sf", "IRCAM")):
+        soundfile.write(str(tmp_path / name), [0.1] * 1600, 16_000, format=form)
+    for name in ("a.txt", "notes.md", "tokens.npz", "d.TextGrid"):
+        (tmp_path / name).write_bytes(bytes(range(256)) * 4)
+    assert find_audio(tmp_path) == [tmp_path / name for name in ("a.take1", "b", "c.sf")]
+    assert read_audio(tmp_path / "b").shape == (1, 1600)
 
 
 def test_texts_of_any_editor(tmp_path: Path) -> None:

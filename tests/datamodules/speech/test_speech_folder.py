@@ -74,6 +74,7 @@ def test_bad_files_are_left_out_and_listed_once_in_one_warning(tmp_path, cache_m
     tiny = flac(tmp_path / "a" / "header.flac", noise(20000))
     tiny.write_bytes(tiny.read_bytes()[:60])
     (tmp_path / "a" / "empty.wav").touch()
+    (tmp_path / "a" / "phone.m4a").touch()
     (tmp_path / "a" / "infinite.mp3").write_text("no audio, but a name with a word in it")
     save(tmp_path / "a" / "nothing.wav", torch.zeros(0))
     save(tmp_path / "a" / "one.wav", torch.ones(1))
@@ -85,8 +86,9 @@ def test_bad_files_are_left_out_and_listed_once_in_one_warning(tmp_path, cache_m
     utterances, said = read(module(tmp_path, heldout=0, cache_mb=cache_mb))
     assert [utterance.name for utterance in utterances] == ["a/good.wav", "b/good.flac"]
     assert said == [
-        f"{tmp_path}: 9 of 11 files are left out: "
+        f"{tmp_path}: 10 of 12 files are left out: "
         "4 damaged (a/cut.flac, a/empty.wav, a/header.flac, a/infinite.mp3), "
+        "1 in a format that libsndfile does not read (a/phone.m4a), "
         "1 not finite (b/nan.wav), "
         f"3 shorter than {HOP} samples (a/nothing.wav, a/one.wav, b/short.wav), "
         "1 silent (b/silent.wav)."
