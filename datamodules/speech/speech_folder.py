@@ -29,7 +29,7 @@ class SpeechFolderDataModule(SpeechDataModule):
     run: they say that the whole folder may be so.
 
     Args:
-        data_dir: A folder, or a manifest that ends in .tsv or .jsonl.
+        data_dir: A folder, or a manifest that ends in .csv, .tsv or .jsonl.
         batch_size: Batch size of one rank.
         segment: Length of a training crop, seconds.
         steps_per_epoch: Batches between two validations.

@@ -100,8 +100,16 @@ class Codec(Recorded, nn.Module):
     def latents(self, audio: Tensor) -> Tensor:
         """Latents (B, D, F) of audio (B, 1, T), F = ceil(T / hop_length), padded with silence."""
         self.check_audio(audio)
-        latents: Tensor = self.encoder(F.pad(audio, (0, -audio.shape[-1] % self.hop_length)))
+        missing = self.coded_samples(audio.shape[-1]) - audio.shape[-1]
+        latents: Tensor = self.encoder(F.pad(audio, (0, missing)))
         return latents
+
+    def coded_samples(self, samples: int) -> int:
+        """Length that audio of so many samples is brought to with silence: whole frames.
+
+        Utterances that are brought to one length can be coded in one batch.
+        """
+        return -(-samples // self.hop_length) * self.hop_length
 
     def check_audio(self, audio: Tensor) -> None:
         """Refuse what is no audio (B, 1, T).

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import soundfile
@@ -13,7 +14,7 @@ from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import decode_stream
 from kdlight.commands.parsing.arguments import Parser, add_force
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
-from kdlight.commands.shared.trees import Told, each_in_turn, planned
+from kdlight.commands.shared.trees import Told, each_in_turn, files_of, planned
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.codes import SUFFIXES, checked, read_codes
@@ -60,7 +61,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     codec = load_codec(str(named), options.model)
     check_levels(codec, options.n_q)
     find = find_tokens if options.codec is None else find_codes
-    work = planned(options.tokens, options.output, find, f".{options.format}")
+    listed = partial(files_of, find=find)
+    work = planned(options.tokens, options.output, listed, f".{options.format}")
     own = facts_of(codec, named)
     fold_weight_norm(codec)  # the same weights, computed once
     codec.to(options.device)

@@ -1,5 +1,6 @@
 """``encode``: audio files to token files."""
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from torch import Tensor
 from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
-from kdlight.commands.parsing.arguments import Parser
+from kdlight.commands.parsing.arguments import Parser, positive
+from kdlight.commands.shared.batches import BatchedEncoder
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
-from kdlight.commands.shared.trees import Told, each_in_turn, planned
-from kdlight.storage.audio import audio_info, find_audio, resampled_length, stream_audio
+from kdlight.commands.shared.trees import Told, each_in_turn, files_of, planned
+from kdlight.storage.audio import find_audio, resampled_length
+from kdlight.storage.segments import Segment, is_manifest, read_segments
 from kdlight.storage.tokens import Tokens, write_tokens
 from kdlight.teachers.codec import load_codec
 
@@ -24,15 +27,28 @@ def parser() -> Parser:
         "encode",
         "Audio to tokens: NAME.npz and NAME.json for each file, which decode takes back. Any "
         "format, sample rate and number of channels will do; it is mixed and resampled. What lies "
-        "in folders keeps its place. Tokens that are there already are replaced; a file that "
-        "cannot be read is left out, and told at the end.",
+        "in folders keeps its place. A manifest (.csv, .tsv or .jsonl) names parts of files: "
+        "audio, and if wanted start and end in seconds, and id. Tokens that are there already are "
+        "replaced; a file that cannot be read is left out, and told at the end.",
         "encode --checkpoint runs/codec/version_0/checkpoints/last.ckpt "
-        "speech/ more.flac --output tokens/",
+        "speech/ more.flac --output tokens/\n"
+        "  python -m kdlight encode --codec models/mimi segments.jsonl --batch-size 16 "
+        "--device cuda --output tokens/",
     )
-    made.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="files or folders")
+    made.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="files, folders or manifests"
+    )
     made.add_argument("--output", type=Path, required=True, help="folder of the tokens")
     made.add_argument("--checkpoint", "--codec", type=Path, required=True, help=CODEC)
     add_codec(made, "levels; default: all")
+    made.add_argument(
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="so many at once: those that the codec brings to one length (as many frames, or as "
+        "many samples where its layers fill up the last frame), whose codes stay what they are "
+        "alone, but where rounding decides between two as near",
+    )
     add_blocks(made)
     return made
 
@@ -42,54 +58,66 @@ def run(verb: str, argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     codec = load_codec(str(options.checkpoint), options.model)
     check_levels(codec, options.n_q)
-    work = planned(options.inputs, options.output, find_audio, ".npz")
+    work = planned(options.inputs, options.output, listed, ".npz")
     facts = facts_of(codec, options.checkpoint, options.n_q)
     fold_weight_norm(codec)  # the same weights, computed once
     codec.to(options.device)
+    segments = [segment for segment, _ in work]
+    encoder = BatchedEncoder(codec, segments, options.n_q, options.batch_size)
+    longest = options.block_seconds * codec.sample_rate
 
-    def encode(source: Path, target: Path, told: Told) -> None:
-        codes, samples = encoded(
-            codec, source, options.n_q, options.block_seconds, options.context, told
-        )
-        write_tokens(target, Tokens(codes, replace(facts, samples=samples, source=source.name)))
+    def encode(segment: Segment, target: Path, told: Told) -> None:
+        if encoder.lengths[segment] <= longest:
+            codes, samples = encoder(segment)
+        else:
+            codes, samples = encoded(codec, segment, options, told)
+        known = replace(facts, samples=samples, source=segment.path.name)
+        write_tokens(target, Tokens(codes, known))
 
+    work.sort(key=lambda item: encoder.lengths[item[0]])
     each_in_turn(work, encode, options.output, "encoding")
 
 
+def listed(path: Path) -> list[tuple[Segment, Path]]:
+    """What an input stands for: a file, all audio of a folder, or the rows of a manifest.
+
+    Raises:
+        InputError: As :func:`~kdlight.storage.segments.read_segments` and ``files_of``.
+    """
+    if is_manifest(path):
+        # A suffix, so that a dot in a name is no suffix.
+        return [(each.segment, Path(f"{each.name}.segment")) for each in read_segments(path)]
+    return [(Segment(file), place) for file, place in files_of(path, find_audio)]
+
+
 def encoded(
-    codec: Codec, path: Path, n_q: int | None, block_seconds: int, context: int, told: Told
+    codec: Codec, segment: Segment, options: argparse.Namespace, told: Told
 ) -> tuple[Tensor, int]:
-    """Codes of a file.
+    """Codes of a segment that is too long to be coded at once.
 
     Args:
         codec: In evaluation mode.
-        path: Audio.
-        n_q: Levels; all by default.
-        block_seconds: A longer file is taken in blocks of this length.
-        context: Frames that a block sees on each side, where the codec has no bound.
-        told: Called with the share of the file that is read.
+        segment: Where the audio is.
+        options: ``block_seconds``, ``context`` and ``n_q``.
+        told: Called with the share of the segment that is read.
 
     Returns:
         Codes (n_q, F) on the CPU, and the length in samples at the codec's rate.
 
     Raises:
-        InputError: The file is damaged, empty, or holds a NaN.
+        InputError: The file is damaged, or holds a NaN.
     """
     rate = codec.sample_rate
-    length = resampled_length(audio_info(path), rate)
+    length = resampled_length(segment.info(), rate)
     where = next(codec.parameters()).device
     samples = 0
 
     def pieces() -> Iterator[Tensor]:
         nonlocal samples
-        for piece in stream_audio(path, rate, block_seconds * rate):
+        for piece in segment.stream(rate, options.block_seconds * rate):
             samples += piece.shape[-1]
             told(samples / length)
             yield piece.to(where)
 
-    if length <= block_seconds * rate:
-        codes = codec.encode(torch.cat(list(pieces()), dim=-1)[None], n_q)
-    else:
-        parts = encode_stream(codec, pieces(), n_q, context)
-        codes = torch.cat([part.cpu() for part in parts], dim=-1)
-    return codes[0].cpu(), samples
+    parts = encode_stream(codec, pieces(), options.n_q, options.context)
+    return torch.cat([part.cpu() for part in parts], dim=-1)[0], samples

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,26 +13,18 @@ from rich.table import Table
 from kdlight.codec.codec import Codec, hash_of
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, device, positive
 from kdlight.commands.shared.codecs import CODEC, check_levels
+from kdlight.commands.shared.originals import degraded_of, originals_of, sound_of
 from kdlight.errors import InputError
-from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS, Sound, available
-from kdlight.metrics.speech.evaluation import SpeechEvaluation, check_lengths, write_jsonl
+from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS, available
+from kdlight.metrics.speech.evaluation import SpeechEvaluation, write_jsonl
 from kdlight.metrics.speech.recognisers import KINDS, make_recogniser
 from kdlight.metrics.speech.round_trip import RoundTrip
 from kdlight.metrics.speech.words import NORMALISATIONS, normaliser_of
-from kdlight.storage.audio import audio_info, find_audio, read_audio
 from kdlight.storage.files import write_json
-from kdlight.storage.text import read_lines
+from kdlight.storage.segments import NamedSegment, Segment
 from kdlight.teachers.codec import load_codec
 
 Row = dict[str, Any]
-
-
-class Original(NamedTuple):
-    """An original: its path below the folder without suffix, its file, its words if known."""
-
-    name: str
-    path: Path
-    transcript: str | None
 
 
 def parser() -> Parser:
@@ -46,7 +38,13 @@ def parser() -> Parser:
         "  python -m kdlight evaluate codec --reference speech/test --degraded other/test "
         "--transcripts transcripts.tsv --metrics pesq_wb stoi wer --jsonl rows.jsonl",
     )
-    made.add_argument("--reference", type=Path, required=True, help="folder of original audio")
+    made.add_argument(
+        "--reference",
+        type=Path,
+        required=True,
+        help="folder of original audio, or a manifest (.csv, .tsv, .jsonl) with audio, and if "
+        "wanted start and end in seconds, id and transcript",
+    )
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--degraded", type=Path, help="folder of the same names, of any system")
     what.add_argument("--checkpoint", "--codec", type=Path, help=CODEC)
@@ -96,7 +94,12 @@ def run(argv: Sequence[str]) -> None:
     codec = (
         None if options.checkpoint is None else load_codec(str(options.checkpoint), options.model)
     )
-    transcripts = options.transcripts is not None
+    transcripts = all(original.transcript is not None for original in originals)
+    if options.metrics and "wer" in options.metrics and not transcripts:
+        raise InputError(
+            "--metrics wer: expected --transcripts, or a manifest that has them, found none; "
+            "wer_reference compares with what the recogniser hears in the original."
+        )
     metrics = options.metrics or available(transcripts, options.recogniser is not None)
     words = set(metrics) & set(WORD_METRICS)
     listens = words or options.recogniser is not None
@@ -108,7 +111,8 @@ def run(argv: Sequence[str]) -> None:
     if codec is None:
         rate = options.sample_rate or 16_000
         for original in track(originals, "measuring", transient=True):
-            heard, decoded = sound_of(original.path), sound_of(degraded[original.name])
+            heard = sound_of(original.segment)
+            decoded = sound_of(Segment(degraded[original.name]))
             evaluation.update(
                 original.name,
                 heard.at(rate),
@@ -152,89 +156,6 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"{name}: expected a --checkpoint to encode with, found --degraded.")
     if options.sample_rate is not None and options.checkpoint is not None:
         raise InputError("--sample-rate: a checkpoint is compared at its own, found --checkpoint.")
-    if options.metrics and "wer" in options.metrics and options.transcripts is None:
-        raise InputError(
-            "--metrics wer: expected --transcripts, found none; "
-            "wer_reference compares with what the recogniser hears in the original."
-        )
-
-
-def by_name(folder: Path, option: str) -> dict[str, Path]:
-    """Audio files of a folder by their path below it, without suffix.
-
-    Raises:
-        InputError: No such folder, no audio in it, or two files of one name.
-    """
-    found: dict[str, Path] = {}
-    for path in find_audio(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise InputError(f"{option} {folder}: expected one file called {name}, found two.")
-        found[name] = path
-    return found
-
-
-def originals_of(options: argparse.Namespace) -> list[Original]:
-    """The originals, sorted by name, with their transcripts.
-
-    Raises:
-        InputError: As :func:`by_name`, or an original has no transcript.
-    """
-    texts = None if options.transcripts is None else read_transcripts(options.transcripts)
-    originals = []
-    for name, path in list(by_name(options.reference, "--reference").items())[: options.limit]:
-        text = None
-        if texts is not None:
-            text = texts.get(name, texts.get(path.stem))
-            if text is None:
-                raise InputError(f"{options.transcripts}: expected a line for {name}, found none.")
-        originals.append(Original(name, path, text))
-    return originals
-
-
-def read_transcripts(path: Path) -> dict[str, str]:
-    """Transcripts by utterance: a name or path without suffix, a tab, the text.
-
-    Raises:
-        InputError: The file is missing, no UTF-8, or a line has no tab.
-    """
-    texts = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        name, tab, text = line.partition("\t")
-        if line.strip() and not tab:
-            raise InputError(f"{path}: line {number}: expected a name, a tab and a text.")
-        texts[name] = text
-    return texts
-
-
-def degraded_of(options: argparse.Namespace, originals: Sequence[Original]) -> dict[str, Path]:
-    """The degraded files by the names of the originals.
-
-    Raises:
-        InputError: Names are missing, or there are others (unless ``--limit`` leaves some out), or
-            a file is much longer or shorter than its original.
-    """
-    found = by_name(options.degraded, "--degraded")
-    names = {original.name for original in originals}
-    missing = sorted(names - set(found))
-    extra = [] if options.limit else sorted(set(found) - names)
-    if missing or extra:
-        raise InputError(
-            f"--degraded {options.degraded}: expected the names of --reference, found "
-            f"{len(missing)} missing ({', '.join(missing[:2]) or 'none'}) and "
-            f"{len(extra)} others ({', '.join(extra[:2]) or 'none'})."
-        )
-    for original in originals:
-        path = found[original.name]
-        first, second = audio_info(original.path), audio_info(path)
-        seconds = first.frames / first.sample_rate, second.frames / second.sample_rate
-        check_lengths(*seconds, name=str(path))
-    return found
-
-
-def sound_of(path: Path) -> Sound:
-    """A file as it is: its recogniser hears it so, whatever rate two files are compared at."""
-    return Sound(read_audio(path)[0], audio_info(path).sample_rate)
 
 
 def levels_of(options: argparse.Namespace, codec: Codec) -> list[int]:
@@ -252,14 +173,14 @@ def measured(
     options: argparse.Namespace,
     codec: Codec,
     n_q: int,
-    originals: Sequence[Original],
+    originals: Sequence[NamedSegment],
     evaluation: SpeechEvaluation,
 ) -> Row:
     """Encode and decode all originals with ``n_q`` levels: one row."""
     trip = RoundTrip(codec, n_q, options.device)
     rate = codec.sample_rate
     for original in track(originals, f"{n_q} levels", transient=True):
-        heard = sound_of(original.path)
+        heard = sound_of(original.segment)
         reference = heard.at(rate)
         decoded = trip(reference)
         evaluation.update(original.name, reference, decoded, rate, original.transcript, heard)

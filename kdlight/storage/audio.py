@@ -102,13 +102,17 @@ def read_audio(
     return audio if sample_rate is None else resample(audio, info.sample_rate, sample_rate)
 
 
-def stream_audio(path: Path, sample_rate: int, block: int) -> Iterator[Tensor]:
+def stream_audio(
+    path: Path, sample_rate: int, block: int, start: int = 0, frames: int = -1
+) -> Iterator[Tensor]:
     """The samples of :func:`read_audio` in pieces, in bounded memory.
 
     Args:
         path: Any format that libsndfile reads.
         sample_rate: Rate to resample to.
         block: Samples of a piece at ``sample_rate``, about; the last piece is shorter.
+        start: See :func:`read_audio`.
+        frames: See :func:`read_audio`.
 
     Yields:
         Pieces (1, t), t >= 1. Where the file is resampled, equal to the whole but for rounding.
@@ -117,30 +121,32 @@ def stream_audio(path: Path, sample_rate: int, block: int) -> Iterator[Tensor]:
         InputError, ScaleError: As :func:`read_audio`.
     """
     info = audio_info(path)
-    if info.frames == 0:
+    length = info.frames - start if frames < 0 else frames
+    if length <= 0:
         raise InputError(f"{path}: expected audio, found no sample.")
     # A piece is read with margins that hold the whole resampling filter, and starts where the
     # phases of both rates meet, so that it is what the whole would give at that place.
     unit = info.sample_rate // math.gcd(info.sample_rate, sample_rate)
     step = max(1, round(block * info.sample_rate / sample_rate / unit)) * unit
     margin = 0 if info.sample_rate == sample_rate else unit * -(-_filter(info, sample_rate) // unit)
-    held, first, last = torch.zeros(1, 0), 0, 0  # the file's samples first to last
+    held, first, last = torch.zeros(1, 0), 0, 0  # samples first to last, from ``start`` on
     with _opened(path) as file:
-        for start in range(0, info.frames, step):
-            begin, stop = max(0, start - margin), min(info.frames, start + step + margin)
+        _move(path, file, min(start, info.frames))
+        for place in range(0, length, step):
+            begin, stop = max(0, place - margin), min(length, place + step + margin)
             found = _read(path, file, stop - last)
             if found.shape[-1] < stop - last:
                 raise InputError(
-                    f"{path}: cut short: expected {info.frames} samples, "
-                    f"found {last + found.shape[-1]}."
+                    f"{path}: cut short: expected {start + length} samples, "
+                    f"found {start + last + found.shape[-1]}."
                 )
             held = torch.cat([held[:, begin - first :], found], dim=1)
             first, last = begin, stop
             piece = held if not margin else resample(held, info.sample_rate, sample_rate)
-            skip = (start - first) * sample_rate // info.sample_rate
+            skip = (place - first) * sample_rate // info.sample_rate
             whole = step * sample_rate // info.sample_rate
             # The last piece ends a fraction of a sample behind the file's end.
-            piece = piece[:, skip:] if start + step >= info.frames else piece[:, skip:][:, :whole]
+            piece = piece[:, skip:] if place + step >= length else piece[:, skip:][:, :whole]
             if piece.numel():
                 yield piece
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any, NamedTuple, Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdlight.codec.codec import Codec
 from kdlight.codec.foreign.parts import MimiEncoder, WholeFrames, XcodecDecoder, XcodecEncoder
@@ -69,12 +69,10 @@ class TransformersCodec(Codec):
             part.training = mode and isinstance(part, nn.LSTM)
         return self
 
-    def latents(self, audio: Tensor) -> Tensor:
-        if self.model.config.model_type not in PADDED_BY_LAYERS:
-            return super().latents(audio)
-        self.check_audio(audio)
-        latents: Tensor = self.encoder(audio)
-        return latents
+    def coded_samples(self, samples: int) -> int:
+        if self.model.config.model_type in PADDED_BY_LAYERS:
+            return samples
+        return super().coded_samples(samples)
 
 
 def model_of(config: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -13,62 +14,70 @@ from kdlight.storage.files import require_file
 
 NAMED = 5
 """Bad files that a complaint names at most."""
+Item = TypeVar("Item")
 Told = Callable[[float], None]
 """Is told the share of a file that is done, 0 to 1."""
+
+
+def files_of(path: Path, find: Callable[[Path], list[Path]]) -> list[tuple[Path, Path]]:
+    """What an input stands for: a file, or all that ``find`` finds below a folder.
+
+    Returns:
+        Files, and the place of each below the output: for a file its name, else what it is below
+        the folder.
+
+    Raises:
+        InputError: The file is missing, or as ``find``.
+    """
+    if path.is_dir():
+        return [(file, file.relative_to(path)) for file in find(path)]
+    require_file(path)
+    return [(path, Path(path.name))]
 
 
 def planned(
     inputs: Iterable[Path],
     output: Path,
-    find: Callable[[Path], list[Path]],
+    listed: Callable[[Path], list[tuple[Item, Path]]],
     suffix: str,
-) -> list[tuple[Path, Path]]:
-    """Each file to read and the file to write for it.
-
-    A file of ``inputs`` goes to ``output`` itself; what ``find`` finds below a folder keeps its
-    place below it.
+) -> list[tuple[Item, Path]]:
+    """Each thing to read and the file to write for it.
 
     Args:
         inputs: Files and folders.
         output: Folder to write to.
-        find: Lists the files of a folder.
+        listed: What an input stands for, as :func:`files_of` lists it.
         suffix: Of what is written.
 
     Raises:
-        InputError: A file is missing, a folder holds none, ``output`` cannot be a folder, or two
-            files would become one.
+        InputError: As ``listed``, ``output`` cannot be a folder, or two things would become one.
     """
     if output.is_file():
         raise InputError(f"--output {output}: expected a folder, found a file.")
     check_place(output / "any")
-    targets: dict[Path, Path] = {}
+    targets: dict[Path, tuple[Item, Path]] = {}
     for path in inputs:
-        if path.is_dir():
-            found = [(file, file.relative_to(path)) for file in find(path)]
-        else:
-            require_file(path)
-            found = [(path, Path(path.name))]
-        for file, place in found:
+        for item, place in listed(path):
             target = (output / place).with_suffix(suffix)
             if target in targets:
                 raise InputError(
-                    f"{file}: expected a name of its own, found that {targets[target]} becomes "
-                    f"{target} too."
+                    f"{path}: {place}: expected a name of its own, found that "
+                    f"{targets[target][1]} becomes {target} too."
                 )
-            targets[target] = file
-    return [(file, target) for target, file in targets.items()]
+            targets[target] = item, path
+    return [(item, target) for target, (item, _) in targets.items()]
 
 
 def each_in_turn(
-    work: Sequence[tuple[Path, Path]],
-    one: Callable[[Path, Path, Told], None],
+    work: Sequence[tuple[Item, Path]],
+    one: Callable[[Item, Path, Told], None],
     output: Path,
     what: str,
 ) -> None:
     """Make a file of each file, with a bar; one that is bad inside does not keep the others back.
 
     Args:
-        work: Files to read and to write, as of :func:`planned`.
+        work: What to read and to write, as of :func:`planned`.
         one: Makes one of one, whole or not at all, and may tell how far it is, 0 to 1.
         output: Their folder, which is printed if anything was made.
         what: What goes on, for the bar.

@@ -37,7 +37,12 @@ def test_a_table_and_lines_of_json_say_the_same(tmp_path):
         (tmp_path / "x/1.wav", '"Good" morning', "anna"),
         (tmp_path.__class__("/data/2.flac"), "Naïve\u2028 \x85text", "bert"),
     ]
-    assert facts(table) == facts(lines) == expected
+    quoted = write(
+        tmp_path / "a.csv",
+        'speaker,audio,transcript\nanna,x/1.wav,"""Good"" morning"\n\n'
+        "bert ,/data/2.flac,Naïve\u2028 \x85text\n",
+    )
+    assert facts(table) == facts(lines) == facts(quoted) == expected
     assert [each.name for each in read_manifest(table)] == ["x/1.wav", "/data/2.flac"]
 
 
@@ -66,7 +71,9 @@ def test_windows_files_and_missing_transcripts_are_read(tmp_path):
         ("a.jsonl", "[1, 2]", "line 1: expected an object with the keys audio, transcript"),
         ("a.jsonl", '\n{"audio": "1"}', "line 2: expected a value of speaker, found none"),
         ("a.jsonl", '{"speaker": "1"}', "line 1: expected a value of audio, found none"),
-        ("a.csv", "audio,speaker", r"expected a manifest that ends in \.tsv or \.jsonl"),
+        ("a.csv", "audio,speaker\n1,a,b", "line 2: expected 2 columns, found 3"),
+        ("a.csv", 'audio,speaker\n1,"a"b', "line 2: expected a row of CSV, found something else"),
+        ("a.txt", "audio,speaker", r"expected a manifest that ends in \.csv, \.tsv or \.jsonl"),
     ],
 )
 def test_what_is_wrong_with_a_manifest_is_said_in_one_sentence(tmp_path, name, text, words):

@@ -1,0 +1,84 @@
+"""Encoding many segments, several at once where each has the codes that it has alone."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlight.codec.codec import Codec
+from kdlight.errors import InputError
+from kdlight.storage.audio import resampled_length
+from kdlight.storage.segments import Segment
+
+Coded = tuple[Tensor, int]
+"""Codes (n_q, F) on the CPU, and samples at the codec's rate."""
+
+
+class BatchedEncoder:
+    """Codes of segments; a batch is coded when the first of it is asked for.
+
+    Segments share a batch if the codec brings them to one length, so that none is heard with the
+    padding of another.
+
+    Args:
+        codec: In evaluation mode.
+        segments: All that will be asked for, best in the order of :attr:`lengths`.
+        n_q: Levels; all if None.
+        size: Segments of a batch at most.
+
+    Attributes:
+        lengths: Samples that are coded of each segment; 0 if it cannot be read.
+    """
+
+    def __init__(
+        self, codec: Codec, segments: Sequence[Segment], n_q: int | None, size: int
+    ) -> None:
+        self.codec, self.n_q = codec, n_q
+        self.lengths = {segment: self._coded_samples(segment) for segment in segments}
+        alike: dict[int, list[Segment]] = {}
+        for segment, length in self.lengths.items():
+            alike.setdefault(length, []).append(segment)
+        self._batch_of = {
+            segment: group[index - index % size :][:size]
+            for group in alike.values()
+            for index, segment in enumerate(group)
+        }
+        self._found: dict[Segment, Coded | InputError] = {}
+
+    def _coded_samples(self, segment: Segment) -> int:
+        try:
+            samples = resampled_length(segment.info(), self.codec.sample_rate)
+        except InputError:
+            return 0  # it is complained about in its turn
+        return self.codec.coded_samples(samples)
+
+    def __call__(self, segment: Segment) -> Coded:
+        """Codes of one of the segments.
+
+        Raises:
+            InputError: It is damaged, empty, or holds a NaN.
+        """
+        if segment not in self._found:
+            self._found = self._code(self._batch_of[segment])
+        found = self._found[segment]
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def _code(self, batch: Sequence[Segment]) -> dict[Segment, Coded | InputError]:
+        found: dict[Segment, Coded | InputError] = {}
+        audio: dict[Segment, Tensor] = {}
+        for segment in batch:
+            try:
+                audio[segment] = segment.read(self.codec.sample_rate)
+            except InputError as error:
+                found[segment] = error
+        if audio:
+            where = next(self.codec.parameters()).device
+            length = self.lengths[batch[0]]
+            filled = [F.pad(each, (0, length - each.shape[-1])) for each in audio.values()]
+            codes = self.codec.encode(torch.stack(filled).to(where), self.n_q).cpu()
+            for (segment, own), each in zip(audio.items(), codes, strict=True):
+                found[segment] = each, own.shape[-1]
+        return found
