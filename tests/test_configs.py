@@ -112,6 +112,8 @@ SMALLER["imagenet64/multi_student.yaml"] = (
 SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
 SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
 TEACHER = "kdlight.teachers.diffusion.run_teacher"
+# Students of one's own pictures, which all become pipelines of diffusers.
+EXPORTED = [name for name in RUNS if name.startswith("image_folder/") and "teacher" not in name]
 DATA = "--data.init_args."
 # Crops and networks of a few frames. Networks of the published size are built, not trained.
 SHORT_CROPS = {DATA + "segment": "0.2", DATA + "batch_size": "2"}
@@ -277,6 +279,9 @@ def test_a_configuration_trains(
     assert state["_extra_state"]["iteration"] >= 1
     assert state["_extra_state"]["non_finite_total"] == 0
     assert folder.parent.name == config["name"]
+    if name in EXPORTED:
+        words = ["export", "--checkpoint", str(folder / "checkpoints" / "last.ckpt")]
+        assert main([*words, "--steps", "1", "--output", str(folder / "pipeline")]) == 0
 
 
 @pytest.mark.parametrize("name", RUNS)

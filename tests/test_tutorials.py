@@ -1,5 +1,6 @@
 """The code of the tutorials runs as it stands."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.exactness.harness import SaveAt, differing, fit, state
 
@@ -37,6 +39,21 @@ def test_python(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("\n".join(blocks("python.md", "python")))
     run(tmp_path, "script.py")
     assert (tmp_path / "student.png").is_file()
+
+
+@pytest.mark.slow
+def test_own_pictures(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for block in blocks("own_pictures.md", ""):
+        for line in block.replace("\\\n", "").splitlines():
+            run(tmp_path, *line.split()[1:])
+    student = tmp_path / "runs" / "image_folder_small_progressive_distillation" / "version_0"
+    rows = json.loads((student / "summary.json").read_text(encoding="utf-8"))
+    pixels = {(row["model"], row["steps"]): row["frechet_pixels"] for row in rows}
+    assert pixels["student", 1] < pixels["teacher", 1] / 4
+    (script,) = blocks("own_pictures.md", "python")
+    run(tmp_path, "-c", script)
+    assert Image.open(tmp_path / "one_step.png").size == (16, 16)
 
 
 def test_own_method(tmp_path: Path) -> None:
