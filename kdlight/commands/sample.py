@@ -1,12 +1,13 @@
-"""``sample``: draw samples from any generator into a file."""
+"""``sample``: draw samples from any generator into a file or a folder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     add_sigmas,
     check_output,
+    check_place,
     device,
     picked,
     positive,
@@ -23,7 +25,9 @@ from kdlight.commands.parsing.arguments import (
 )
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
-from kdlight.storage.atomic import atomic_path
+from kdlight.storage.arrays import write_images
+from kdlight.storage.atomic import atomic_folder, atomic_path
+from kdlight.storage.pictures import to_bytes
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
 
@@ -41,7 +45,8 @@ def parser() -> Parser:
         "--output",
         type=Path,
         default=Path("samples.png"),
-        help="grid (.png), walk (.gif), or samples and labels (.pt, .npz)",
+        help="grid (.png), walk (.gif), samples and labels (.pt, or .npz as OpenAI's: uint8 arr_0 "
+        "and arr_1), or a new folder (no suffix) of PNGs",
     )
     made.add_argument("--num-samples", type=positive, default=100, help="how many")
     made.add_argument("--steps", type=positive, default=None, help="sampling steps")
@@ -58,25 +63,83 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``sample``."""
     options = parser().parse_args(argv)
-    check_output(options.output, SUFFIXES, [options.checkpoint], options.force)
+    path = options.output
+    folder = not path.suffix
+    if folder:
+        check_folder(path)
+    else:
+        check_output(path, SUFFIXES, [options.checkpoint], options.force)
     generator = picked(options.checkpoint, options.steps, options.model, options.sigmas)
     if options.label is not None and not 0 <= options.label < generator.num_classes:
         classes = generator.num_classes
         known = f"a class from 0 to {classes - 1}" if classes else "none, the model has no classes"
         raise InputError(f"--label: expected {known}, found {options.label}.")
+    if folder and not are_images(generator.shape):
+        raise InputError(
+            f"--output {path}: expected a model of images for a folder of PNGs, found samples of "
+            f"shape {generator.shape}; .pt keeps them."
+        )
     generator = generator.to(options.device)
-    images, labels, states = draw(
-        generator,
+    drawing = (
         options.num_samples,
         options.steps,
         options.seed,
         options.batch_size,
         options.device,
         options.label,
-        record=options.output.suffix.lower() == ".gif",
     )
-    write(options.output, images, labels, states)
-    print(options.output)
+    if folder:
+        write_folder(path, drawn(generator, *drawing))
+    elif path.suffix.lower() == ".npz" and are_images(generator.shape):
+        parts = ((_bytes(part.images), part.labels) for part in drawn(generator, *drawing))
+        channels, height, width = generator.shape
+        write_images(path, parts, options.num_samples, (channels, height, width))
+    else:
+        record = path.suffix.lower() == ".gif"
+        write(path, *draw(generator, *drawing, record=record))
+    print(path)
+
+
+class Drawn(NamedTuple):
+    """A batch of samples.
+
+    Attributes:
+        images: (B, ...), on the host.
+        labels: (B,); None if there are no classes.
+        states: The recorded states of the walk.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    states: list[Tensor]
+
+
+def drawn(
+    generator: Generator,
+    count: int,
+    steps: int | None,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    label: int | None = None,
+    record: bool = False,
+) -> Iterator[Drawn]:
+    """Samples in batches."""
+    batches = noise_for(generator, count, batch_size, seed, device)
+    total = math.ceil(count / batch_size)
+    for noise, condition in track(batches, "sampling", total, transient=True):
+        if label is not None:
+            condition = {"label": torch.full_like(condition["label"], label)}
+        walk = [noise.cpu()] if record else []
+
+        def remember(
+            step: int, sigma: float, x: Tensor, x0: Tensor, walk: list[Tensor] = walk
+        ) -> None:
+            walk.append(x0.cpu())
+
+        images = generator(noise, condition, steps, remember if record else None).cpu()
+        labels = condition["label"].cpu() if "label" in condition else None
+        yield Drawn(images, labels, walk)
 
 
 def draw(
@@ -90,26 +153,25 @@ def draw(
     record: bool = False,
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """Samples (count, ...), their labels if there are classes, the recorded states of the walk."""
-    walks: list[list[Tensor]] = []
-    images, labels = [], []
-    batches = noise_for(generator, count, batch_size, seed, device)
-    total = math.ceil(count / batch_size)
-    for noise, condition in track(batches, "sampling", total, transient=True):
-        if label is not None:
-            condition = {"label": torch.full_like(condition["label"], label)}
-        walk = [noise.cpu()]
+    parts = list(drawn(generator, count, steps, seed, batch_size, device, label, record))
+    labels = [part.labels for part in parts if part.labels is not None]
+    states = [torch.cat(each) for each in zip(*(part.states for part in parts), strict=True)]
+    images = torch.cat([part.images for part in parts])
+    return images, torch.cat(labels) if labels else None, states
 
-        def remember(
-            step: int, sigma: float, x: Tensor, x0: Tensor, walk: list[Tensor] = walk
-        ) -> None:
-            walk.append(x0.cpu())
 
-        images.append(generator(noise, condition, steps, remember if record else None).cpu())
-        walks.append(walk)
-        if "label" in condition:
-            labels.append(condition["label"].cpu())
-    states = [torch.cat(parts) for parts in zip(*walks, strict=True)] if record else []
-    return torch.cat(images), torch.cat(labels) if labels else None, states
+def are_images(shape: Sequence[int]) -> bool:
+    """Whether samples of that shape are pictures, grey or in colour."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def _bytes(images: Tensor) -> Tensor:
+    if not images.isfinite().all():
+        raise InputError(
+            "samples: expected finite pixels to write as bytes, found a NaN or an infinity; .pt "
+            "keeps them."
+        )
+    return to_bytes(images)
 
 
 def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor]) -> None:
@@ -121,6 +183,11 @@ def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor
     if kind == ".gif":
         save_walk([state[:100] for state in states], path)
         return
+    if kind == ".npz" and are_images(images.shape[1:]):
+        channels, height, width = images.shape[1:]
+        parts = [(_bytes(images), labels)]
+        write_images(path, parts, len(images), (channels, height, width))
+        return
     contents = {"image": images} | ({} if labels is None else {"label": labels})
     # An open file, because numpy would add a suffix of its own to a name.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -129,3 +196,25 @@ def write(path: Path, images: Tensor, labels: Tensor | None, states: list[Tensor
         else:
             arrays: dict[str, Any] = {name: value.numpy() for name, value in contents.items()}
             np.savez(stream, **arrays)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that holds something, or a place that takes none, before the work is done.
+
+    Raises:
+        InputError: It is one of these.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"--output {path}: expected a new or empty folder, found another.")
+    check_place(path)
+
+
+def write_folder(path: Path, parts: Iterable[Drawn]) -> None:
+    """Write every image as a PNG, ``000000.png`` and on; the folder is whole or not there."""
+    with atomic_folder(path, "000000.png") as work:
+        number = 0
+        for part in parts:
+            for pixels in _bytes(part.images):
+                picture = pixels.permute(1, 2, 0).numpy().squeeze()
+                Image.fromarray(picture).save(work / f"{number:06d}.png")
+                number += 1

@@ -1,5 +1,6 @@
 """A denoiser with its grid and sampler: all that it takes to turn noise into samples."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -126,7 +127,12 @@ def draw_labels(count: int, num_classes: int, offset: int = 0) -> Condition:
 
 
 def noise_for(
-    generator: Generator, count: int, batch_size: int, seed: int, device: torch.device
+    generator: Generator,
+    count: int,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    random_labels: bool = False,
 ) -> Iterator[tuple[Tensor, Condition]]:
     """Noise and labels of samples 0 to count, in batches; sample i is the same in any batching.
 
@@ -139,11 +145,24 @@ def noise_for(
         batch_size: Most samples of one batch.
         seed: Seed of the noise.
         device: Where the batches go. The noise is drawn on the CPU, the same everywhere.
+        random_labels: Draw the labels from the seed, as published figures do, instead of going
+            round the classes.
     """
     source = torch.Generator().manual_seed(mix(seed, 0))
-    noise = torch.randn(count, *generator.shape, generator=source)
     labels = draw_labels(count, generator.num_classes)
+    if random_labels and labels:
+        drawn = torch.Generator().manual_seed(mix(seed, 3))
+        labels = {"label": torch.randint(generator.num_classes, (count,), generator=drawn)}
+    ahead = torch.empty(0, *generator.shape)
     for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
+        part = slice(start, min(start + batch_size, count))
+        missing = part.stop - start - len(ahead)
+        if missing > 0:
+            # torch fills a tensor in blocks of 16 numbers: whole blocks make the same numbers
+            # however many are drawn at once.
+            blocks = 16 * math.ceil(missing / 16)
+            more = torch.randn(blocks, *generator.shape, generator=source)
+            ahead = torch.cat([ahead, more])
+        noise, ahead = ahead[: part.stop - start], ahead[part.stop - start :]
         torch.manual_seed(mix(seed, 1, start))
-        yield noise[part].to(device), {k: v[part].to(device) for k, v in labels.items()}
+        yield noise.to(device), {k: v[part].to(device) for k, v in labels.items()}

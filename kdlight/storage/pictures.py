@@ -4,6 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -142,6 +143,14 @@ def reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "no permission to read"
     return FLOATING if FLOATING in str(error) else "damaged"
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as bytes 0 to 255, rounded and clamped, as EDM writes its samples.
+
+    OpenAI's programs round down: their bytes are one lower in half of all pixels.
+    """
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from kdlight.commands.shared.foreign import read_samples
+from kdlight.commands.shared.foreign import GivenSamples
 from kdlight.errors import InputError
 from tests.commands.tiny import Run
 
@@ -29,25 +31,28 @@ def folder(place: Path, mode: str) -> Path:
     return place
 
 
+def images(place: Path, bit_depth: int | None = None) -> Tensor:
+    return torch.cat([part.image for part in GivenSamples(place, bit_depth).batches(5)])
+
+
 def test_sixteen_bits_score_as_eight(tmp_path: Path) -> None:
-    wide, _ = read_samples(folder(tmp_path / "g16", "16 bits"))
-    bytes_, _ = read_samples(folder(tmp_path / "g8", "8 bits"))
+    wide = images(folder(tmp_path / "g16", "16 bits"))
+    bytes_ = images(folder(tmp_path / "g8", "8 bits"))
     assert wide.equal(bytes_)
 
 
 def test_another_depth_is_refused_and_scaled_by_its_option(tmp_path: Path) -> None:
-    bytes_, _ = read_samples(folder(tmp_path / "g8", "8 bits"))
+    bytes_ = images(folder(tmp_path / "g8", "8 bits"))
     for path in (tmp_path / "g8").rglob("*.png"):
         pixels = np.asarray(Image.open(path)).astype(np.uint16)
         Image.fromarray(pixels * 16 + pixels // 16).save(path)
     with pytest.raises(InputError, match=r"--samples .* bit_depth: 12"):
-        read_samples(tmp_path / "g8")
-    twelve, _ = read_samples(tmp_path / "g8", 12)
-    assert (twelve - bytes_).abs().max() < 0.02
+        images(tmp_path / "g8")
+    assert (images(tmp_path / "g8", 12) - bytes_).abs().max() < 0.02
 
 
 def test_transparent_parts_are_white(tmp_path: Path) -> None:
-    image, _ = read_samples(folder(tmp_path, "covered"))
+    image = images(folder(tmp_path, "covered"))
     assert image.shape == (12, 3, 8, 8)
     assert image[:, :, 4:].eq(1).all()
 
@@ -57,7 +62,7 @@ def test_hidden_files_are_skipped_and_links_followed(tmp_path: Path) -> None:
     (place / "a" / "._0.png").write_bytes(b"x")
     (place / "a" / "more").symlink_to(store)
     (place / "a" / "loop").symlink_to(place)
-    assert len(read_samples(place)[0]) == 24
+    assert len(GivenSamples(place)) == 24
 
 
 @pytest.mark.parametrize(

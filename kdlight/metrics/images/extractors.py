@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from kdlight.core.spec import spec_of
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.storage.files import load_model, require_file
+from kdlight.storage.pictures import to_bytes
 
 
 class FeatureExtractor(nn.Module):
@@ -176,16 +177,25 @@ class InceptionFeatures(FeatureExtractor):
     Args:
         weights: Weights file of torch-fidelity (.pth or .safetensors); None looks for it in the
             cache of torch hub.
+        resize: How images come to 299x299 pixels. ``tensorflow``: bilinear without antialiasing,
+            as in the published figures of EDM and torch-fidelity. ``clean``: bicubic and
+            antialiased, as clean-fid (arXiv:2104.11222); the features are then named
+            ``inception_clean``, for its figures are not comparable with the others.
 
     Raises:
         InputError: The extra or the weights are missing, or the file is damaged.
     """
 
-    name = "inception"
     width = 2048
 
-    def __init__(self, weights: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        resize: Literal["tensorflow", "clean"] = "tensorflow",
+    ) -> None:
         super().__init__()
+        self.name = "inception" if resize == "tensorflow" else "inception_clean"
+        self.clean = resize == "clean"
         inception = require_package("torch_fidelity.feature_extractor_inceptionv3", "fid")
         address = str(inception.URL_INCEPTION_V3)
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(address).name
@@ -208,9 +218,16 @@ class InceptionFeatures(FeatureExtractor):
             raise InputError(
                 f"images: expected (B, 1 or 3, H, W), found shape {tuple(images.shape)}."
             )
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        features: Tensor = self.network(pixels.expand(-1, 3, -1, -1))[0]
-        return features
+        pixels = to_bytes(images).expand(-1, 3, -1, -1)
+        if not self.clean:
+            features: Tensor = self.network(pixels)[0]
+            return features
+        # All layers but the classifier, in the order in which they stand and run; the network's
+        # own forward resizes first.
+        x = resize(pixels.double(), (299, 299)).clamp(0, 255).to(images.dtype)
+        for layer in list(self.network.children())[:-1]:
+            x = layer((x - 128) / 128) if layer is self.network.Conv2d_1a_3x3 else layer(x)
+        return x.flatten(1)
 
 
 class TransformersFeatures(FeatureExtractor):

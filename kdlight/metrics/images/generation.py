@@ -30,6 +30,9 @@ from kdlight.networks.images.classifier import SmallClassifier
 
 Row = dict[str, str | int | float]
 
+FIDS = {"inception": "fid", "inception_clean": "clean_fid"}
+"""What the plain Frechet distance of these features is called."""
+
 NEIGHBOURS = 50_000
 """Most images of either set among which neighbours are looked for."""
 
@@ -189,7 +192,7 @@ def _named(metric: FeatureMetric) -> Row:
             f"frechet_{features}": figures["percent"],
             f"frechet_{features}_floor": figures["floor"],
         }
-        return row | ({"fid": figures["distance"]} if features == "inception" else {})
+        return row | ({FIDS[features]: figures["distance"]} if features in FIDS else {})
     if isinstance(metric, KernelDistance):
         return {f"kernel_{features}": figures["distance"]}
     if isinstance(metric, SlicedWasserstein):

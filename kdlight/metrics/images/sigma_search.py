@@ -32,6 +32,8 @@ class SampleDistance:
         num_samples: Samples of one evaluation.
         batch_size: Samples at once.
         seed: Seed of the noise.
+        rank: Which rank this is: it takes its share of the batches.
+        world_size: Number of ranks, whose samples are one set.
         device: Where to sample.
     """
 
@@ -43,6 +45,8 @@ class SampleDistance:
         num_samples: int,
         batch_size: int,
         seed: int,
+        rank: int,
+        world_size: int,
         device: torch.device,
     ) -> None:
         metric: FeatureMetric
@@ -53,14 +57,17 @@ class SampleDistance:
             metric = FrechetDistance(features, floor_draws=0, keep_reference=True)
             self._figure = "percent"
         self._metric = metric.to(device)
-        for batch in reference:
-            self._metric.update(batch["image"].to(device), real=True)
+        self._rank, self._world_size = rank, world_size
+        for index, batch in enumerate(reference):
+            if index % world_size == rank:
+                self._metric.update(batch["image"].to(device), real=True)
         self._draw = (num_samples, batch_size, seed, device)
 
     def __call__(self, generator: Generator) -> float:
         """The distance in the generator's default number of steps; infinite if it diverges."""
-        for noise, condition in noise_for(generator, *self._draw):
-            self._metric.update(generator(noise, condition), real=False)
+        for index, (noise, condition) in enumerate(noise_for(generator, *self._draw)):
+            if index % self._world_size == self._rank:
+                self._metric.update(generator(noise, condition), real=False)
         distance = float(self._metric.compute()[self._figure])
         self._metric.reset()
         return math.inf if math.isnan(distance) else distance

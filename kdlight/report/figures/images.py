@@ -28,6 +28,12 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "clean_fid",
+        "FID, clean",
+        "The FID of images resized as clean-fid does. It does not compare with the plain one.",
+        better="lower",
+    ),
+    Column(
         "frechet_pixels",
         "Fréchet pixels",
         "Distance between the pixels of samples and training set, in percent of the set's "

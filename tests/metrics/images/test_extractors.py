@@ -1,7 +1,9 @@
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from kdlight.errors import InputError
@@ -88,6 +90,22 @@ def test_inception_agrees_with_torch_fidelity(inception_weights):
     assert features.shape == (2, ours.width)
     grey = ours(pixels[:, :1] / 127.5 - 1)
     assert torch.equal(grey, theirs(pixels[:, :1].expand(-1, 3, -1, -1))[0])
+
+
+def test_clean_inception_resizes_as_pillow_does(inception_weights):
+    """Bicubic with antialiasing, channel by channel in floating point, as clean-fid."""
+    pixels = torch.randint(0, 256, (1, 3, 400, 340), dtype=torch.uint8)
+    features = InceptionFeatures(inception_weights, resize="clean")
+    assert features.name == "inception_clean"
+    seen = []
+    first = features.network.Conv2d_1a_3x3
+    first.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    found = features(pixels / 127.5 - 1)
+    assert found.shape == (1, 2048)
+    for channel, plane in zip(pixels[0], seen[0][0], strict=True):
+        image = Image.fromarray(channel.float().numpy(), mode="F")
+        expected = np.asarray(image.resize((299, 299), Image.Resampling.BICUBIC)).clip(0, 255)
+        np.testing.assert_allclose(128 * plane.numpy() + 128, expected, atol=1e-3)
 
 
 def test_inception_says_what_is_missing(tmp_path, monkeypatch):

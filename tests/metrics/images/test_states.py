@@ -72,6 +72,9 @@ FEATURES = (1, 8, 8)
 METRICS = {
     "frechet": lambda: against_real(FrechetDistance(ClassifierFeatures(classifier()))),
     "kernel": lambda: against_real(KernelDistance(PixelFeatures(FEATURES))),
+    "kernel_of_a_subset": lambda: against_real(
+        KernelDistance(PixelFeatures(FEATURES), max_rows=12)
+    ),
     "precision_recall": lambda: against_real(PrecisionRecall(PixelFeatures(FEATURES))),
     "equal_precision_recall": lambda: against_real(
         EqualPrecisionRecall(PixelFeatures((64,)), random(30, 64, seed=5))
