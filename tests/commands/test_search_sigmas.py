@@ -95,7 +95,7 @@ def test_search_over_samples_is_deterministic_and_uses_common_noise() -> None:
     for shape in ((2,), (1, 2, 2)):
         generator = Generator(denoiser, PrefixGrid([80.0]), shape, "consistency", (1,), False)
         reference = torch.randn(1000, *shape, generator=torch.Generator().manual_seed(0))
-        distance = SampleDistance([{"image": reference}], shape, None, 1000, 300, 3, CPU)
+        distance = SampleDistance([{"image": reference}], shape, None, 1000, 300, 3, 0, 1, CPU)
         assert distance(generator) == distance(generator)
         tried = torch.linspace(math.log(0.002), math.log(80), 2001, dtype=torch.float64).exp()
         best = float(tried[spread(denoiser, [tried]).argmin()])
@@ -107,7 +107,7 @@ def test_search_over_samples_is_deterministic_and_uses_common_noise() -> None:
 def test_a_walk_that_diverges_is_infinitely_bad() -> None:
     denoiser = Spread(best=math.nan)
     generator = Generator(denoiser, PrefixGrid([80.0]), (2,), "consistency", (1,), False)
-    distance = SampleDistance([{"image": torch.randn(10, 2)}], (2,), None, 10, 10, 0, CPU)
+    distance = SampleDistance([{"image": torch.randn(10, 2)}], (2,), None, 10, 10, 0, 0, 1, CPU)
     assert distance(generator) == math.inf
 
 
