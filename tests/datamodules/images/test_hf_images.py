@@ -203,3 +203,13 @@ def test_the_missing_extra_is_named(parquet, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match="hub-data"):
         module(parquet).setup()
+
+
+def test_grey_of_more_than_8_bits_needs_its_depth():
+    stream = BytesIO()
+    Image.fromarray(np.full((6, 8), 4095, np.uint16)).save(stream, "png")
+    example = {"image": {"bytes": stream.getvalue(), "path": None}}
+    with pytest.raises(InputError, match=r"bit_depth: .* 4095: 16, or 12"):
+        HFImagesDataModule("x", 4, channels=1, label_column=None).decode(example, None)
+    data = HFImagesDataModule("x", [4, 6], channels=1, label_column=None, bit_depth=12)
+    assert data.decode(example, None)["image"].equal(torch.ones(1, 4, 6))
