@@ -16,6 +16,9 @@ EVALUATED = {
 }
 """Data sets that ``evaluate images`` knows by name, by the data module of a run."""
 
+FOLDER = "ImageFolderDataModule"
+"""Data that it reads from their folder, if their classes are folders too."""
+
 
 @dataclass(frozen=True)
 class NextStep:
@@ -60,15 +63,14 @@ def _of_generator(run: Run, checkpoint: str, steps: list[int]) -> list[NextStep]
             _command("sample", *source, *few, "--num-samples", "100", "--output", f"{name}.png"),
         )
     ]
-    data, classifier = _measured_on(run.config)
-    if data is not None:
-        judge = () if classifier is None else ("--classifier", classifier)
+    measured = _measured_on(run.config)
+    if measured:
         counts = ("--steps", *map(str, steps))
         found.append(
             NextStep(
                 "Measure it with other samples or steps",
                 _command(
-                    *("evaluate", "images", *source, "--data", data, *judge, *counts),
+                    *("evaluate", "images", *source, *measured, *counts),
                     *("--num-samples", "5000", "--seed", "1"),
                 ),
             )
@@ -117,13 +119,22 @@ def _folder(path: Path) -> str:
     return Path(*folder.parts[-3:]).as_posix()
 
 
-def _measured_on(config: str) -> tuple[str | None, str | None]:
-    """Data and classifier of the run as ``evaluate images`` names them, None where it does not."""
+def _measured_on(config: str) -> list[str]:
+    """Data and classifier of the run as options of ``evaluate images``; none where it has none."""
     try:
         settings: Any = yaml.safe_load(config)
         module = str(settings["data"]["class_path"]).rpartition(".")[2]
+        arguments = settings["data"].get("init_args") or {}
         callbacks = settings["trainer"]["callbacks"]
         found = [callback.get("init_args", {}).get("classifier") for callback in callbacks]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return None, None
-    return EVALUATED.get(module), next((name for name in found if isinstance(name, str)), None)
+        return []
+    options = []
+    if module in EVALUATED:
+        options = ["--data", EVALUATED[module]]
+    elif module == FOLDER and arguments.get("data_dir") and not arguments.get("labels"):
+        options = ["--data", str(arguments["data_dir"])]
+        if arguments.get("bit_depth"):
+            options += ["--bit-depth", str(arguments["bit_depth"])]
+    classifier = next((name for name in found if isinstance(name, str)), None)
+    return options if not options or classifier is None else [*options, "--classifier", classifier]

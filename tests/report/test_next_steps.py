@@ -64,6 +64,27 @@ def test_data_without_a_name_are_measured_by_the_run_alone(make_run):
     assert [command.split()[3] for command in commands(folder)] == ["sample", "export", "test"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ("{data_dir: my/pictures}", "--data my/pictures --steps 1 2 4"),
+        ("{data_dir: my/scans, bit_depth: 12}", "--data my/scans --bit-depth 12 --steps 1 2 4"),
+        ("{data_dir: my/pictures, labels: classes.csv}", None),  # which the verb does not read
+    ],
+)
+def test_pictures_of_a_folder_are_measured_there(make_run, arguments, options):
+    folder = make_run()
+    module = "datamodules.images.image_folder.ImageFolderDataModule"
+    (folder / "config.yaml").write_text(
+        f"data: {{class_path: {module}, init_args: {arguments}}}\n"
+        "trainer: {callbacks: [{class_path: A}]}\n"
+    )
+    found = [command for command in commands(folder) if " evaluate " in command]
+    assert [options in command for command in found] == ([] if options is None else [True])
+    for command in found:
+        check_options(command)
+
+
 def test_data_sets_have_the_names_of_the_verb():
     assert set(EVALUATED.values()) <= set(evaluate.DATA)
 

@@ -62,7 +62,7 @@ function shown(value, column, unit = true) {
   const scaled = value * column.scale;
   const text = column.decimals == null ? short(scaled)
     : scaled.toLocaleString("en", { minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals });
-  return unit && column.unit ? text + { "%": " %", x: "×" }[column.unit] : text;
+  return unit && column.unit ? text + { "%": "\u00a0%", x: "×" }[column.unit] : text;
 }
 
 function duration(seconds) {
