@@ -131,6 +131,35 @@ class RoundedGrid(Grid):
         return torch.cat([nearest, nearest.new_zeros(1)])
 
 
+class FlowGrid(Grid):
+    """Times of a straight path, uniform before a shift, as noise levels ``t / (1 - t)``.
+
+    The shift is that of Esser et al. 2024 (arXiv:2403.03206, eq. 23),
+    ``t -> shift t / (1 + (shift - 1) t)``.
+
+    Args:
+        shift: Above 1 it puts more steps at large noise.
+        last: Last time before 0, unshifted; None takes one over the number of steps.
+        sigma_max: Level that stands for the infinite one of time 1.
+    """
+
+    def __init__(
+        self, shift: float = 1.0, last: float | None = None, sigma_max: float = 2.0**16
+    ) -> None:
+        if not shift > 0 or not sigma_max > 0:
+            raise InputError(
+                f"shift: expected shift and sigma_max above 0, found {shift} and {sigma_max}."
+            )
+        self.shift, self.last, self.sigma_max = shift, last, sigma_max
+
+    def sigmas(self, steps: int) -> Tensor:
+        _check_steps(steps)
+        last = 1 / steps if self.last is None else self.last
+        time = torch.linspace(1, last, steps, dtype=torch.float64)
+        time = self.shift * time / (1 + (self.shift - 1) * time)
+        return torch.cat([sigma_from_flow_time(time).clamp(max=self.sigma_max), time.new_zeros(1)])
+
+
 class NestedGrid(Grid):
     """Every grid is a subset of one base grid: what a round of distillation needs.
 

@@ -46,6 +46,11 @@ def unet_of(denoiser: Denoiser, noise_scale: float) -> UNet2D:
             f"number times {noise_scale:g}, expected {noise_scale:g}, "
             f"found {network.noise_scale}: {INSTEAD}."
         )
+    if network.model.config.out_channels != network.shape[0]:
+        raise InputError(
+            f"out_channels: diffusers would be given a learned variance that was not trained: "
+            f"{INSTEAD}."
+        )
     if network.interval:
         raise InputError(
             f"interval: diffusers does not tell a network how far a jump goes: {INSTEAD}."

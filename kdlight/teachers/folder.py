@@ -20,6 +20,8 @@ from kdlight.networks.images.unet import UNet2D
 from kdlight.storage.files import load_weights, read_json, sha256_of
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+CONSISTENCY_SCHEDULERS = ("CMStochasticIterativeScheduler",)
+FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 VP_SCHEDULERS = (
     "DDPMScheduler",
     "DDIMScheduler",
@@ -111,7 +113,10 @@ def _check_pipeline(root: Path, index: dict[str, Any]) -> None:
 
 
 def read_scheduler(folder: Folder) -> Any:
-    """The scheduler, of a kind that has an exact counterpart here.
+    """The scheduler, of a kind that has a counterpart here.
+
+    One that ends in pure noise (Lin et al. 2023, arXiv:2305.08891) gets a last alpha_bar that is
+    finite, as diffusers' Euler scheduler does it.
 
     Raises:
         InputError: Another kind of scheduler or prediction, or a damaged file.
@@ -119,34 +124,62 @@ def read_scheduler(folder: Folder) -> Any:
     path = folder.scheduler
     config = _read_object(path)
     kind = config.get("_class_name")
-    if kind not in VP_SCHEDULERS + EDM_SCHEDULERS:
-        raise InputError(f"{path}: expected a DDPM, DDIM or EDM scheduler, found {kind}.")
+    if kind not in VP_SCHEDULERS + EDM_SCHEDULERS + CONSISTENCY_SCHEDULERS + FLOW_SCHEDULERS:
+        raise InputError(
+            f"{path}: expected a DDPM, DDIM, EDM, consistency or flow-matching scheduler, "
+            f"found {kind}."
+        )
     try:
         scheduler = getattr(diffusers, kind).from_config(config)
     except _DAMAGE:
         raise InputError(f"{path}: diffusers cannot build a {kind} from this.") from None
-    allowed = ("epsilon",) if kind in EDM_SCHEDULERS else PREDICTIONS
-    prediction = scheduler.config["prediction_type"]
-    if prediction not in allowed:
-        raise InputError(
-            f"{path}: prediction_type: expected {' or '.join(allowed)}, found {prediction}."
-        )
-    if kind in VP_SCHEDULERS and not scheduler.alphas_cumprod[-1] > 0:
-        raise InputError(
-            f"{path}: rescale_betas_zero_snr: expected false; "
-            "a schedule that ends in pure noise has no finite noise level."
-        )
-    # from_config drops the name; callers tell the two families apart by it.
+    if kind in VP_SCHEDULERS:
+        _check_prediction(scheduler, PREDICTIONS, path)
+        _end_in_finite_noise(scheduler, path)
+    elif kind in EDM_SCHEDULERS:
+        _check_prediction(scheduler, ("epsilon",), path)
+    elif kind in FLOW_SCHEDULERS:
+        for name in ("use_dynamic_shifting", "invert_sigmas", "shift_terminal"):
+            if scheduler.config.get(name):
+                raise InputError(f"{path}: {name}: expected none, found {scheduler.config[name]}.")
+    # from_config drops the name; callers tell the families apart by it.
     scheduler.register_to_config(_class_name=kind)
     return scheduler
 
 
-def read_unet(folder: Folder, null_class: bool) -> tuple[UNet2D, str]:
+def _check_prediction(scheduler: Any, allowed: tuple[str, ...], path: Path) -> None:
+    found = scheduler.config["prediction_type"]
+    if found not in allowed:
+        raise InputError(
+            f"{path}: prediction_type: expected {' or '.join(allowed)}, found {found}."
+        )
+
+
+def _end_in_finite_noise(scheduler: Any, path: Path) -> None:
+    table = scheduler.alphas_cumprod
+    if table[-1] > 0:
+        return
+    if scheduler.config["prediction_type"] == "epsilon":
+        raise InputError(
+            f"{path}: rescale_betas_zero_snr: expected prediction_type v_prediction or sample, "
+            "found epsilon, which in pure noise says nothing of x0."
+        )
+    table[-1] = min(2.0**-24, float(table[-2]) / 4)
+
+
+def _variant(folder: Path) -> str | None:
+    """``fp16`` for a folder that has no weights of full precision."""
+    halves = {file for file in folder.glob("*.safetensors") if ".fp16" in file.name}
+    return "fp16" if halves and halves == set(folder.glob("*.safetensors")) else None
+
+
+def read_unet(folder: Folder, null_class: bool, noise_scale: float = 1.0) -> tuple[UNet2D, str]:
     """The network behind kdlight's adapter, and the SHA-256 of its weights.
 
     Args:
         folder: Where it is.
         null_class: Whether its last class stands for "no class".
+        noise_scale: Factor on the noise number before its embedding.
 
     Raises:
         InputError: Damaged files, pickled weights, or a network of another kind.
@@ -164,7 +197,11 @@ def read_unet(folder: Folder, null_class: bool) -> tuple[UNet2D, str]:
     try:
         # diffusers' own loader, because it renames the weights of older checkpoints.
         model, report = UNet2DModel.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+            path,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            variant=_variant(path),
         )
     except _DAMAGE:
         raise InputError(f"{path}: the weights are damaged or do not fit config.json.") from None
@@ -175,20 +212,21 @@ def read_unet(folder: Folder, null_class: bool) -> tuple[UNet2D, str]:
             f"{path}: weights do not fit config.json: {len(report['missing_keys'])} missing, "
             f"{len(report['unexpected_keys'])} unexpected."
         )
-    network = _adapter(dict(model.config), null_class, path)
+    network = _adapter(dict(model.config), null_class, noise_scale, path)
     load_weights(network.model, model.state_dict(), str(path))
     digests = [sha256_of(file) for file in files]
     joined = hashlib.sha256("".join(digests).encode()).hexdigest()
     return network.eval(), digests[0] if len(digests) == 1 else joined
 
 
-def _adapter(config: dict[str, Any], null_class: bool, path: Path) -> UNet2D:
+def _adapter(config: dict[str, Any], null_class: bool, noise_scale: float, path: Path) -> UNet2D:
     if config["sample_size"] is None:
         raise InputError(f"{path}: config.json: expected a sample_size.")
-    if config["out_channels"] != config["in_channels"]:
+    channels, outputs = config["in_channels"], config["out_channels"]
+    if outputs not in (channels, 2 * channels):
         raise InputError(
-            f"{path}: out_channels: expected {config['in_channels']} as in_channels, "
-            f"found {config['out_channels']}; a learned variance is not supported."
+            f"{path}: out_channels: expected {channels} as in_channels, or {2 * channels} with a "
+            f"learned variance, found {outputs}."
         )
     if config["class_embed_type"] is not None:
         raise InputError(
@@ -197,13 +235,14 @@ def _adapter(config: dict[str, Any], null_class: bool, path: Path) -> UNet2D:
         )
     classes = config["num_class_embeds"] or 0
     named = ("block_out_channels", "layers_per_block", "dropout")
-    own = {*named, "sample_size", "in_channels", "out_channels", "num_class_embeds"}
+    own = {*named, "sample_size", "in_channels", "num_class_embeds"}
     known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"} - own
     return UNet2D(
         size=config["sample_size"],
-        channels=config["in_channels"],
+        channels=channels,
         num_classes=classes - null_class if classes else 0,
         null_class=null_class,
+        noise_scale=noise_scale,
         options={name: value for name, value in config.items() if name in known},
         **{name: config[name] for name in named},
     )

@@ -27,7 +27,7 @@ from kdlight.diffusion.sigmas import TrailingGrid
 from kdlight.errors import InputError
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.storage.files import load_weights, read_json, sha256_of
-from kdlight.teachers.folder import EDM_SCHEDULERS, Folder, read_scheduler
+from kdlight.teachers.folder import VP_SCHEDULERS, Folder, read_scheduler
 
 PARTS = {
     "unet": "UNet2DConditionModel",
@@ -228,8 +228,11 @@ def latent_teacher(
     root = open_pipeline(path_or_id)
     scheduler_file = root / "scheduler" / "scheduler_config.json"
     scheduler = read_scheduler(Folder(root / "unet", scheduler_file))
-    if scheduler.config["_class_name"] in EDM_SCHEDULERS:
-        raise InputError(f"{scheduler_file}: expected a variance-preserving scheduler, found EDM.")
+    kind = scheduler.config["_class_name"]
+    if kind not in VP_SCHEDULERS:
+        raise InputError(
+            f"{scheduler_file}: expected a variance-preserving scheduler, found {kind}."
+        )
     table = Prompts(path_or_id, prompts or [""])
     null_text = table.text[0] if prompts is None else Prompts(path_or_id, [""]).text[0]
     network, digest = read_unet_condition(root / "unet", null_text)

@@ -162,4 +162,5 @@ class UNet2D(Recorded, nn.Module):
             told = self.interval_embedding(features)
             label = told if self.class_embedding is None else told + self.class_embedding(label)
         output = self.model(x, noise * self.noise_scale, class_labels=label, return_dict=False)
-        return output[0]  # type: ignore[no-any-return]
+        # Without the variance that a network of diffusers may have learned beside the mean.
+        return output[0][:, : x.shape[1]]  # type: ignore[no-any-return]
