@@ -21,7 +21,7 @@ from typing import Any, Literal
 from kdlight.errors import InputError
 from kdlight.report.arms import by_seed
 from kdlight.report.columns import column, number_text
-from kdlight.report.runs import Run
+from kdlight.report.runs import Run, samples_text
 from kdlight.report.verdict import judge
 
 Axis = Literal["iterations", "updates"]
@@ -72,13 +72,15 @@ def compare_reach(
 
     Raises:
         InputError: There is one arm alone, or the baseline did not log the metric, or its updates,
-            at validation.
+            at validation, or the validations are over unlike numbers of samples, with which
+            distances fall.
     """
     metric, baseline = comparison["metric"], comparison["baseline"]
     names = [baseline, *dict.fromkeys(run.name for run in runs if run.name != baseline)]
     if len(names) < 2:
         raise InputError(f"reach: expected runs of at least two names, found {baseline} alone.")
     curves = {run.path: _curve(run, metric, axis) for run in runs}
+    _check_alike([run for run in runs if curves[run.path]])
     finals = by_seed(
         runs, baseline, lambda run: curves[run.path][-1][1] if curves[run.path] else None
     )
@@ -142,6 +144,16 @@ def reach_lines(reach: dict[str, Any]) -> list[str]:
             line += f" (95 % interval {arm['low']:.3f} to {arm['high']:.3f})"
         lines.append(line + (f" [{arm['reason']}]" if arm["reason"] else ""))
     return lines
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    """Refuse validations over unlike numbers of samples."""
+    for run in runs:
+        if run.preview != runs[0].preview:
+            raise InputError(
+                f"reach: expected validations of {runs[0].label} and {run.label} over the same "
+                f"preview, found {samples_text(runs[0].preview)} and {samples_text(run.preview)}."
+            )
 
 
 def _curve(run: Run, metric: str, axis: Axis) -> list[tuple[float, float]]:

@@ -91,6 +91,7 @@ class Run:
         rows: ``summary.json``.
         samples: Over how many samples, or held-out utterances, they were measured; None where that
             is not known.
+        preview: The same of its validations.
         logged: ``metrics.csv``: every point (iteration, value), by key.
         curves: The same, one curve a key.
         progress: Student's grids by iteration.
@@ -108,6 +109,7 @@ class Run:
     config: str
     rows: list[Row]
     samples: int | None
+    preview: int | None
     logged: dict[str, list[tuple[float, float]]]
     curves: dict[str, Curve]
     progress: list[Picture]
@@ -145,6 +147,7 @@ def load_run(path: Path) -> Run:
         config=config,
         rows=rows,
         samples=_samples(config, rows),
+        preview=_setting(config, "preview"),
         logged=logged,
         curves={key: _bucketed(points) for key, points in logged.items()},
         progress=pictures["progress"],
@@ -211,11 +214,14 @@ def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]
 def _samples(config: str, rows: Sequence[Row]) -> int | None:
     """Samples of a final row: a codec's rows say so, of others the configuration."""
     heard = next((row.values["utterances"] for row in rows if "utterances" in row.values), None)
-    if heard is not None:
-        return int(heard)
+    return _setting(config, "num_samples") if heard is None else int(heard)
+
+
+def _setting(config: str, name: str) -> int | None:
+    """A whole number that one of the callbacks of a configuration is given; None without one."""
     try:
         callbacks = yaml.safe_load(config)["trainer"]["callbacks"]
-        found = [callback.get("init_args", {}).get("num_samples") for callback in callbacks]
+        found = [callback.get("init_args", {}).get(name) for callback in callbacks]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
     return next((number for number in found if isinstance(number, int)), None)

@@ -140,6 +140,18 @@ def test_bad_requests(arm):
         found([base[0], *ours])
 
 
+def test_validations_over_unlike_numbers_of_samples_are_refused(arm):
+    runs = three(arm, "base", *BASE) + three(arm, "ours", *OURS)
+    for folder, preview in zip(runs, (60, 60, 60, 60, 500, 60), strict=True):
+        callback = f"{{class_path: other, init_args: {{preview: {preview}}}}}"
+        (folder / "config.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}\n")
+    message = "base/version_0 and ours/version_1 over the same preview, found 60 samples and 500"
+    with pytest.raises(InputError, match=message):
+        found(runs)
+    (runs[4] / "summary.json").unlink()  # not whole, so it is left out
+    assert len(found(runs)["curves"]) == 5
+
+
 def test_the_page_holds_it_if_asked(arm, tmp_path: Path):
     folders = three(arm, "base", *BASE) + three(arm, "ours", *OURS)
     for axis in (None, "updates"):

@@ -6,8 +6,6 @@ function inOrder(rows) {
     || (a.model === "teacher" ? -1 : 1) * ((a.steps ?? 0) - (b.steps ?? 0) || (a.values.nfe ?? 0) - (b.values.nfe ?? 0)));
 }
 
-const hasFloor = (column) => column.floor;
-
 /** The floor of a figure over some rows; the lowest and the highest where they were measured apart. */
 function floorText(rows, column) {
   const values = rows.map((row) => row.values[`${column.key}_floor`]).filter((value) => value != null).sort((a, b) => a - b);
@@ -24,7 +22,7 @@ function headline(run) {
   const few = shortRows(rows);
   const notes = ["Bold is the best of a column; an arrow says which way is better."];
   if (few.length < rows.length) notes.push(`${plural(rows.length - few.length, "row")} of the teacher at other ${STEP}s are among all figures.`);
-  if (columns.some(hasFloor)) notes.push("The floor is the same figure for as many real samples: no model can be expected to do better.");
+  if (columns.some((column) => column.floor)) notes.push("The floor is the same figure for as many real samples: no model can be expected to do better.");
   return section(title, null, shortTable(title, few, shortColumns(columns)),
     el("p", { class: "note" }, notes.join(" ")), allFigures(rows, columns));
 }
@@ -57,22 +55,22 @@ function shortTable(title, rows, columns) {
       const value = item.values[column.key], text = shown(value, column, column.unit === "x");
       return el("td", { class: [place(column), value != null && shown(value, column) === best[index] && "best"].filter(Boolean).join(" ") || null }, text);
     }));
-  const floor = columns.some(hasFloor) && el("tr", { class: "reference" }, el("td", {}, "Floor", el("small", {}, "real samples")),
-    columns.map((column) => el("td", { class: place(column) }, hasFloor(column) ? floorText(rows, column) : "")));
+  const floor = columns.some((column) => column.floor) && el("tr", { class: "reference" }, el("td", {}, "Floor", el("small", {}, "real samples")),
+    columns.map((column) => el("td", { class: place(column) }, column.floor ? floorText(rows, column) : "")));
   const head = el("tr", {}, el("th", { scope: "col" }, `Model and ${STEP}s`), columns.map((column) => el("th", { scope: "col", class: place(column), title: column.word }, headingText(column))));
   return fitting(title, labelled(el("table", { id: "headline" }, el("thead", {}, head), el("tbody", {}, rows.map(row), floor || []))));
 }
 
 /** One row a figure, with its word; one column a model and number of steps. */
 function allFigures(rows, columns) {
-  const floors = columns.some(hasFloor);
+  const floors = columns.some((column) => column.floor);
   const row = (column) => {
     const best = bestText(rows.map((item) => item.values[column.key]), column);
     return el("tr", {}, el("td", {}, el("span", {}, headingText(column)), el("small", {}, column.word)),
       rows.map((item) => {
         const value = item.values[column.key];
         return el("td", { class: value != null && shown(value, column) === best ? "best" : null }, shown(value, column, column.unit === "x"));
-      }), floors && el("td", { class: "floor" }, hasFloor(column) ? floorText(rows, column) : ""));
+      }), floors && el("td", { class: "floor" }, column.floor ? floorText(rows, column) : ""));
   };
   const head = el("tr", {}, el("th", { scope: "col" }, "Figure"),
     rows.map((item) => el("th", { scope: "col" }, capital(item.model), item.steps != null && el("small", {}, stepsText(item.steps)), item.algorithm && el("small", {}, item.algorithm))), floors && el("th", { scope: "col" }, "Floor"));

@@ -1,5 +1,7 @@
 """No page is cut at 1400 pixels or on a phone, and no label lies on another."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -47,6 +49,18 @@ def test_nothing_is_cut_and_no_labels_overlap(opened, wide, runs, width):
     assert browser.execute_script(TOO_WIDE) == []
     assert browser.execute_script(CUT) == []
     assert browser.execute_script(OVERLAPPING) == []
+
+
+@pytest.mark.parametrize("floor", [0.40, 0.44, 0.48, 0.55])
+def test_the_name_of_a_floor_keeps_clear_of_the_steps(opened, wide, make_run, floor):
+    folder = make_run()
+    rows = json.loads((folder / "summary.json").read_text())
+    rows = [row | {"frechet_features_floor": floor} for row in rows]
+    (folder / "summary.json").write_text(json.dumps(rows))
+    browser = opened(folder)
+    for width in (1400, 390):
+        wide(width)
+        assert browser.execute_script(OVERLAPPING) == []
 
 
 def test_a_table_without_room_becomes_cards(opened, page, wide, make_run):
