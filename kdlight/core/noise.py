@@ -51,16 +51,24 @@ class NoiseStream:
     def _rows(self, joint: Tensor) -> Tensor:
         return joint if self._world_size == 1 else joint[self._rank :: self._world_size]
 
-    def uniform(self, count: int) -> Tensor:
-        """Numbers uniform in [0, 1), (count,), float64."""
+    def uniform(self, count: int, *rest: int) -> Tensor:
+        """Numbers uniform in [0, 1), (count, *rest), float64."""
         return self._rows(
             torch.rand(
-                count * self._world_size,
+                (count * self._world_size, *rest),
                 generator=self._generator,
                 device=self._generator.device,
                 dtype=torch.float64,
             )
         )
+
+    def stratified(self, count: int) -> Tensor:
+        """Numbers in [0, 1), (count,), float64, spread evenly over the joint batch."""
+        joint = count * self._world_size
+        shift = torch.rand(
+            1, generator=self._generator, device=self._generator.device, dtype=torch.float64
+        )
+        return self._rows((torch.arange(joint, device=shift.device) + shift) / joint)
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape and dtype of ``like``, whose first axis is rows."""

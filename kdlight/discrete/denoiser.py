@@ -23,8 +23,12 @@ class TokenDenoiser(Protocol):
     vocabulary: int
     length: int
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
+    def __call__(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks.
+
+        With ``latent``, uniform numbers (B,), a mixture answers for the component that they choose,
+        so that tokens drawn in one call belong together; other models do not look at them.
+        """
         ...
 
 
@@ -54,7 +58,7 @@ class MaskedDenoiser(Recorded, nn.Module):
         self.vocabulary = vocabulary
         self.length = length
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
         logits = self.network(tokens).float()
         with torch.autocast(tokens.device.type, enabled=False):
@@ -83,6 +87,6 @@ class OracleDenoiser(Recorded, nn.Module):
         self.vocabulary = language.vocabulary
         self.length = language.length
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log p(x_l | visible tokens), (B, L, V) float64, of tokens (B, L) with masks."""
         return self.language.conditionals(tokens).log()

@@ -130,10 +130,11 @@ class _Walk:
         """Draw the positions ``chosen`` (B, L), from one call for the rows that have any."""
         # Drawn for all rows: which numbers a row gets must not depend on the others.
         uniform = self._draws.uniform(chosen.shape[1])
+        latent = self._draws.uniform(1)[:, 0]
         rows = chosen.any(dim=1)
         if not bool(rows.any()):
             return
-        log_probs = self._denoiser(self._tokens[rows])
+        log_probs = self._denoiser(self._tokens[rows], latent[rows])
         self._calls[rows] += 1
         places = chosen[rows]
         tokens = self._tokens[rows]
@@ -144,11 +145,12 @@ class _Walk:
     def reveal_likeliest(self, count: Tensor) -> None:
         """Draw all masked tokens of a row and keep the ``count`` (B,) likeliest draws."""
         uniform = self._draws.uniform(self._tokens.shape[1])
+        latent = self._draws.uniform(1)[:, 0]
         rows = count > 0
         if not bool(rows.any()):
             return
         tokens, masked = self._tokens[rows], self.masked()[rows]
-        log_probs = self._denoiser(tokens).double()
+        log_probs = self._denoiser(tokens, latent[rows]).double()
         self._calls[rows] += 1
         drawn = draw(log_probs, uniform[rows])
         likely = log_probs.gather(2, drawn[..., None])[..., 0].masked_fill(~masked, -torch.inf)

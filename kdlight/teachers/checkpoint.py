@@ -8,6 +8,7 @@ from torch import nn
 from kdlight.core.spec import build
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.generator import Generator
+from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.storage.files import load_checkpoint, load_model, load_weights, sha256_of
 
@@ -81,7 +82,7 @@ def _from_entry(entry: Any, state: dict[str, Any], path: Path) -> tuple[str, nn.
         if name.startswith(prefix)
     }
     # A run keeps the denoiser of a generator; grid and sampler are in the spec.
-    target = model.denoiser if isinstance(model, Generator) else model
+    target = model.denoiser if isinstance(model, (Generator, TokenGenerator)) else model
     load_weights(target, weights, f"{path}: {entry['name']}")
     return str(entry["name"]), model.eval()
 

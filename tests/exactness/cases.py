@@ -1,7 +1,8 @@
 """All cases, by domain."""
 
 from tests.exactness.diffusion_cases import DIFFUSION
+from tests.exactness.language_cases import LANGUAGE
 from tests.exactness.speech_cases import SPEECH
 from tests.exactness.vision_cases import VISION
 
-CASES = DIFFUSION | SPEECH | VISION
+CASES = DIFFUSION | SPEECH | VISION | LANGUAGE

@@ -1,0 +1,51 @@
+"""Sentences of a language whose probabilities are known."""
+
+import torch
+from torch import Tensor
+
+from datamodules.order import positive
+from datamodules.text.base import TokenDataModule
+from kdlight.discrete.oracle import HMMLanguage
+from kdlight.metrics.base import SampleMetric
+from kdlight.metrics.language.oracle_fit import OracleFit
+
+
+class OracleLanguageDataModule(TokenDataModule):
+    """A fixed set of exact draws of a hidden Markov language.
+
+    Args:
+        language: The language.
+        num_samples: Size of the training part.
+        num_heldout: Size of the held-out part, drawn independently.
+        batch_size: Batch size of one rank.
+        steps_per_epoch: Batches between two validations.
+        seed: Seed of the order; the sentences do not depend on it.
+    """
+
+    def __init__(
+        self,
+        language: HMMLanguage,
+        num_samples: int = 50_000,
+        num_heldout: int = 4000,
+        batch_size: int = 128,
+        steps_per_epoch: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, steps_per_epoch, seed)
+        self.language = language
+        self.num_samples = positive("num_samples", num_samples)
+        self.num_heldout = positive("num_heldout", num_heldout)
+        self.vocabulary = language.vocabulary
+        self.length = language.length
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        counts = (self.num_samples, self.num_heldout)
+        training, heldout = (
+            self.language.draw(count, torch.Generator().manual_seed(part))
+            for part, count in enumerate(counts)
+        )
+        return training, heldout
+
+    def judges(self) -> list[SampleMetric]:
+        """Exact likelihood and pairs of tokens, each with its value for true sentences."""
+        return [OracleFit(self.language)]

@@ -1,0 +1,144 @@
+"""Runs the metrics of token generators when training ends."""
+
+import copy
+import time
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from rich.console import Console
+
+from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.errors import InputError
+from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+
+Row = dict[str, Any]
+HEADLINE = ("model", "steps", "nfe", "nll", "nll_floor", "bigram_tv", "bigram_tv_floor", "speed_up")
+
+
+@runtime_checkable
+class WritesTokens(Protocol):
+    """A method that ends in token generators."""
+
+    def generators(self) -> dict[str, tuple[str, TokenGenerator]]:
+        """Names and generators, by the state-dict prefix of their denoisers."""
+
+    def teacher_generator(self) -> TokenGenerator | None:
+        """The teacher at full quality, if there is one."""
+
+
+class TokenReport(L.Callback):
+    """Quality over network calls of what a run trains.
+
+    When training ends (and for ``test``): one row per model, sampler and number of steps over
+    ``num_samples`` sentences, judged by what the data offer (for an oracle language the exact
+    likelihood beside the language's own, and pairs of tokens), with the calls that were measured;
+    printed, and written to ``summary.json``.
+
+    Args:
+        num_samples: Sentences of a row.
+        steps: Numbers of steps of the parallel samplers.
+        algorithms: Samplers beside ``first_hitting``, which is walked once, one token a call.
+        batch_size: Sentences at once.
+        seed: Seed of the evaluation, the same for every run that is to be compared.
+
+    Raises:
+        InputError: Too few samples, a step below 1; or, before training starts, a method that
+            writes no tokens.
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 4000,
+        steps: list[int] = [16, 8, 4, 2, 1],  # noqa: B006 - never changed
+        algorithms: list[TokenAlgorithm] = ["ancestral"],  # noqa: B006 - never changed
+        batch_size: int = 1000,
+        seed: int = 1234,
+    ) -> None:
+        if num_samples < 2:
+            raise InputError(f"num_samples: expected at least 2, found {num_samples}.")
+        if not steps or min(steps) < 1:
+            raise InputError(f"steps: expected numbers above 0, found {steps}.")
+        self.num_samples = num_samples
+        self.steps = sorted(set(steps), reverse=True)
+        self.algorithms = algorithms
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, WritesTokens):
+            raise InputError(
+                "trainer.callbacks: TokenReport: expected a method that ends in token generators, "
+                f"found {type(pl_module).__name__}."
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, WritesTokens)
+        folder = trainer.log_dir  # a collective: every rank asks, and once
+        if not trainer.is_global_zero:
+            return
+        models = list(pl_module.generators().values())
+        teacher = pl_module.teacher_generator()
+        if teacher is not None:
+            models.insert(0, ("teacher", teacher))
+        rows = [
+            self._row(trainer, name, generator, steps, pl_module.device)
+            for name, model in models
+            for generator, steps in self._walks(model)
+        ]
+        for row in rows:
+            row["speed_up"] = rows[0]["ms_per_sample"] / row["ms_per_sample"]
+        if folder:
+            write_json(Path(folder) / "summary.json", rows)
+            shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
+            console = Console()
+            (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+
+    def _walks(self, model: TokenGenerator) -> list[tuple[TokenGenerator, int]]:
+        """The model token by token, then its parallel samplers from many steps to one."""
+        walks = [(model, model.steps[0])]
+        for algorithm in self.algorithms:
+            parallel = copy.copy(model)
+            parallel.algorithm = algorithm
+            walks += [(parallel, steps) for steps in self.steps]
+        return walks
+
+    @torch.no_grad()
+    def _row(
+        self,
+        trainer: L.Trainer,
+        name: str,
+        generator: TokenGenerator,
+        steps: int,
+        device: torch.device,
+    ) -> Row:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        judges = [judge.to(device) for judge in data.judges()]
+        calls, spent = 0, 0.0
+        for first in range(0, self.num_samples, self.batch_size):
+            count = min(self.batch_size, self.num_samples - first)
+            start = generator.masks(count, device)
+            before = time.perf_counter()
+            sample = generator(start, self.seed, first, steps)
+            spent += time.perf_counter() - before
+            calls += int(sample.calls.sum())
+            for judge in judges:
+                judge.update(sample.tokens)
+        row: Row = {
+            "model": name,
+            "steps": steps,
+            "algorithm": generator.algorithm,
+            "nfe": calls / self.num_samples,
+        }
+        for judge in judges:
+            figures = judge.compute()
+            row |= {key: float(figures[key]) for key in judge.names}
+        return row | {"ms_per_sample": 1000 * spent / self.num_samples}

@@ -1,0 +1,124 @@
+"""A small transformer of tokens with rotary positions: both directions, or causal."""
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.core.spec import Recorded
+from kdlight.errors import InputError
+
+
+def rotary_angles(length: int, width: int, base: float = 10_000.0) -> Tensor:
+    """Angles of rotary positions (Su et al., arXiv:2104.09864), (length, width / 2) float32."""
+    frequency = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    return torch.arange(length, dtype=torch.float32)[:, None] * frequency
+
+
+def rotated(values: Tensor, angles: Tensor) -> Tensor:
+    """``values`` (..., L, width) turned pair by pair by ``angles`` (L, width / 2)."""
+    first, second = values.chunk(2, dim=-1)
+    cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+class TransformerBlock(nn.Module):
+    """Attention with rotary positions and a perceptron, each behind its norm.
+
+    Args:
+        width: Channels of a token.
+        heads: Attention heads.
+        ratio: Hidden width of the perceptron over ``width``.
+        dropout: Dropout probability of both branches.
+        causal: Whether a position sees only itself and those before it.
+    """
+
+    def __init__(self, width: int, heads: int, ratio: float, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.causal = causal
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, int(ratio * width)),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(int(ratio * width), width),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, angles: Tensor) -> Tensor:
+        queries, keys, values = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.attention_norm(hidden)).chunk(3, dim=2)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(
+            rotated(queries, angles), rotated(keys, angles), values, is_causal=self.causal
+        )
+        hidden = hidden + self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))
+        return hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))  # type: ignore[no-any-return]
+
+
+class TokenTransformer(Recorded, nn.Module):
+    """Tokens (B, L) to logits (B, L, V); its head starts at zero, at the uniform law.
+
+    Rotary positions are no matter of taste here: with learned absolute positions a masked model
+    stays for long at the entropy of single tokens, unable to find its neighbours.
+
+    Args:
+        vocabulary: Tokens V it predicts; one more, the mask, is read.
+        width: Channels of a token, a multiple of ``2 * heads``.
+        depth: Number of blocks.
+        heads: Attention heads.
+        causal: Whether a position sees only itself and those before it.
+        ratio: Hidden width of the perceptrons over ``width``.
+        dropout: Dropout probability inside each block.
+        components: How many components of a mixture it can be asked for; 1 for none.
+
+    Raises:
+        InputError: ``width`` is no multiple of ``2 * heads``.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        width: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        causal: bool = False,
+        ratio: float = 4.0,
+        dropout: float = 0.0,
+        components: int = 1,
+    ) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise InputError(
+                f"width: expected a multiple of twice the heads ({2 * heads}), found {width}."
+            )
+        self.head_width = width // heads
+        self.components = components
+        self.embedding = nn.Embedding(vocabulary + 1, width)
+        self.component_embedding = nn.Embedding(components, width) if components > 1 else None
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, ratio, dropout, causal) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens: Tensor, component: Tensor | None = None) -> Tensor:
+        """Logits, (B, L, V).
+
+        Args:
+            tokens: (B, L) int64, the mask being V.
+            component: Component of the mixture, (B,) int64; None for the first.
+        """
+        hidden = self.embedding(tokens)
+        if self.component_embedding is not None:
+            if component is None:
+                component = tokens.new_zeros(len(tokens))
+            hidden = hidden + self.component_embedding(component)[:, None]
+        angles = rotary_angles(tokens.shape[1], self.head_width).to(tokens.device)
+        for block in self.blocks:
+            hidden = block(hidden, angles)
+        return self.head(self.norm(hidden))  # type: ignore[no-any-return]

@@ -1,0 +1,28 @@
+"""Teachers that write tokens."""
+
+from pathlib import Path
+
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.errors import InputError
+from kdlight.storage.files import load_model
+from kdlight.teachers.checkpoint import load_models
+
+
+def token_teacher(checkpoint: str) -> TokenGenerator:
+    """A model that a run of kdlight trained.
+
+    Args:
+        checkpoint: Checkpoint of the run, or an exported ``.safetensors`` model.
+
+    Raises:
+        InputError: The file is missing or damaged, or holds no model that writes tokens.
+    """
+    path = Path(checkpoint)
+    exported = path.suffix == ".safetensors"
+    models = [load_model(path)] if exported else [model for _, model in load_models(path)]
+    for model in models:
+        if isinstance(model, TokenGenerator):
+            return model
+    raise InputError(
+        f"{path}: expected a model that writes tokens, found {type(models[0]).__name__}."
+    )

@@ -1,0 +1,1 @@
+"""Methods of language: each file reads as its paper."""

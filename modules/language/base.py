@@ -1,0 +1,49 @@
+"""What all methods of token generators have in common: training ends in generators."""
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.training.base import Batch, DistillationModule
+
+
+class TokenModule(DistillationModule):
+    """Base of the methods that train models which write tokens.
+
+    A method defines :meth:`generators`, and with a teacher :meth:`teacher_generator`.
+    """
+
+    def generators(self) -> dict[str, tuple[str, TokenGenerator]]:
+        """What training ends in.
+
+        Returns:
+            For the state-dict prefix of a denoiser: a name ("student") and its generator.
+        """
+        raise NotImplementedError
+
+    def models(self) -> dict[str, tuple[str, nn.Module]]:
+        return dict(self.generators())
+
+    def teacher_generator(self) -> TokenGenerator | None:
+        """The teacher as it samples at full quality, to compare with; None if there is none."""
+        return None
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Samples of the first generator, as many as the batch has rows."""
+        _, generator = next(iter(self.generators().values()))
+        count = len(batch["tokens"])
+        start = generator.masks(count, self.device)
+        # Rows of the whole set: no two ranks and no two batches draw the same.
+        first = (batch_idx * self.trainer.world_size + self.global_rank) * count
+        return generator(start, self.noise.seed, first).tokens  # type: ignore[no-any-return]
+
+    def masked_uniform(self, tokens: Tensor) -> Tensor:
+        """Numbers in [0, 1) for every position of a batch, (B, L) float64."""
+        return self.noise.uniform(len(tokens), tokens.shape[1])
+
+
+def chosen(log_probs: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
+    """Log-probabilities of ``tokens`` (B, L) where ``masked``; 0 elsewhere."""
+    found = log_probs.gather(2, tokens[..., None])[..., 0]
+    # A visible token has log-probability 0; what a mask would have is never looked at.
+    return torch.where(masked, found, torch.zeros_like(found))

@@ -1,0 +1,64 @@
+"""Cases of models that write tokens."""
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from datamodules.text.oracle_language import OracleLanguageDataModule
+from kdlight.discrete.components import ComponentDenoiser
+from kdlight.discrete.denoiser import MaskedDenoiser
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.oracle import HMMLanguage
+from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.training.optim import Optimization
+from modules.language.dimensional_correlations import DimensionalCorrelations
+from modules.language.masked_diffusion_training import MaskedDiffusionTraining
+from tests.exactness.harness import BATCH, Case
+
+V, LENGTH = 5, 6
+
+
+def data(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
+    return OracleLanguageDataModule(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def network(seed: int, components: int = 1) -> TokenTransformer:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = TokenTransformer(V, width=8, depth=1, heads=2, components=components)
+        # The head starts at zero, where every network is the same.
+        torch.nn.init.normal_(made.head.weight, std=0.3)
+    return made
+
+
+def masked_diffusion(**kwargs: Any) -> MaskedDiffusionTraining:
+    return MaskedDiffusionTraining(
+        MaskedDenoiser(network(1), V, LENGTH),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def dimensional_correlations(**kwargs: Any) -> DimensionalCorrelations:
+    return DimensionalCorrelations(
+        TokenGenerator(MaskedDenoiser(network(2), V, LENGTH)),
+        ComponentDenoiser(network(1, components=3), V, LENGTH, components=3),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        together=2,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+LANGUAGE = {
+    "masked_diffusion": Case(masked_diffusion, 20, data_module=data),
+    "masked_diffusion_by_time": Case(
+        lambda **kwargs: masked_diffusion(corruption="time", **kwargs), 20, data_module=data
+    ),
+    "dimensional_correlations": Case(dimensional_correlations, 20, data_module=data),
+}
