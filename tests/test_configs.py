@@ -39,6 +39,7 @@ OUT_OF_REACH = {
     "kdlight.teachers.text.TextTeacher": "its teacher comes from the hub",
     "kdlight.guidance.words.CTCWords": "its recogniser comes from the hub",
     "kdlight.teachers.codec.CodecTeacher": "its teacher is another run's codec",
+    "kdlight.teachers.tokens.token_teacher": "its teacher is another run's model",
 }
 # Teachers and listeners that come as packages: a step where they are installed.
 PACKAGES = {
@@ -111,6 +112,10 @@ SMALLER["imagenet64/multi_student.yaml"] = (
 )
 SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
 SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
+SMALLER["oracle/masked_diffusion.yaml"] = {
+    "--data.init_args.num_samples": "64",
+    "--trainer.callbacks.num_samples": "8",
+}
 TEACHER = "kdlight.teachers.diffusion.run_teacher"
 # Students of one's own pictures, which all become pipelines of diffusers.
 EXPORTED = [name for name in RUNS if name.startswith("image_folder/") and "teacher" not in name]
