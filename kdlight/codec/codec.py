@@ -42,7 +42,13 @@ class Codec(Recorded, nn.Module):
         context: Frames on each side that a frame's codes and samples depend on at most; None if
             there is no bound, as with a recurrent network.
         causal: Whether a frame's codes and samples depend on no later sample.
+        piece_samples: Samples from the start of a piece to that of the next, where audio is coded
+            in overlapping pieces; 0 where it is coded as a whole.
+        piece_frames: Frames of a piece.
     """
+
+    piece_samples = 0
+    piece_frames = 0
 
     def __init__(
         self,
@@ -135,9 +141,30 @@ class Codec(Recorded, nn.Module):
         """Codes (B, n_q, F) int64 of audio (B, 1, T)."""
         return self.quantizer.encode(self.latents(audio), n_q)
 
+    def scales(self, audio: Tensor) -> Tensor | None:
+        """What decoding needs of audio (B, 1, T) beside codes, (B, pieces); None if nothing."""
+        return None
+
+    def require_whole(self, purpose: str) -> None:
+        """Refuse a codec of pieces where latents of a whole are needed.
+
+        Raises:
+            InputError: It is one.
+        """
+        if self.piece_samples:
+            raise InputError(
+                f"{purpose}: expected a codec of audio as a whole, found one of pieces of "
+                f"{self.piece_frames} frames."
+            )
+
     @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Audio (B, 1, F * hop_length) of codes (B, n, F)."""
+    def decode(self, codes: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Audio (B, 1, F * hop_length) of codes (B, n, F).
+
+        Args:
+            codes: As :meth:`encode` gives them.
+            scales: As :meth:`scales` gives them.
+        """
         audio: Tensor = self.decoder(self.quantizer.decode(codes))
         return audio
 
@@ -166,4 +193,6 @@ def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
         codec_sha256=hash_of(codec, path),
         codec_digest=digest_of(codec.state_dict()),
         source="",
+        piece_samples=codec.piece_samples,
+        piece_frames=codec.piece_frames,
     )

@@ -98,7 +98,7 @@ def decode_own(
             "--force replaces it."
         )
     codes = first_levels(tokens.codes, options.n_q, str(source))
-    pieces = decoded(codec, codes, options.block_seconds, options.context)
+    pieces = decoded(codec, codes, options.block_seconds, options.context, tokens.scales)
     write_pieces(target, pieces, codec.sample_rate, facts.samples, told)
 
 
@@ -110,6 +110,7 @@ def decode_foreign(
     Raises:
         InputError: One of them is no codes of this codec; nothing is written then.
     """
+    codec.require_whole(f"{source}: codes without the scales of pieces")
     size, found = codec.codebook_size, []
     for name, codes, place in read_codes(source):
         whole = checked(codes, codec.n_q, size, place)
@@ -166,12 +167,19 @@ def find_codes(folder: Path) -> list[Path]:
     return found
 
 
-def decoded(codec: Codec, codes: Tensor, block_seconds: int, context: int) -> Iterable[Tensor]:
+def decoded(
+    codec: Codec,
+    codes: Tensor,
+    block_seconds: int,
+    context: int,
+    scales: Tensor | None = None,
+) -> Iterable[Tensor]:
     """Audio (1, t) of codes (n, F) piece by piece; in one if it is no longer than a block."""
-    codes = codes[None].to(next(codec.parameters()).device)
+    where = next(codec.parameters()).device
+    codes = codes[None].to(where)
     block = max(1, round(block_seconds * codec.frame_rate))
-    if codes.shape[-1] <= block:
-        return [codec.decode(codes)[0]]
+    if codes.shape[-1] <= block or codec.piece_samples:
+        return [codec.decode(codes, None if scales is None else scales[None].to(where))[0]]
     return decode_stream(codec, torch.split(codes, block, dim=-1), context)
 
 

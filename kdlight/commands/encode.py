@@ -12,7 +12,7 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
 from kdlight.commands.parsing.arguments import Parser, positive
-from kdlight.commands.shared.batches import BatchedEncoder
+from kdlight.commands.shared.batches import BatchedEncoder, Coded
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, files_of, planned
 from kdlight.storage.audio import find_audio, resampled_length
@@ -67,12 +67,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
     longest = options.block_seconds * codec.sample_rate
 
     def encode(segment: Segment, target: Path, told: Told) -> None:
-        if encoder.lengths[segment] <= longest:
-            codes, samples = encoder(segment)
-        else:
-            codes, samples = encoded(codec, segment, options, told)
-        known = replace(facts, samples=samples, source=segment.path.name)
-        write_tokens(target, Tokens(codes, known))
+        # Pieces are of bounded length whatever the file's.
+        at_once = encoder.lengths[segment] <= longest or codec.piece_samples
+        found = encoder(segment) if at_once else encoded(codec, segment, options, told)
+        known = replace(facts, samples=found.samples, source=segment.path.name)
+        write_tokens(target, Tokens(found.codes, known, found.scales))
 
     work.sort(key=lambda item: encoder.lengths[item[0]])
     each_in_turn(work, encode, options.output, "encoding")
@@ -90,9 +89,7 @@ def listed(path: Path) -> list[tuple[Segment, Path]]:
     return [(Segment(file), place) for file, place in files_of(path, find_audio)]
 
 
-def encoded(
-    codec: Codec, segment: Segment, options: argparse.Namespace, told: Told
-) -> tuple[Tensor, int]:
+def encoded(codec: Codec, segment: Segment, options: argparse.Namespace, told: Told) -> Coded:
     """Codes of a segment that is too long to be coded at once.
 
     Args:
@@ -100,9 +97,6 @@ def encoded(
         segment: Where the audio is.
         options: ``block_seconds``, ``context`` and ``n_q``.
         told: Called with the share of the segment that is read.
-
-    Returns:
-        Codes (n_q, F) on the CPU, and the length in samples at the codec's rate.
 
     Raises:
         InputError: The file is damaged, or holds a NaN.
@@ -120,4 +114,4 @@ def encoded(
             yield piece.to(where)
 
     parts = encode_stream(codec, pieces(), options.n_q, options.context)
-    return torch.cat([part.cpu() for part in parts], dim=-1)[0], samples
+    return Coded(torch.cat([part.cpu() for part in parts], dim=-1)[0], samples, None)

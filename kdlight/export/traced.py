@@ -64,6 +64,7 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
     """
     if kind == "onnx" and importlib.util.find_spec("onnx") is None:
         raise InputError("export --to onnx needs the package onnx: pip install 'kdlight[onnx]'.")
+    codec.require_whole(f"export --to {kind}")
     codec = copy.deepcopy(codec).cpu().eval().requires_grad_(False)
     fold_weight_norm(codec)
     audio = torch.zeros(2, 1, FRAMES * codec.hop_length)

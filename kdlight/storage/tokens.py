@@ -1,6 +1,7 @@
 """Files of tokens: the codes of one utterance and what is needed to make audio of them again.
 
-``NAME.npz`` holds ``codes`` (n_q, F), ``uint16`` where the codebook allows it and ``int32`` else;
+``NAME.npz`` holds ``codes`` (n_q, F), ``uint16`` where the codebook allows it and ``int32`` else,
+and ``scales`` where the codec of pieces divides by them;
 ``NAME.json`` beside it holds :class:`TokenFacts` and the hash of the first. Whatever cannot be
 decoded as it was encoded is refused: a pair of files of two runs, codes that are cut or changed,
 the tokens of another codec.
@@ -10,7 +11,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class TokenFacts:
         codec_sha256: Hash of that file; of the weights for a folder.
         codec_digest: Hash of the codec's weights, which an export does not change.
         source: Name of the audio file, without its folder.
+        piece_samples: Samples from piece to piece, of a codec of overlapping pieces; else 0.
+        piece_frames: Frames of a piece; else 0.
     """
 
     sample_rate: int
@@ -54,10 +57,19 @@ class TokenFacts:
     codec_sha256: str
     codec_digest: str
     source: str
+    piece_samples: int = 0
+    piece_frames: int = 0
 
     @property
     def frames(self) -> int:
-        """Frames of the audio, the last of them filled up."""
+        """Frames of the audio, the last of them filled up.
+
+        Of a codec of pieces: of all pieces, and once more those that a next piece would share.
+        """
+        if self.piece_samples:
+            shared = self.piece_frames * self.hop_length - self.piece_samples
+            pieces = -(-self.samples // self.piece_samples)
+            return pieces * self.piece_frames - (-shared // self.hop_length)
         return -(-self.samples // self.hop_length)
 
 
@@ -68,10 +80,12 @@ class Tokens:
     Attributes:
         codes: (n_q, F) int64.
         facts: What is said about them.
+        scales: What each piece was divided by, (pieces,) float32; None where nothing was.
     """
 
     codes: Tensor
     facts: TokenFacts
+    scales: Tensor | None = None
 
 
 def digest_of(weights: Mapping[str, Tensor]) -> str:
@@ -100,7 +114,11 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
     kind = np.uint16 if tokens.facts.codebook_size <= SMALL else np.int32
     # An open file, because numpy would add a suffix of its own to a name.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, codes=tokens.codes.cpu().numpy().astype(kind))
+        codes = tokens.codes.cpu().numpy().astype(kind)
+        if tokens.scales is None:
+            np.savez_compressed(stream, codes=codes)
+        else:
+            np.savez_compressed(stream, codes=codes, scales=tokens.scales.float().cpu().numpy())
     description = {"format": FORMAT, "codes_sha256": sha256_of(path), **asdict(tokens.facts)}
     write_json(beside, description)
 
@@ -133,9 +151,9 @@ def read_tokens(path: Path) -> Tokens:
     facts = _facts(beside, description)
     if sha256_of(path) != description.get("codes_sha256"):
         raise InputError(f"{path}: damaged, or not the codes that {beside.name} describes.")
-    codes = _codes(path)
+    codes, scales = _arrays(path)
     _check(path, codes, facts)
-    return Tokens(codes, facts)
+    return Tokens(codes, facts, scales)
 
 
 def check_codec(path: Path, tokens: TokenFacts, codec: TokenFacts) -> None:
@@ -149,7 +167,8 @@ def check_codec(path: Path, tokens: TokenFacts, codec: TokenFacts) -> None:
     Raises:
         InputError: The weights differ, or the numbers that say what codes mean.
     """
-    for name in ("sample_rate", "hop_length", "codebook_size"):
+    names = ("sample_rate", "hop_length", "codebook_size", "piece_samples", "piece_frames")
+    for name in names:
         expected, found = getattr(codec, name), getattr(tokens, name)
         if found != expected:
             raise InputError(f"{path}: {name}: expected {expected} of the codec, found {found}.")
@@ -162,27 +181,31 @@ def check_codec(path: Path, tokens: TokenFacts, codec: TokenFacts) -> None:
         )
 
 
-def _codes(path: Path) -> Tensor:
+def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             array = archive["codes"]
+            scales = archive["scales"].astype(np.float32) if "scales" in archive else None
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         raise InputError(f"{path}: expected an .npz with codes, found something else.") from None
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise InputError(
             f"{path}: expected whole numbers (n_q, F), found {array.dtype} {array.shape}."
         )
-    return torch.from_numpy(array.astype(np.int64))
+    codes = torch.from_numpy(array.astype(np.int64))
+    return codes, None if scales is None else torch.from_numpy(scales)
 
 
 def _facts(path: Path, description: dict[str, Any]) -> TokenFacts:
     values: dict[str, Any] = {}
     for field in fields(TokenFacts):
-        value: Any = description.get(field.name)
+        # What files of 0.1.0 do not have has a default, which is 0.
+        value: Any = description.get(field.name, field.default)
+        least = 1 if field.default is MISSING else 0
         if field.type is str:
             expected, fits = "text", isinstance(value, str)
         elif field.type is int:
-            expected, fits = "a whole number above 0", type(value) is int and value > 0
+            expected, fits = f"a whole number from {least}", type(value) is int and value >= least
         else:
             expected, fits = "a number above 0", type(value) in (int, float) and value > 0
         if not fits:

@@ -55,7 +55,7 @@ class CodecTeacher(FrameTeacher):
             only limits :meth:`codes`).
 
     Raises:
-        InputError: As :func:`load_codec`, or the codec lacks a level.
+        InputError: As :func:`load_codec`, or the codec lacks a level or codes pieces.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class CodecTeacher(FrameTeacher):
     ) -> None:
         super().__init__()
         codec = load_codec(path)
+        codec.require_whole(f"{path}: a teacher")
         if n_q is not None and not 1 <= n_q <= codec.n_q:
             raise InputError(f"{path}: n_q: expected 1 to {codec.n_q}, found {n_q}.")
         if features not in ("quantized", "encoder"):

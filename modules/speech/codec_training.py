@@ -94,6 +94,7 @@ class CodecTraining(DistillationModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
+        codec.require_whole("codec")
         optimizers = {"codec": optimizer}
         if discriminator is not None:
             optimizers["discriminator"] = discriminator_optimizer or optimizer

@@ -130,3 +130,39 @@ def test_a_loaded_codec_is_trained_as_a_new_one(tmp_path: Path) -> None:
     _, path = own_saved(tmp_path)
     training = CodecTraining(load_codec(str(path)), Optimization())
     assert all(part.training for part in training.codec.modules())
+
+
+def test_token_files_hold_the_scales_of_pieces(kdlight: Run, tmp_path: Path) -> None:
+    codec = load_codec(str(saved(tmp_path, "pieces")[1]))
+    soundfile.write(tmp_path / "a.wav", voice(1.2).numpy(), RATE)
+    named = ["--codec", tmp_path / "pieces"]
+    found = kdlight(
+        "encode",
+        *named,
+        tmp_path / "a.wav",
+        "--output",
+        tmp_path / "t",
+        "--block-seconds",
+        1,
+        "--batch-size",
+        2,
+    )
+    assert found.code == 0, found.err
+    tokens = read_tokens(tmp_path / "t" / "a.npz")
+    audio = read_audio(tmp_path / "a.wav")[None]
+    assert torch.equal(tokens.codes, codec.encode(audio)[0])
+    assert torch.equal(tokens.scales, codec.scales(audio)[0])
+    found = kdlight("decode", *named, tmp_path / "t", "--output", tmp_path / "o")
+    assert found.code == 0, found.err
+    heard, _ = soundfile.read(tmp_path / "o" / "a.wav", dtype="float32")
+    expected = codec.decode(tokens.codes[None], tokens.scales[None])[0, 0, : len(heard)]
+    assert len(heard) == audio.shape[-1]
+    torch.testing.assert_close(torch.from_numpy(heard), expected, atol=1 / 32768, rtol=0)
+    found = kdlight(
+        "evaluate", "codec", *named, "--reference", tmp_path, "--limit", 1, "--metrics", "si_sdr"
+    )
+    assert found.code == 0, found.err
+    (tmp_path / "t" / "a.json").unlink()
+    found = kdlight("decode", *named, tmp_path / "t", "--output", tmp_path / "p")
+    assert found.code == 2
+    assert "codes without the scales of pieces: expected a codec of audio as a whole" in found.err

@@ -48,13 +48,29 @@ class TransformersCodec(Codec):
         config: What the ``config.json`` of a folder of transformers says.
 
     Raises:
-        InputError: The codec is of another kind, or codes stereo, scaled or cut audio.
+        InputError: As :meth:`check`, or the settings make no model.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
+        self.check(config)
         model = model_of(config)
         self._model = (model,)  # in a tuple, so that its weights are counted once
         super().__init__(*PARTS[config["model_type"]](model))
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """Refuse what is no configuration of a codec of mono audio as a whole.
+
+        Raises:
+            InputError: It is another model's, or audio is stereo, scaled, or cut in pieces.
+        """
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        if kind not in CLASSES:
+            raise InputError(f"model_type: expected {', '.join(CLASSES)}, found {kind!r}.")
+        for key, allowed in (("audio_channels", 1), ("normalize", False), ("chunk_length_s", None)):
+            found = config.get(key, allowed)
+            if found != allowed:
+                raise InputError(f"{key}: expected {allowed} without pieces, found {found}.")
 
     @property
     def model(self) -> Any:
@@ -79,11 +95,10 @@ def model_of(config: dict[str, Any]) -> Any:
     """The model that a configuration describes, with random weights.
 
     Raises:
-        InputError: As :func:`check_config`, or the settings make no model.
+        InputError: The settings make no model.
     """
     import transformers  # takes seconds
 
-    check_config(config)
     name = CLASSES[config["model_type"]]
     try:
         settings = getattr(transformers, f"{name}Config").from_dict(config)
@@ -91,24 +106,6 @@ def model_of(config: dict[str, Any]) -> Any:
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"settings that make no {name}Model of transformers: {reason}") from None
-
-
-def check_config(config: Any) -> None:
-    """Refuse a configuration of something else than a codec of mono audio in one piece.
-
-    Args:
-        config: Contents of a ``config.json`` of transformers.
-
-    Raises:
-        InputError: It is another model's, or audio is stereo, scaled, or cut in pieces.
-    """
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in CLASSES:
-        raise InputError(f"model_type: expected {', '.join(CLASSES)}, found {kind!r}.")
-    for key, allowed in (("audio_channels", 1), ("normalize", False), ("chunk_length_s", None)):
-        found = config.get(key, allowed)
-        if found != allowed:
-            raise InputError(f"{key}: kdlight has codecs with {allowed}, found {found}.")
 
 
 def _encodec(model: Any) -> Parts:

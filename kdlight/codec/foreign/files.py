@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from kdlight.codec.foreign.codec import CLASSES, TransformersCodec, check_config
+from kdlight.codec.foreign.codec import CLASSES, TransformersCodec
+from kdlight.codec.foreign.pieces import PiecewiseCodec
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
 
@@ -42,8 +43,10 @@ def read_transformers(name: str) -> TransformersCodec:
         folder = _download(name)
     file = folder / "config.json"
     config = read_json(file)
+    in_pieces = isinstance(config, dict) and config.get("chunk_length_s") is not None
+    kind = PiecewiseCodec if in_pieces else TransformersCodec
     try:
-        check_config(config)
+        kind.check(config)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     model, found = _load(folder, config)
@@ -54,7 +57,7 @@ def read_transformers(name: str) -> TransformersCodec:
             f"{len(missing)} missing ({', '.join(missing[:2]) or 'none'}), "
             f"{len(foreign)} unexpected ({', '.join(foreign[:2]) or 'none'})."
         )
-    codec = TransformersCodec(model.config.to_dict())
+    codec = kind(model.config.to_dict())
     codec.model.load_state_dict(model.state_dict())
     return codec.eval()
 

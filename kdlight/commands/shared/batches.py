@@ -1,6 +1,7 @@
 """Encoding many segments, several at once where each has the codes that it has alone."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,19 @@ from kdlight.errors import InputError
 from kdlight.storage.audio import resampled_length
 from kdlight.storage.segments import Segment
 
-Coded = tuple[Tensor, int]
-"""Codes (n_q, F) on the CPU, and samples at the codec's rate."""
+
+class Coded(NamedTuple):
+    """What became of a segment, on the CPU.
+
+    Attributes:
+        codes: (n_q, F).
+        samples: Length at the codec's rate.
+        scales: (pieces,), of a codec of pieces that divides by them.
+    """
+
+    codes: Tensor
+    samples: int
+    scales: Tensor | None
 
 
 class BatchedEncoder:
@@ -76,9 +88,12 @@ class BatchedEncoder:
                 found[segment] = error
         if audio:
             where = next(self.codec.parameters()).device
-            length = self.lengths[batch[0]]
+            length = max(each.shape[-1] for each in audio.values())
             filled = [F.pad(each, (0, length - each.shape[-1])) for each in audio.values()]
-            codes = self.codec.encode(torch.stack(filled).to(where), self.n_q).cpu()
-            for (segment, own), each in zip(audio.items(), codes, strict=True):
-                found[segment] = each, own.shape[-1]
+            together = torch.stack(filled).to(where)
+            codes = self.codec.encode(together, self.n_q).cpu()
+            scales = self.codec.scales(together)
+            for index, (segment, own) in enumerate(audio.items()):
+                divided = None if scales is None else scales[index].cpu()
+                found[segment] = Coded(codes[index], own.shape[-1], divided)
         return found

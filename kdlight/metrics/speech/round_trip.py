@@ -33,7 +33,8 @@ class RoundTrip:
         seconds = len(audio) / self.codec.sample_rate
         batch = audio.reshape(1, 1, -1).to(self.device)
         codes = self.encoding.timed(partial(self.codec.encode, batch, self.n_q), seconds)
-        decoded = self.decoding.timed(partial(self.codec.decode, codes), seconds)
+        scales = self.codec.scales(batch)
+        decoded = self.decoding.timed(partial(self.codec.decode, codes, scales), seconds)
         decoded = decoded[..., : len(audio)]
         self.tokens.update(codes.cpu())
         self.match.update(codes.cpu(), self.codec.encode(decoded, self.n_q).cpu())

@@ -51,6 +51,18 @@ def encodec(**settings: Any) -> EncodecModel:
     return model
 
 
+def encodec_of_pieces() -> EncodecModel:
+    """EnCodec as at 48 kHz: stereo, group normalisation, scaled pieces of 40 frames."""
+    return encodec(
+        audio_channels=2,
+        normalize=True,
+        chunk_length_s=0.06,
+        overlap=0.05,
+        norm_type="time_group_norm",
+        use_causal_conv=False,
+    )
+
+
 def dac() -> DacModel:
     """DAC with 3 levels of 64 codes, and a stride that is odd."""
     model = DacModel(
@@ -143,9 +155,9 @@ MAKERS: dict[str, Callable[[], Any]] = {
 
 @torch.no_grad()
 def saved(folder: Path, kind: str) -> tuple[Any, Path]:
-    """A model and the folder that it was saved to."""
+    """A model, one of ``MAKERS`` or ``pieces``, and the folder that it was saved to."""
     torch.manual_seed(0)
-    model = MAKERS[kind]()
+    model = encodec_of_pieces() if kind == "pieces" else MAKERS[kind]()
     with quiet():
         model.save_pretrained(folder / kind)
     return model, folder / kind
