@@ -6,15 +6,16 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from kdlight import __version__, stops
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
-from kdlight.storage.atomic import FULL, full_disk
+from kdlight.storage.atomic import full_disk
 
 VERBS = {
     "fit": ("kdlight.commands.train", "train: a teacher, or a student from a teacher"),
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         command = importlib.import_module(VERBS[verb][0])
-        with stops.raised():
+        with stops.raised(), _full_disks_said_once():
             command.run(verb, rest)
     except InputError as error:
         print(f"kdlight {verb}: {error}", file=sys.stderr)
@@ -90,10 +91,10 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("KDLIGHT_DEBUG"):
             raise
-        number = full_disk(error)
-        if number is not None:
-            named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            print(f"kdlight {verb}: failed: {named}{FULL[number]}.", file=sys.stderr)
+        full = full_disk(error)
+        if full is not None:
+            named = f"{full.filename}: " if full.filename else ""
+            print(f"kdlight {verb}: failed: {named}{full.strerror}.", file=sys.stderr)
             return 1
         reason = " ".join(str(error).split()) or type(error).__name__
         where = _own_line(error)
@@ -103,6 +104,22 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _full_disks_said_once() -> Iterator[None]:
+    """A thread that finds the disk full, as TensorBoard's does, leaves the word to the main one."""
+    before = threading.excepthook
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        if full_disk(found.exc_value) is None:
+            before(found)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def script() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -38,13 +39,14 @@ from kdlight.commands.shared.folders import (
     next_folder,
     take_folder,
 )
+from kdlight.commands.shared.places import from_anywhere
 from kdlight.commands.shared.resuming import accept_another_order, is_finished, run_of
 from kdlight.core.moved import current
 from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.report.page import write_report
-from kdlight.storage.atomic import sweep
+from kdlight.storage.atomic import full_disk, sweep
 from kdlight.storage.files import load_checkpoint, write_json
 from kdlight.training.base import DistillationModule
 
@@ -107,6 +109,12 @@ class KDLightCLI(LightningCLI):
         except (InputError, KeyboardInterrupt):
             self._give_back()
             raise
+        except OSError as error:
+            full = full_disk(error)
+            if full is None or full.filename:
+                raise
+            # metrics.csv and TensorBoard's file are written by others, who do not say which.
+            raise OSError(full.errno, full.strerror, str(self.run_folder)) from error
         except MisconfigurationException as error:
             self._give_back()
             raise InputError(" ".join(str(error).split())) from None
@@ -270,7 +278,8 @@ class KDLightCLI(LightningCLI):
         if self.verb == "fit":
             # Run again, it starts from the beginning; run.json knows what it continued from.
             section.ckpt_path, section.inexact_resume = None, False
-        config = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
+        text = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
+        config = yaml.safe_dump(from_anywhere(yaml.safe_load(text)), sort_keys=False)
         command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
         assert self.run_folder is not None
         return RunRecord(self.run_folder, config, command, checkpoint)

@@ -53,11 +53,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except InputError:
-        raise
     except Exception as error:
-        # Writers in C++ and Rust keep the system's number to themselves.
-        _raise_if_full(full_disk(error) or _no_room_in(temporary), path, error)
+        _raise_if_full(path, temporary, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -87,38 +84,52 @@ def atomic_folder(path: Path, *marks: str) -> Iterator[Path]:
         try:
             yield work / "new"
         except Exception as error:
-            _raise_if_full(full_disk(error), path, error)
+            _raise_if_full(path, work / "probe", error)
             raise
         if path.exists():
             path.rename(work / "old")
         (work / "new").rename(path)
 
 
-def full_disk(error: BaseException | None) -> int | None:
-    """A key of :data:`FULL` if that is what an error, or one that led to it, comes from."""
+def full_disk(error: BaseException | None) -> OSError | None:
+    """What the system says of a full disk, if that is what an error, or one before it, comes from.
+
+    Returns:
+        An error with a number and a sentence of :data:`FULL` and, where any of them knew it, the
+        name of the file.
+    """
+    found: OSError | None = None
     while error is not None:
+        number, name = None, None
         if isinstance(error, OSError) and error.errno in FULL:
-            return error.errno
-        if "No space left on device" in str(error):  # safetensors is written in Rust
-            return errno.ENOSPC
+            number, name = error.errno, error.filename
+        elif "No space left on device" in str(error):  # safetensors is written in Rust
+            number = errno.ENOSPC
+        if number is not None and (found is None or found.filename is None):
+            found = OSError(number, FULL[number], name)
         error = error.__cause__ or error.__context__
-    return None
+    return found
 
 
-def _raise_if_full(number: int | None, path: Path, error: Exception) -> None:
-    if number is not None:
-        raise OSError(number, FULL[number], str(path)) from error
+def _raise_if_full(path: Path, growing: Path, error: Exception) -> None:
+    """Name ``path`` if ``error`` comes from a full disk."""
+    if isinstance(error, InputError):
+        return
+    # Writers in C++ keep what the system said to themselves.
+    found = full_disk(error) or _no_room_in(growing)
+    if found is not None and found.errno is not None:
+        raise OSError(found.errno, FULL[found.errno], str(path)) from error
 
 
-def _no_room_in(path: Path) -> int | None:
-    """A key of :data:`FULL` if a file, as far as it was written, cannot grow."""
+def _no_room_in(path: Path) -> OSError | None:
+    """What the system says where a file, as far as it was written, cannot grow."""
     try:
         with path.open("ab") as stream:
             stream.write(bytes(2**20))
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        return error.errno if error.errno in FULL else None
+        return full_disk(error)
     return None
 
 

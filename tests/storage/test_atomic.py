@@ -5,11 +5,13 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from kdlight.cli import _full_disks_said_once
 from kdlight.storage import atomic
 from kdlight.storage.atomic import DAY, atomic_folder, atomic_path, full_disk, sweep
 
@@ -93,7 +95,9 @@ def test_a_writer_that_hides_the_systems_number(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(path)
-    assert full_disk(caught.value) == errno.EFBIG
+    found = full_disk(caught.value)
+    assert found is not None
+    assert (found.errno, found.filename) == (errno.EFBIG, str(path))
     assert [each.name for each in tmp_path.iterdir()] == ["model.bin"]
     assert path.read_text() == "good"
 
@@ -102,5 +106,32 @@ def test_another_failure_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mine"), atomic_path(tmp_path / "a"):
         raise RuntimeError("mine")
     rust = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert full_disk(rust) == errno.ENOSPC
+    found = full_disk(rust)
+    assert found is not None
+    assert found.errno == errno.ENOSPC
     assert full_disk(ValueError("no")) is None
+
+
+def test_the_file_is_named_whichever_of_the_errors_knew_it() -> None:
+    """Behind a checkpoint that found no room, the logger finds none for metrics.csv."""
+    first = OSError(errno.ENOSPC, "no room", "last.ckpt")
+    second = OSError(errno.ENOSPC, "no room")
+    second.__context__ = first
+    found = full_disk(second)
+    assert found is not None
+    assert (found.filename, found.strerror) == ("last.ckpt", "the disk is full")
+
+
+def test_a_thread_leaves_it_to_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda found: said.append(str(found.exc_value)))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    with _full_disks_said_once():
+        for error in (OSError(errno.ENOSPC, "no room"), ValueError("another")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+    assert said == ["another"]
