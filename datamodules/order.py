@@ -10,14 +10,14 @@ from torch import Tensor
 from kdlight.errors import InputError
 
 
-def seeded(*key: int) -> torch.Generator:
-    """A CPU generator whose stream depends on the whole ``key`` (integers >= 0).
+def seeded(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of ``device`` whose stream depends on the whole ``key`` (integers >= 0).
 
     numpy's ``SeedSequence`` mixes the key, so that neighbouring seeds, epochs and samples get
     unrelated streams; ``seed + epoch`` would make epoch 1 of seed 0 equal to epoch 0 of seed 1.
     """
     state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state)
+    return torch.Generator(device).manual_seed(state)
 
 
 def positive(name: str, value: int, least: int = 1) -> int:

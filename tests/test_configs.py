@@ -81,8 +81,10 @@ SMALLER |= {
     f"mnist5k/{name}.yaml": {SHALLOW.format("student"): "[8, 8, 8]"}
     for name in ("ct", "ict", "sct", "meanflow")
 }
-SMALLER |= {f"imagenet64/{name}.yaml": small_adm("student") for name in ("ict", "sct")}
-SMALLER |= {f"imagenet64/{name}.yaml": FEW_PICTURES for name in ("ect", "tcm_first", "tcm", "scd")}
+SMALLER["imagenet64/ict.yaml"] = small_adm("student")
+SMALLER |= {
+    f"imagenet64/{name}.yaml": FEW_PICTURES for name in ("ect", "tcm_first", "tcm", "scd", "sct")
+}
 MODEL = "--model.init_args."
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
@@ -228,6 +230,10 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
         if "teacher" in config["data"]["init_args"]:
             options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
+    start = (arguments.get("student") or {}).get("init_args", {}).get("teacher", {})
+    if start.get("class_path") == TEACHER:
+        made = train_teacher(start["init_args"]["checkpoint"], runs, pictures, speech)
+        options["--model.init_args.student.init_args.teacher.init_args.checkpoint"] = str(made)
     words = ["fit", "--config", str(CONFIGS / name)]
     return words + [word for pair in options.items() for word in pair]
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -16,7 +17,9 @@ class NoiseLoader(EndlessLoader):
     """Endless batches of noise, each drawn from (seed, number of the batch).
 
     A rank takes rows ``rank::world_size`` of the joint batch, as in
-    :class:`~datamodules.order.Order`.
+    :class:`~datamodules.order.Order`. Every rank draws the joint batch, for a stream has no
+    middle to start from: on the accelerator, which has nothing else to do then (and whose numbers
+    are others than the CPU's, as those of all step noise).
 
     Args:
         shape: Shape of one sample without the batch.
@@ -26,6 +29,7 @@ class NoiseLoader(EndlessLoader):
         seed: Seed of the noise.
         rank: Which rank this is.
         world_size: Number of ranks.
+        device: Where the noise is drawn, and the batches are.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class NoiseLoader(EndlessLoader):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(steps_per_epoch)
         self.shape = tuple(shape)
@@ -45,15 +50,17 @@ class NoiseLoader(EndlessLoader):
         self.seed = positive("seed", seed, 0)
         self.rank = rank
         self.world_size = world_size
+        self.device = device
 
     def next_batch(self) -> Batch:
         # 0 to 3 are the streams of order, flips, samples and blocks.
-        generator = seeded(self.seed, self.batches, 4)
-        joint = {"noise": torch.randn(self.global_batch, *self.shape, generator=generator)}
+        source: Any = {
+            "generator": seeded(self.seed, self.batches, 4, device=self.device),
+            "device": self.device,
+        }
+        joint = {"noise": torch.randn(self.global_batch, *self.shape, **source)}
         if self.num_classes:
-            joint["label"] = torch.randint(
-                self.num_classes, (self.global_batch,), generator=generator
-            )
+            joint["label"] = torch.randint(self.num_classes, (self.global_batch,), **source)
         return {name: rows[self.rank :: self.world_size] for name, rows in joint.items()}
 
     def identity(self) -> dict[str, int]:
@@ -124,4 +131,5 @@ class NoiseDataModule(ReferencedDataModule):
             self.steps_per_epoch,
             self.seed,
             *self.ranks,
+            device="cpu" if self.trainer is None else self.trainer.strategy.root_device,
         )

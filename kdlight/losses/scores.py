@@ -172,8 +172,35 @@ F_DIVERGENCES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Te
 """``f`` and ``h(r) = r^2 f''(r)`` of each divergence ``E_q f(p / q)``, p being the data's."""
 
 
+def over_mean_at_like_noise(
+    ratio: Tensor, sigma: Tensor, low: float, high: float, bins: int
+) -> Tensor:
+    """Each ratio over the mean of the joint batch's ratios at noise levels like its own, (B,).
+
+    Levels are alike in one of ``bins`` parts of equal width of [low, high]. A discriminator's
+    confidence differs more between noise levels than between samples at one of them, and it is
+    the samples that are to be weighed (the authors' release, with 10 bins).
+
+    Args:
+        ratio: Positive, (B,).
+        sigma: Noise levels, (B,).
+        low: Smallest level.
+        high: Largest.
+        bins: Number of parts.
+    """
+    part = ((sigma.double() - low) * bins / (high - low)).floor().long().clamp(0, bins - 1)
+    inside = torch.nn.functional.one_hot(part, bins).to(ratio)
+    total, count = joint_sum(torch.stack([ratio @ inside, inside.sum(0)]))
+    relative: Tensor = ratio * (count / total)[part]
+    return relative
+
+
 def divergence_weight(
-    log_ratio: Tensor, divergence: Divergence, low: float = 0.1, high: float = 20.0
+    log_ratio: Tensor,
+    divergence: Divergence,
+    low: float = 0.1,
+    high: float = 20.0,
+    relative: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Weight of each sample's gradient in f-distill (arXiv:2502.15681, eq. 6 and section 3.3).
 
@@ -187,6 +214,8 @@ def divergence_weight(
         divergence: Row of :data:`F_DIVERGENCES`.
         low: Smallest ratio.
         high: Largest.
+        relative: Makes the ratios, cut off, relative to others, such as
+            :func:`over_mean_at_like_noise`; None takes them as they are.
 
     Returns:
         (B,), without gradient.
@@ -194,7 +223,7 @@ def divergence_weight(
     _, h = F_DIVERGENCES[divergence]
     # In float64, clamped first: exp of a large logit is an infinity.
     ratio = log_ratio.detach().double().clamp(-20, 20).exp().clamp(low, high)
-    weight = h(ratio)
+    weight = h(ratio if relative is None else relative(ratio))
     total = joint_sum(torch.stack([weight.sum(), weight.new_tensor(float(len(weight)))]))
     return weight * (total[1] / total[0])
 

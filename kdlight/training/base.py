@@ -17,7 +17,7 @@ from kdlight.core.spec import spec_of
 from kdlight.errors import InputError
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from kdlight.training.precision import full_float32
+from kdlight.training.precision import full_float32, one_scale
 
 Batch = dict[str, Any]
 
@@ -159,7 +159,12 @@ class DistillationModule(L.LightningModule):
         self.noise.start(self.iteration, self.device, self.global_rank, self.trainer.world_size)
         # Dropout and anything else that draws from the global generators.
         seed_global(mix(self._seed, self.iteration, self.global_rank), self.device)
-        with full_float32(self.device) if self.needs_float32 else contextlib.nullcontext():
+        with contextlib.ExitStack() as around:
+            if self.needs_float32:
+                around.enter_context(full_float32(self.device))
+            if self._accumulate > 1:
+                scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+                around.enter_context(one_scale(scaler))
             self.step(batch)
         self.iteration += 1
         self.after_iteration()

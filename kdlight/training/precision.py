@@ -12,6 +12,29 @@ _MULTIPLIERS = (_backends.cuda.matmul, _backends.cudnn.conv)
 
 
 @contextlib.contextmanager
+def one_scale(scaler: Any) -> Iterator[None]:
+    """The scale of float16 gradients moves behind the block, not inside.
+
+    Lightning moves it at every optimizer step. Where several parts gather gradients over batches,
+    the step of one would leave the others with sums of differently scaled gradients.
+
+    Args:
+        scaler: The ``torch.amp.GradScaler`` of the trainer; None if its precision has none.
+    """
+    if scaler is None:
+        yield
+        return
+    asked: list[None] = []
+    scaler.update = lambda *_: asked.append(None)
+    try:
+        yield
+    finally:
+        del scaler.update
+    if asked:
+        scaler.update()
+
+
+@contextlib.contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
     """No autocast and no TensorFloat-32 on ``device`` inside the block.
 

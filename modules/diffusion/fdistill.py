@@ -1,13 +1,20 @@
 """f-distill: distillation by any f-divergence (Xu et al. 2025, arXiv:2502.15681)."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.students import unguided
 from kdlight.errors import InputError
-from kdlight.losses.scores import Divergence, divergence_weight, require_divergence
+from kdlight.losses.scores import (
+    Divergence,
+    divergence_weight,
+    over_mean_at_like_noise,
+    require_divergence,
+)
 from kdlight.networks.images.discriminator import Head
 from kdlight.training.optim import Optimization
 from modules.diffusion.dmd2 import DMD2
@@ -29,6 +36,9 @@ class FDistill(DMD2):
         divergence: Which f.
         ratio_min: Smallest ratio.
         ratio_max: Largest ratio.
+        ratio_bins: Each ratio is taken relative to the mean of those at noise levels like its own,
+            in so many bins of equal width in sigma: 10 in the authors' release. 0 takes it as it
+            is, as the paper's equations do.
         kwargs: Of :class:`~modules.diffusion.dmd2.DMD2`.
     """
 
@@ -41,6 +51,7 @@ class FDistill(DMD2):
         divergence: Divergence = "forward_kl",
         ratio_min: float = 0.1,
         ratio_max: float = 20.0,
+        ratio_bins: int = 0,
         **kwargs: Any,
     ) -> None:
         require_divergence(divergence)
@@ -48,9 +59,11 @@ class FDistill(DMD2):
             raise InputError(
                 f"ratio_min: expected 0 < ratio_min < ratio_max, found {ratio_min} and {ratio_max}."
             )
+        if ratio_bins < 0:
+            raise InputError(f"ratio_bins: expected at least 0, found {ratio_bins}.")
         super().__init__(teacher, optimizer, fake_optimizer, discriminator=discriminator, **kwargs)
         self.divergence = divergence
-        self.ratio_min, self.ratio_max = ratio_min, ratio_max
+        self.ratio_min, self.ratio_max, self.ratio_bins = ratio_min, ratio_max, ratio_bins
 
     def score(self, x: Tensor, condition: Condition) -> Tensor:
         noisy, sigma = self.noised(x, self.noise_law)
@@ -59,5 +72,17 @@ class FDistill(DMD2):
             x0_fake, logits = self.judged(noisy, sigma, condition)
             if self.judge is not self.fake_score:
                 x0_fake = self.fake_score(noisy, sigma, condition)
-        weight = divergence_weight(logits.mean(1), self.divergence, self.ratio_min, self.ratio_max)
+        relative = None
+        if self.ratio_bins:
+            source = unguided(self.teacher)
+            relative = partial(
+                over_mean_at_like_noise,
+                sigma=sigma,
+                low=source.sigma_min,
+                high=source.sigma_max,
+                bins=self.ratio_bins,
+            )
+        weight = divergence_weight(
+            logits.mean(1), self.divergence, self.ratio_min, self.ratio_max, relative
+        )
         return self.objective(x, x0_real, x0_fake, sigma, weight)

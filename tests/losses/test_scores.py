@@ -13,6 +13,7 @@ from kdlight.losses.scores import (
     ScoreIdentity,
     divergence_weight,
     normaliser,
+    over_mean_at_like_noise,
     require_divergence,
 )
 
@@ -220,6 +221,20 @@ def test_weights_have_mean_one_and_the_reverse_kl_weighs_all_alike():
     assert forward.tolist() == pytest.approx([2 * 0.5 / 3.5, 2 * 3 / 3.5], rel=1e-6)
     extreme = divergence_weight(torch.tensor([-1e4, 1e4]), "forward_kl", 0.1, 20.0)
     assert extreme.tolist() == pytest.approx([0.2 / 20.1, 40 / 20.1])
+
+
+def test_ratios_are_relative_to_those_at_like_noise():
+    """Ten bins of [0, 80] are 8 wide: two samples in the first, one in the last, one beyond it."""
+    sigma = torch.tensor([0.5, 7.9, 79.0, 90.0, 12.0])
+    ratio = torch.tensor([1.0, 3.0, 4.0, 12.0, 5.0]).double()
+    found = over_mean_at_like_noise(ratio, sigma, 0.0, 80.0, 10)
+    assert found.tolist() == pytest.approx([0.5, 1.5, 0.5, 1.5, 1.0])
+    weight = divergence_weight(
+        ratio.log(),
+        "forward_kl",
+        relative=lambda r: over_mean_at_like_noise(r, sigma, 0.0, 80.0, 10),
+    )
+    assert weight.tolist() == pytest.approx([0.5, 1.5, 0.5, 1.5, 1.0])
 
 
 def test_an_unknown_divergence_is_named():

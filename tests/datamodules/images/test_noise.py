@@ -1,5 +1,7 @@
 """Training without data: noise of (seed, batch), and a reference that training never touches."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
@@ -118,6 +120,25 @@ def test_training_never_touches_the_reference():
         fit(method(), NoiseDataModule(Untouchable(), batch_size=12))
 
 
+@pytest.mark.gpu
+def test_an_accelerator_draws_its_own_batches():
+    loaders = [NoiseLoader((1, 2, 2), 4, 6, 5, 3, rank, 2, "cuda") for rank in range(2)]
+    joint = next(iter(NoiseLoader((1, 2, 2), 4, 12, 5, 3, device="cuda")))
+    for rank, loader in enumerate(loaders):
+        batch = next(iter(loader))
+        for name, rows in joint.items():
+            assert rows.device.type == "cuda"
+            assert torch.equal(batch[name], rows[rank::2])
+
+
+def test_the_loader_draws_where_the_run_is():
+    data = NoiseDataModule(shape=[1, 4, 4], num_classes=2, batch_size=12)
+    data.trainer = SimpleNamespace(
+        global_rank=0, world_size=1, strategy=SimpleNamespace(root_device=torch.device("meta"))
+    )
+    assert data.make_train_loader().device == torch.device("meta")
+
+
 def test_a_run_resumes_to_the_bit(tmp_path):
     def data():
         return NoiseDataModule(shape=[1, 4, 4], num_classes=2, batch_size=12, steps_per_epoch=7)
@@ -136,7 +157,7 @@ def test_evaluation_sees_the_reference():
     data = NoiseDataModule(DigitsDataModule())
     assert (data.shape, data.num_classes) == ((1, 8, 8), 10)
     assert data.class_names == digits.class_names
-    assert data.mixture is None
+    assert data.judges() == []
     for part in ("reference", "heldout"):
         assert torch.equal(data.whole(part), digits.whole(part))
         assert torch.equal(data.whole_labels(part), digits.whole_labels(part))
@@ -146,7 +167,7 @@ def test_evaluation_sees_the_reference():
     batch = next(iter(data.train_dataloader()))
     assert set(batch) == {"noise", "label"}
     points = NoiseDataModule(GaussianMixtureDataModule(ring(), 20, 20))
-    assert points.mixture is points.reference.mixture
+    assert [judge.names for judge in points.judges()] == [("modes", "strays")]
     assert (points.shape, points.num_classes) == ((2,), 0)
 
 

@@ -142,17 +142,31 @@ def test_multi_student_of_one_part_is_dmd2():
     assert same(plain, routed, lambda key: key.replace("experts.0.", ""))
 
 
-def test_score_forgetting_of_a_class_by_itself_is_sid():
+def test_what_remains_in_score_forgetting_is_sid():
+    """Of two classes, one forgotten, the other remains: SiD asked for that one alone."""
+
+    class OfOne(SiD):
+        def asked(self, batch):
+            self.noise.integers(len(batch["label"]), 1)
+            return {"label": torch.zeros_like(batch["label"])}
+
     data = TinyImages(parts=NOISE)
-    plain = fit(made(SiD), data)
-    assert same(plain, fit(made(ScoreForgetting, forget={1: 1}), data))
+    plain = fit(made(OfOne), data)
     assert not same(plain, fit(made(ScoreForgetting, forget={1: 0}), data))
+    forgetful = made(ScoreForgetting, forget={1: 0})
+    # Without the second batches, which draw noise too.
+    forgetful.student_terms = lambda *given: SiD.student_terms(forgetful, *given)
+    forgetful.critic_terms = lambda *given: SiD.critic_terms(forgetful, *given)
+    assert same(plain, fit(forgetful, data))
 
 
 def test_fdistill_by_the_reverse_kl_is_dmd2():
     plain = fit(made(DMD2, discriminator=tiny_head))
     assert same(plain, fit(made(FDistill, discriminator=tiny_head, divergence="reverse_kl")))
-    assert not same(plain, fit(made(FDistill, discriminator=tiny_head, divergence="forward_kl")))
+    forward = fit(made(FDistill, discriminator=tiny_head, divergence="forward_kl"))
+    assert not same(plain, forward)
+    binned = made(FDistill, discriminator=tiny_head, divergence="forward_kl", ratio_bins=10)
+    assert not same(forward, fit(binned))
 
 
 def test_sida_without_its_adversarial_terms_is_sid_with_alpha_one():
@@ -289,22 +303,22 @@ def test_the_teacher_alone_is_asked_for_the_class_in_its_place():
     assert torch.equal(found, expected)
 
 
-def test_forgotten_and_retained_samples_have_a_term_each():
-    module = made(ScoreForgetting, forget={1: 0}, iterations=1)
-    terms = module.student_terms
-    seen = {}
-
-    def looking(batch, x, condition):
-        seen.update(terms(batch, x, condition))
-        module.noise.start(0, x.device)
-        seen["loss"], seen["label"] = module.score(x, condition), condition["label"]
-        return {name: seen[name] for name in ("score", "forgetting")}
-
-    module.noise.start(0, torch.device("cpu"))
+def test_forgotten_samples_have_a_batch_and_terms_of_their_own():
+    module, asked = made(ScoreForgetting, forget={1: 0}), []
+    generate, score = module.generate, module.score
+    module.generate = lambda noise, c, batch: asked.append(c["label"]) or generate(noise, c, batch)
+    losses = []
+    module.score = lambda x, c: losses.append(score(x, c)) or losses[-1]
     batch = {"noise": torch.randn(6, 1, 4, 4), "label": torch.tensor([0, 1, 0, 1, 1, 0])}
-    x = module.generate(batch["noise"], module.asked(batch), batch)
     module.noise.start(0, torch.device("cpu"))
-    looking(batch, x, module.asked(batch))
-    loss, forgotten = seen["loss"], seen["label"] == 1
-    torch.testing.assert_close(seen["score"], loss[~forgotten].sum() / 6)
-    torch.testing.assert_close(seen["forgetting"], loss[forgotten].sum() / 6)
+    condition = module.asked(batch)
+    assert condition["label"].tolist() == [0] * 6, "what remains alone"
+    x = generate(batch["noise"], condition, batch)
+    terms = module.student_terms(batch, x, condition)
+    assert [label.tolist() for label in asked] == [[1] * 6]
+    assert torch.equal(terms["score"], losses[0].mean())
+    assert torch.equal(terms["forgetting"], losses[1].mean())
+    critic = module.critic_terms(batch, x.detach(), condition)
+    assert [label.tolist() for label in asked] == [[1] * 6] * 2
+    assert set(critic) == {"denoising", "forgetting_denoising"}
+    assert (module.weights["forgetting"], module.weights["forgetting_denoising"]) == (0.01, 0.01)
