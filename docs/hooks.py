@@ -11,7 +11,7 @@ from kdlight.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "reference/options"
-KINDS = {"evaluate": ("images", "statistics", "codec")}
+KINDS = {"evaluate": ("images", "statistics", "captions", "codec")}
 
 
 def help_of(*words: str) -> str:

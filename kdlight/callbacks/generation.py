@@ -37,6 +37,7 @@ HEADLINE = (
     "seed",
     "fid",
     "fid_best",
+    "clip_score",
     "clean_fid",
     "clean_fid_best",
     "frechet_features",

@@ -119,10 +119,15 @@ def run(verb: str, argv: Sequence[str]) -> None:
 
         evaluate_statistics.run(argv[1:])
         return
+    if kind == "captions":
+        from kdlight.commands import evaluate_captions
+
+        evaluate_captions.run(argv[1:])
+        return
     if kind not in ("images", "-h", "--help"):
         raise InputError(
-            "expected `evaluate images`, `evaluate codec` or `evaluate statistics`, "
-            f"found {kind or 'nothing'}."
+            "expected `evaluate images`, `evaluate codec`, `evaluate statistics` or `evaluate "
+            f"captions`, found {kind or 'nothing'}."
         )
     options = parser().parse_args(argv[1:] if kind == "images" else argv)
     check_options(options)
