@@ -298,8 +298,8 @@ class GenerationReport(L.Callback):
             images = generator(noise, condition, steps)
             self._metrics.update(images, condition.get("label"))
             if gap is not None and target is not None:
-                gap.update(images, target[done : done + len(images)])
-            drawn.append(images)
+                gap.update(images, target[done : done + len(images)].to(images.device))
+            drawn.append(images.cpu())  # thousands of pictures would fill an accelerator
             done += len(images)
         row = self._metrics.row()
         if gap is not None:
@@ -315,7 +315,7 @@ class GenerationReport(L.Callback):
     ) -> Tensor:
         """This rank's share of the teacher's samples from the noise and labels of ``student``."""
         batches = self._batches(trainer, module, student, self.num_samples)
-        drawn = [teacher(noise, condition) for noise, condition in batches]
+        drawn = [teacher(noise, condition).cpu() for noise, condition in batches]
         return torch.cat(drawn) if drawn else torch.empty(0)
 
     def _batches(
