@@ -1,12 +1,15 @@
-# `make quickstart`, `make quickstart-speech` and `make test` do all of their own set-up, once.
+# `make quickstart`, its two sisters and `make test` do all of their own set-up, once.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart quickstart-speech test slow lint docs bench assets
+.PHONY: quickstart quickstart-color quickstart-speech test slow lint docs bench assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
+
+quickstart-color: .venv/installed
+	$(BIN)/python -m kdlight fit --config configs/nouns/progressive_distillation.yaml
 
 quickstart-speech: .venv/installed-speech
 	$(BIN)/python -m kdlight fit --config configs/speech/quickstart_guided.yaml
@@ -30,7 +33,7 @@ docs: .venv/installed-docs
 bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks
 
-# Train the bundled classifier and teacher again and put them into kdlight/assets.
+# Train the bundled classifiers and teachers again and put them into kdlight/assets.
 assets: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/digits/classifier.yaml
 	$(BIN)/python -m kdlight export --run runs/digits_classifier --output kdlight/assets/digits_classifier.safetensors \
@@ -38,6 +41,12 @@ assets: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/digits/teacher.yaml
 	$(BIN)/python -m kdlight export --run runs/digits_teacher --output kdlight/assets/digits_teacher.safetensors \
 	  --summary "EDM teacher of scikit-learn's 8x8 digits, 1,437 training images."
+	$(BIN)/python -m kdlight fit --config configs/nouns/classifier.yaml
+	$(BIN)/python -m kdlight export --run runs/nouns_classifier --half --output kdlight/assets/nouns_classifier.safetensors \
+	  --summary "Judge of composed pixel art by the kind of head, and its feature space; held-out accuracy 100 %."
+	$(BIN)/python -m kdlight fit --config configs/nouns/teacher.yaml
+	$(BIN)/python -m kdlight export --run runs/nouns_teacher --half --output kdlight/assets/nouns_teacher.safetensors \
+	  --summary "Teacher of composed pixel art, 32x32 in colour, 8 classes; predicts x0."
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing the packages of constraints.txt into .venv (once; some minutes)."

@@ -52,6 +52,9 @@ def parser() -> Parser:
     )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--summary", default="", help="one sentence for the model card")
+    made.add_argument(
+        "--half", action="store_true", help="store the weights of a .safetensors file as float16"
+    )
     add_force(made)
     return made
 
@@ -60,6 +63,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``export``."""
     options = parser().parse_args(argv)
     checkpoint = options.checkpoint or newest_checkpoint(options.run, f"--run {options.run}")
+    if options.half and options.output.suffix != ".safetensors":
+        raise InputError(f"--half: expected a .safetensors file to write, found {options.output}.")
     if options.to is not None:
         if options.steps is not None or options.sigmas is not None:
             raise InputError(f"--to {options.to}: a codec has no --steps and no --sigmas.")
@@ -67,7 +72,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",), [checkpoint], options.force)
         model = _model(checkpoint, options)
-        save_model(model, options.output, notes_of(checkpoint, options.summary))
+        save_model(model, options.output, notes_of(checkpoint, options.summary), options.half)
     elif options.output.suffix:
         raise InputError(
             f"--output {options.output}: expected a name that ends in .safetensors, or a folder."

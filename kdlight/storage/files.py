@@ -67,13 +67,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = None) -> None:
+def save_model(
+    module: nn.Module, path: Path, notes: dict[str, Any] | None = None, half: bool = False
+) -> None:
     """Write a recorded module as ``path`` (safetensors) and its spec beside it (JSON).
 
     Args:
         module: A module whose spec :func:`kdlight.core.spec.spec_of` can write.
         path: Where; the suffix must be ``.safetensors``.
         notes: Free facts about the model (data, seed, metrics), kept in the JSON.
+        half: Whether floating-point weights are stored as float16; :func:`load_model` gives them
+            back in the network's own precision, rounded.
+
+    Raises:
+        InputError: The suffix is another, or a weight is too large for float16.
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: expected a name that ends in .safetensors.")
@@ -81,6 +88,8 @@ def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = Non
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
     }
+    if half:
+        tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     description = {
         "format": FORMAT,
         "kdlight": __version__,
@@ -91,6 +100,17 @@ def save_model(module: nn.Module, path: Path, notes: dict[str, Any] | None = Non
         save_file(tensors, temporary)
         description["weights_sha256"] = sha256_of(temporary)
     write_json(path.with_suffix(".json"), description)
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` as float16 if it holds floating-point numbers."""
+    if not tensor.is_floating_point():
+        return tensor
+    rounded = tensor.half()
+    if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        largest = float(tensor.abs().max())
+        raise InputError(f"{name}: expected weights within 65504 for float16, found {largest:g}.")
+    return rounded
 
 
 def load_model(path: Path) -> nn.Module:

@@ -324,6 +324,7 @@ OUR_VERBS = {
     "export --run nowhere --output x.safetensors": ["--run nowhere", "found none"],
     "export --checkpoint WRONG/truncated.ckpt --output x.safetensors": ["truncated.ckpt"],
     "export --checkpoint GOOD --output x.onnx": ["x.onnx", ".safetensors"],
+    "export --checkpoint GOOD --output x --half": ["--half", "found x"],
     "export --checkpoint GOOD --output x.safetensors --steps 7": ["not in 7"],
     "export --checkpoint GOOD --output WRONG/bare.pt/x": ["bare.pt", "found a file"],
     "report": ["RUN"],

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from kdlight.core.spec import Recorded, build, spec_of
@@ -118,6 +119,26 @@ def test_model_roundtrip(tmp_path):
         "model.safetensors",
     ]
     assert len(sha256_of(path)) == 64
+
+
+def test_half_precision_is_half_the_size_and_refuses_what_it_cannot_hold(tmp_path):
+    generator = small_generator()
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    save_model(generator, whole)
+    save_model(generator, half, half=True)
+    stored = load_file(half)
+    rebuilt = load_model(half).state_dict()
+    for name, value in generator.state_dict().items():
+        assert rebuilt[name].dtype == value.dtype
+        if value.is_floating_point():
+            assert stored[name].dtype == torch.float16
+            assert torch.equal(rebuilt[name], value.half().to(value.dtype))
+    weight = next(generator.parameters())
+    with torch.no_grad():
+        weight.view(-1)[0] = 7e4
+    with pytest.raises(InputError, match="expected weights within 65504 for float16, found 70000"):
+        save_model(generator, tmp_path / "large.safetensors", half=True)
+    assert not (tmp_path / "large.safetensors").exists()
 
 
 def damage(path, how):
