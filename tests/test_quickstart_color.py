@@ -1,4 +1,4 @@
-"""The colour quick start as a newcomer runs it, one seed; docs/tutorials/quickstart_color.md has three."""
+"""The colour quick start as a newcomer runs it, one seed of docs/tutorials/quickstart_color.md."""
 
 import json
 import os

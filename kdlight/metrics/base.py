@@ -136,6 +136,9 @@ class FeatureMetric(SampleMetric):
             real: As in :meth:`update`.
             broken: How many images of the batch were not finite.
         """
+        # What torchmetrics does around `update`: there is something to compute, and anew.
+        self._computed = None
+        self._update_count += 1
         finite = features[features.isfinite().all(dim=1)]
         broken += len(features) - len(finite)
         self.add_to("real_non_finite" if real else "non_finite", broken)
