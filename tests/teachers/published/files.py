@@ -18,7 +18,7 @@ def song_file(path: Path, **changes: Any) -> tuple[Path, SongUNet]:
     network = filled(
         SongUNet(16, 3, 10, 9, model_channels=32, channel_mult=(1, 2), num_blocks=1, attention=(8,))
     )
-    return _write(path, network, changes), network
+    return write_network(path, network, changes), network
 
 
 def ncsnpp_file(
@@ -47,7 +47,7 @@ def ncsnpp_file(
         "attn_resolutions": [],
         "model_channels": 16,
     }
-    return _write(path, network, changes, outer, attributes, stored_taps), network
+    return write_network(path, network, changes, outer, attributes, stored_taps), network
 
 
 def adm_file(
@@ -68,10 +68,10 @@ def adm_file(
     )
     changes = {"out_channels": 6, "model_channels": 64}
     kept = {**attributes, "_buffers": OrderedDict(buffers or {})}
-    return _write(path, network, changes, outer, kept), network
+    return write_network(path, network, changes, outer, kept), network
 
 
-def _write(
+def write_network(
     path: Path,
     network: SongUNet | DhariwalUNet,
     changes: dict[str, Any],
