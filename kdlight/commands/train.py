@@ -244,6 +244,8 @@ class KDLightCLI(LightningCLI):
             self._record(),
             *self._own_callbacks(given),
         ]
+        if section.trainer.strategy == "ddp" and self.model.trains_in_turns:
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
         kwargs["enable_progress_bar"] = False
         kwargs["enable_model_summary"] = False
         if given.get("max_epochs") is None:

@@ -143,6 +143,11 @@ class DistillationModule(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [settings.build(self.trained(name)) for name, settings in self._optimization.items()]
 
+    @property
+    def trains_in_turns(self) -> bool:
+        """Whether a backward pass leaves out parameters that another one reaches."""
+        return len(self._optimization) > 1
+
     def trained(self, name: str) -> list[nn.Parameter]:
         """What the optimizer ``name`` trains: the part of that name."""
         return list(self.get_submodule(name).parameters())

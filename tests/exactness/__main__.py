@@ -15,12 +15,13 @@ def fit_as_one_rank(folder: Path) -> None:
     """What each of several processes runs: every case at its share of the joint batch."""
     world_size = int(os.environ["WORLD_SIZE"])
     for name, case in CASES.items():
+        module = case.make()
         strategy = DDPStrategy(
             process_group_backend="gloo",
-            find_unused_parameters=True,  # as configs/base/ddp.yaml
+            find_unused_parameters=module.trains_in_turns,  # as `fit` with configs/base/ddp.yaml
         )
-        module = fit(
-            case.make(),
+        fit(
+            module,
             case.data(BATCH // world_size),
             devices=world_size,
             strategy=strategy,
