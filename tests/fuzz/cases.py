@@ -1,0 +1,249 @@
+"""What is tried: keys of configurations, options of verbs, and files that they read."""
+
+import argparse
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdlight.commands import (
+    convert,
+    decode,
+    encode,
+    evaluate,
+    evaluate_codec,
+    export,
+    pairs,
+    sample,
+)
+from kdlight.commands.parsing.arguments import Parser
+from tests.fuzz.corpus import CONFIGS, copied, settings
+from tests.fuzz.damage import damages
+from tests.fuzz.damage.anything import unreadable
+from tests.fuzz.damage.places import VALUES, leaves, replaced, without
+from tests.fuzz.slots import BUNDLED, KEPT, LAST, RUN, SLOTS, Slot
+
+
+@dataclass(frozen=True)
+class Case:
+    """One malformed command.
+
+    Attributes:
+        verb: Whose.
+        what: What is wrong with it.
+        make: Writes what it reads into the case's folder and returns the words.
+        unprivileged: Whether it must run as a user whom permissions hold back.
+    """
+
+    verb: str
+    what: str
+    make: Callable[[Path], list[str]]
+    unprivileged: bool = False
+
+
+TEXTS = [
+    "",
+    "x",
+    "-1",
+    "0",
+    "1",
+    "3",
+    "1e3",
+    "0.5",
+    "nan",
+    "inf",
+    "99999999999",
+    "9" * 40,
+    "ü\u2028",
+    "/",
+    ".",
+    "nowhere/at/all",
+    "/dev/full",
+    "/proc/x",
+    "--",
+    "-",
+    "~",
+    "a\nb",
+    "a" * 300,
+    "out.safetensors",
+    "out.json",
+    "pictures",
+    "samples.pt",
+]
+"""What may stand behind an option."""
+
+PARSED: dict[str, tuple[Callable[[], Parser], str, tuple[str, ...]]] = {
+    "sample": (sample.parser, f"--checkpoint {LAST} --num-samples 4 --output out.npz", (LAST,)),
+    "evaluate images": (
+        evaluate.parser,
+        f"--checkpoint {LAST} --data digits --num-samples 4 --classifier digits_classifier",
+        (LAST,),
+    ),
+    "evaluate codec": (
+        evaluate_codec.parser,
+        "--checkpoint codec.safetensors --reference speech --metrics log_mel_l1",
+        (*KEPT, "speech"),
+    ),
+    "encode": (
+        encode.parser,
+        "--checkpoint codec.safetensors speech --output out",
+        (*KEPT, "speech"),
+    ),
+    "decode": (
+        decode.parser,
+        "--checkpoint codec.safetensors tokens --output out",
+        (*KEPT, "tokens"),
+    ),
+    "pairs": (
+        pairs.parser,
+        "--checkpoint digits_teacher.safetensors --count 4 --steps 2 --output out.safetensors",
+        BUNDLED,
+    ),
+    "export": (export.parser, "--run runs/tiny --output out.safetensors", (RUN,)),
+    "convert": (convert.parser, "encodec encodec.th out.safetensors", ("encodec.th",)),
+}
+"""Verbs whose options are known, a command of each that works, and what it reads."""
+
+LENGTHS = ("iterations", "round_iterations", "max_time", "grace", "num_samples", "utterances")
+"""Keys that say for how long."""
+
+LOOSE = {
+    "report": (
+        ("--output", "--baseline", "--metric", "--model", "--steps", "--reach", "--json"),
+        RUN,
+    ),
+    "list": (("", "methods", "configs", "--x"), "methods"),
+}
+
+
+def cases(root: Path, source: random.Random) -> dict[str, list[Case]]:
+    """Cases by verb, those of each kind in a random order."""
+    found: dict[str, list[Case]] = {}
+    for kind in (file_cases, option_cases, key_cases):
+        made = list(kind(root, source))
+        source.shuffle(made)
+        for case in made:
+            found.setdefault(case.verb, []).append(case)
+    return found
+
+
+def drawn(root: Path, seed: int, count: int) -> list[Case]:
+    """``count`` cases: half of ``fit``, whose keys are most, the other verbs in turns.
+
+    The kinds of a verb take turns too.
+    """
+    source = random.Random(seed)
+    by_verb = cases(root, source)
+    queues = {verb: _in_turns(made) for verb, made in by_verb.items()}
+    order = [verb for verb in queues if verb != "fit"]
+    chosen: list[Case] = []
+    while len(chosen) < count and queues:
+        verb = (
+            "fit" if len(chosen) % 2 and "fit" in queues else order[len(chosen) // 2 % len(order)]
+        )
+        found = next(queues[verb], None)
+        if found is None:
+            del queues[verb]
+            order = [each for each in order if each in queues] or ["fit"]
+            continue
+        chosen.append(found)
+    return chosen
+
+
+def _in_turns(made: list[Case]) -> Iterator[Case]:
+    kinds: dict[str, list[Case]] = {}
+    for case in made:
+        kinds.setdefault(case.what.partition(":")[0], []).append(case)
+    while any(kinds.values()):
+        for queue in kinds.values():
+            if queue:
+                yield queue.pop()
+
+
+def file_cases(root: Path, source: random.Random) -> Iterator[Case]:
+    """Every file that is read, spoilt in every way."""
+    for slot in SLOTS:
+        for damage in damages(root / slot.victim):
+            seed = source.randrange(2**32)
+
+            def make(
+                folder: Path, slot: Slot = slot, damage: Any = damage, seed: int = seed
+            ) -> list[str]:
+                for name in slot.needs:
+                    copied(root / name, folder / name)
+                if "other" in slot.words.split():
+                    copied(root / "pictures", folder / "other")
+                damage(folder / slot.victim, random.Random(seed))
+                return slot.words.split(" ")
+
+            what = f"file: {slot.victim} {damage.__name__}"
+            yield Case(slot.verb, what, make, damage is unreadable)
+
+
+def option_cases(root: Path, source: random.Random) -> Iterator[Case]:
+    """Every option with every text."""
+    for name, (parser, words, needs) in PARSED.items():
+        options = [
+            (action.option_strings[0] if action.option_strings else "")
+            for action in parser()._actions
+            if not isinstance(action, argparse._HelpAction)
+        ]
+        yield from _options(root, name, options, words, needs)
+    for name, (options, needed) in LOOSE.items():
+        yield from _options(root, name, list(options), needed, (RUN,))
+
+
+def _options(
+    root: Path, name: str, options: list[str], words: str, needs: tuple[str, ...]
+) -> Iterator[Case]:
+    for option in options:
+        for text in TEXTS:
+
+            def make(folder: Path, option: str = option, text: str = text) -> list[str]:
+                for needed in needs:
+                    copied(root / needed, folder / needed)
+                return [*name.split(), *words.split(), *([option] if option else []), text]
+
+            yield Case(name.split()[0], f"option: {option} {text[:40]!r}", make)
+
+
+def key_cases(root: Path, source: random.Random) -> Iterator[Case]:
+    """Every key of three configurations with every value, without it, and with a stranger."""
+    for name in CONFIGS:
+        whole = settings(root, name)
+        for keys in leaves(whole):
+            for value in VALUES:
+                if str(keys[-1]) in LENGTHS and isinstance(value, (int, float)) and value > 10:
+                    continue  # long, and not wrong
+                changed = replaced(whole, keys, value)
+                yield _key_case(root, name, changed, keys, f"{value!r:.40}", source)
+            yield _key_case(root, name, without(whole, keys), keys, "gone", source)
+            if isinstance(keys[-1], str):
+                stranger = replaced(whole, keys[:-1], {**_at(whole, keys[:-1]), f"{keys[-1]}x": 1})
+                yield _key_case(root, name, stranger, keys, "a stranger beside it", source)
+
+
+def _at(value: Any, keys: tuple[Any, ...]) -> Any:
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _key_case(
+    root: Path, name: str, changed: Any, keys: tuple[Any, ...], value: str, source: random.Random
+) -> Case:
+    verbs = {"trainer": ("fit", "fit", "validate", "test"), "data": ("fit", "fit", "predict")}
+    verb = source.choice(verbs.get(str(keys[0]), ("fit",))) if name == "tiny" else "fit"
+
+    def make(folder: Path) -> list[str]:
+        for needed in ("pictures", "speech"):
+            (folder / needed).symlink_to(root / needed)
+        text = yaml.safe_dump(changed, allow_unicode=True)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        rest = [] if verb == "fit" else ["--ckpt_path", str(root / LAST)]
+        return [verb, "--config", "config.yaml", *rest]
+
+    return Case(verb, f"key: {name} {'.'.join(map(str, keys))} = {value}", make)

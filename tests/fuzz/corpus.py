@@ -1,0 +1,152 @@
+"""Good input of every kind: small runs of three configurations, and what is made of them."""
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import yaml
+from PIL import Image
+
+from kdlight.cli import VERBS
+from tests.commands.tiny import TINY
+from tests.fuzz.process import run
+
+HERE = Path(__file__).parent
+CONFIGS = ("tiny", "speech", "scores")
+RATE = 16_000
+
+
+def preload() -> None:
+    """Import whatever a command may import, so that every case starts with it."""
+    for module, _ in VERBS.values():
+        importlib.import_module(module)
+    for name in (
+        *("kdlight.commands.evaluate_codec", "kdlight.export.diffusers", "kdlight.export.traced"),
+        *("modules.diffusion.dmd2", "modules.speech.codec_training", "sklearn.datasets"),
+        *("datamodules.images.image_folder", "datamodules.speech.speech_folder"),
+        *("kdlight.callbacks.tokens", "kdlight.callbacks.collapse", "kdlight.teachers.diffusion"),
+        *("torch.utils.tensorboard", "kdlight.networks.speech.period", "tensorboard.compat.proto"),
+    ):
+        importlib.import_module(name)
+
+
+def make(root: Path) -> None:
+    """Write the corpus into an empty folder.
+
+    Raises:
+        RuntimeError: A command that ought to work does not.
+    """
+    _pictures(root / "pictures")
+    _speech(root / "speech")
+    teacher = _made(root, "kdlight/assets/digits_teacher.safetensors")
+    _work(root, "fit", "--config", str(TINY), "--model.init_args.round_iterations", "2")
+    run_of = "runs/tiny/version_0"
+    last = f"{run_of}/checkpoints/last.ckpt"
+    _work(root, "export", "--checkpoint", last, "--output", "teacher.safetensors", "--steps", "1")
+    _work(root, "fit", "--config", str(HERE / "scores.yaml"))
+    _work(root, "fit", "--config", str(HERE / "speech.yaml"))
+    for name in CONFIGS:
+        shutil.copy(root / f"runs/{name}/version_0/config.yaml", root / f"{name}.yaml")
+    _work(root, "export", "--run", "runs/speech", "--output", "codec.safetensors")
+    _work(root, "sample", "--checkpoint", last, "--num-samples", "6", "--output", "samples.pt")
+    _work(root, "sample", "--checkpoint", last, "--num-samples", "6", "--output", "samples.npz")
+    _work(root, "pairs", "--checkpoint", str(teacher), "--count", "8", "--steps", "2",
+          "--output", "pairs.safetensors")  # fmt: skip
+    _work(root, "encode", "--checkpoint", "codec.safetensors", "speech", "--output", "tokens")
+    _foreign(root)
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def copied(source: Path, target: Path) -> None:
+    """A file or folder of the corpus in a case's own folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
+
+
+def settings(root: Path, name: str) -> dict[str, Any]:
+    """A configuration with every key that there is."""
+    found: dict[str, Any] = yaml.safe_load((root / f"{name}.yaml").read_text())
+    found["runs_dir"] = "runs"
+    found["trainer"]["enable_progress_bar"] = False
+    return found
+
+
+def _work(root: Path, *words: str) -> None:
+    outcome = run(words, root, 300)
+    if outcome.code != 0:
+        raise RuntimeError(f"{' '.join(words)}: {outcome.code} {outcome.err} {outcome.out}")
+
+
+def _made(root: Path, name: str) -> Path:
+    source = HERE.parents[1] / name
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(source.with_suffix(suffix), root)
+    return root / source.name
+
+
+def _pictures(folder: Path) -> None:
+    source = np.random.default_rng(0)
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+        for index in range(6):
+            pixels = source.integers(0, 256, (8, 8)).astype(np.uint8)
+            suffix = "tiff" if index == 5 else "png"
+            Image.fromarray(pixels).save(folder / label / f"{index}.{suffix}")
+
+
+def _speech(folder: Path) -> None:
+    lines, words = [], []
+    for index, speaker in enumerate("abc"):
+        (folder / speaker).mkdir(parents=True)
+        for number in range(2):
+            time = np.arange(RATE // 2) / RATE
+            wave = 0.3 * np.sin(2 * np.pi * (200 + 90 * index + 40 * number) * time)
+            name = f"{speaker}/{number}.{'flac' if number else 'wav'}"
+            soundfile.write(folder / name, wave, RATE)
+            (folder / name).with_suffix(".txt").write_text("good morning\n")
+            row = f'{{"audio": "{name}", "speaker": "{speaker}", "transcript": "good morning"}}'
+            lines.append(row)
+            words.append(f"{speaker}/{number}\tgood morning")
+    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    rows = [f"{line.partition(chr(9))[0]}.wav\t{line[0]}" for line in words[::2]]
+    (folder / "manifest.tsv").write_text("\n".join(["audio\tspeaker", *rows]) + "\n")
+    (folder / "words.tsv").write_text("\n".join(words) + "\n")
+
+
+def _foreign(root: Path) -> None:
+    """Files of other libraries, made in a process that may use them as it likes."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _make_foreign(root)
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("files of other libraries could not be made")
+
+
+def _make_foreign(root: Path) -> None:
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+    from tests.convert.originals import encodec, speechtokenizer
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, norm_num_groups=4,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(prediction_type="v_prediction")
+    DDIMPipeline(unet=unet, scheduler=scheduler).save_pretrained(root / "diffusers")
+    torch.save(encodec().state_dict(), root / "encodec.th")
+    torch.save(speechtokenizer().state_dict(), root / "speechtokenizer.pt")

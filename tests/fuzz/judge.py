@@ -1,0 +1,61 @@
+"""Whether a command ended as it ought to."""
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.fuzz.damage.anything import CANARY
+from tests.fuzz.process import Outcome
+
+RAW = re.compile(
+    r"NoneType|object is not|has no attribute|unsupported operand|positional argument|enforce fail"
+    r"|\.cpp:|\.py:\d|\bint\(\)|codec can't|must be real number|<class '|Errno|invalid literal"
+    r"|not supported between|object of type|unhashable|slice indices|indices must be|expected str,"
+    r"|too large to convert|Traceback|\[Errno|maximum recursion|argument must be|missing \d"
+)
+"""Words of Python and its libraries, which tell a user nothing."""
+OWN = ("in a row had a gradient that is not finite", "of its codebook", "memory")
+"""What may end a run that was asked for what can be tried."""
+SEVERAL = ("encode", "decode")
+"""Verbs that do what can be done of many files before they complain."""
+
+
+def tree(folder: Path) -> set[str]:
+    """All that lies below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def fault(verb: str, outcome: Outcome, before: set[str], folder: Path) -> str | None:
+    """What is wrong with the way a command ended; None if nothing is.
+
+    Args:
+        verb: Whose.
+        outcome: How it ended.
+        before: What lay in its folder before.
+        folder: Its folder.
+    """
+    code, _, err, _ = outcome
+    if CANARY.exists():
+        shutil.rmtree(CANARY)
+        return "ran code of a file"
+    if code is None:
+        return "hung"
+    if code not in (0, 1, 2):
+        return f"ended with {code}"
+    if "Traceback" in outcome.out + err:
+        return "a traceback"
+    new = tree(folder) - before
+    if left := [name for name in new if Path(name).name.startswith(".")]:
+        return f"left {left[0]}"
+    if code == 0:
+        return None
+    if code == 2 and new and verb not in SEVERAL:
+        return f"wrote {min(new)}"
+    lines = [line for line in err.splitlines() if line.strip()]
+    if len(lines) != 1:
+        return f"{len(lines)} lines"
+    if found := RAW.search(lines[0]):
+        return f"not a user's words: {found[0]}"
+    if code == 1 and not any(reason in lines[0] for reason in OWN):
+        return "bad input called a failure"
+    return None
