@@ -6,6 +6,6 @@ from kdlight import stops
 
 if __name__ == "__main__":
     stops.leave_at_once()
-    from kdlight.cli import main
+    from kdlight.cli import program
 
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(sys.argv[1:]))

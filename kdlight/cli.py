@@ -2,17 +2,21 @@
 
 import contextlib
 import difflib
+import errno
 import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 from kdlight import __version__, stops
+from kdlight.core.memory import shortage, stay_within
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
 from kdlight.storage.atomic import full_disk
@@ -35,6 +39,22 @@ VERBS = {
     "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
     "list": ("kdlight.commands.list", "methods, configurations and teachers, a sentence each"),
 }
+
+PLACES = {
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "no permission to write",
+    errno.ENOENT: "no such file or folder",
+    errno.ENOTDIR: "no such file or folder",
+    errno.EISDIR: "expected a file, found a folder",
+    errno.ELOOP: "a link that leads to itself",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+"""What is wrong with a place that is read or written, by the system's number for it."""
+
+# Not the whole checkout: a user's package may lie in it.
+ROOT = Path(__file__).resolve().parents[1]
+OURS = [ROOT / name for name in ("kdlight", "modules", "datamodules")]
 
 USAGE = """usage: python -m kdlight VERB [options]
 
@@ -66,20 +86,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         rest = _trusting(rest)
     except InputError as error:
-        print(f"kdlight {verb}: {error}", file=sys.stderr)
-        return 2
+        return _complain(f"{verb}: {error}")
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else "."
-        print(f"kdlight: {verb}: expected one of {', '.join(VERBS)}{hint}", file=sys.stderr)
-        return 2
+        return _complain(f"{verb}: expected one of {', '.join(VERBS)}{hint}", name="kdlight:")
     try:
         command = importlib.import_module(VERBS[verb][0])
         with stops.raised(), _full_disks_said_once():
             command.run(verb, rest)
     except InputError as error:
-        print(f"kdlight {verb}: {error}", file=sys.stderr)
-        return 2
+        return _complain(f"{verb}: {error}")
     except KeyboardInterrupt as stop:
         print(f"kdlight {verb}: stopped.", file=sys.stderr)
         return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
@@ -94,15 +111,14 @@ def main(argv: Sequence[str]) -> int:
         full = full_disk(error)
         if full is not None:
             named = f"{full.filename}: " if full.filename else ""
-            print(f"kdlight {verb}: failed: {named}{full.strerror}.", file=sys.stderr)
-            return 1
-        reason = " ".join(str(error).split()) or type(error).__name__
+            return _complain(f"{verb}: failed: {named}{full.strerror}.", code=1)
+        if isinstance(error, OSError) and error.errno in PLACES and error.filename:
+            return _complain(f"{verb}: {error.filename}: {PLACES[error.errno]}.")
+        if lacking := shortage(error):
+            return _complain(f"{verb}: failed: {lacking}", code=1)
+        reason = str(error) or type(error).__name__
         where = _own_line(error)
-        print(
-            f"kdlight {verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows where)",
-            file=sys.stderr,
-        )
-        return 1
+        return _complain(f"{verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows where)", code=1)
     return 0
 
 
@@ -122,6 +138,13 @@ def _full_disks_said_once() -> Iterator[None]:
         threading.excepthook = before
 
 
+def _complain(text: str, name: str = "kdlight", code: int = 2) -> int:
+    """Say what is wrong in one line, whatever names it holds, and return the exit code."""
+    line = " ".join(f"{name} {text}".split())
+    print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return code
+
+
 def script() -> int:
     """The console script ``kdlight``: as ``python -m kdlight``, packages in this folder are found.
 
@@ -129,7 +152,33 @@ def script() -> int:
     """
     stops.leave_at_once()
     sys.path.append(str(Path.cwd()))
-    return main(sys.argv[1:])
+    return program(sys.argv[1:])
+
+
+def program(argv: Sequence[str]) -> int:
+    """:func:`main` in a process of its own, whose memory is bounded and whose libraries are quiet.
+
+    A library's warnings are about our code, not the user's input; ours are one line each.
+    """
+    stay_within()
+    if not os.environ.get("KDLIGHT_DEBUG"):
+        for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+            os.environ.setdefault(name, "error")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        warnings.showwarning = _show_warning
+    return main(argv)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if not _is_installed(Path(filename)):
+        print(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)
 
 
 def _versions() -> str:
@@ -142,15 +191,16 @@ def _versions() -> str:
 
 def _own_line(error: Exception) -> str:
     """Where in the user's own code an error arose: " at my_package/method.py:12", or nothing."""
-    # Not the whole checkout: a user's package may lie in it.
-    root = Path(__file__).resolve().parents[1]
-    ours = [root / name for name in ("kdlight", "modules", "datamodules")]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
-        installed = "site-packages" in path.parts or path.is_relative_to(sys.base_prefix)
-        if path.is_file() and not installed and not any(map(path.is_relative_to, ours)):
+        if path.is_file() and not _is_installed(path) and not any(map(path.is_relative_to, OURS)):
             return f" at {path.parent.name}/{path.name}:{frame.lineno}"
     return ""
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file is of Python or of a package that was installed."""
+    return "site-packages" in path.parts or path.is_relative_to(sys.base_prefix)
 
 
 def _trusting(words: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import positive, seeded
 from datamodules.speech.utterances import SpeechSplits, Utterance
+from kdlight.core.memory import check_fits
 from kdlight.errors import InputError
 
 
@@ -180,6 +181,7 @@ class SpeechDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the utterances before training starts, so that bad data stop a run at once."""
+        check_fits("data.init_args.batch_size", self.batch_size, (self.segment_samples,))
         _ = self.splits
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdlight.callbacks.pictures import save_grid
 from kdlight.callbacks.tensorboard import show_picture
+from kdlight.core.memory import check_fits
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generates, Generator, noise_for
 from kdlight.errors import InputError
@@ -130,8 +131,9 @@ class GenerationReport(L.Callback):
             figures of :class:`kdlight.metrics.images.forgetting.ForgettingMetrics` too.
 
     Raises:
-        InputError: ``forgotten`` without a classifier; or, before training starts, with classes
-            that do not exist, or a model or data without labels.
+        InputError: ``forgotten`` without a classifier, or a number out of range; or, before
+            training starts, classes that do not exist, a model or data without labels, steps that
+            the teacher cannot be walked in, or more samples than fit into memory.
     """
 
     def __init__(
@@ -148,6 +150,17 @@ class GenerationReport(L.Callback):
     ) -> None:
         if forgotten is not None and classifier is None:
             raise InputError("forgotten: expected a classifier to judge the classes, found none.")
+        for key, value, least in (
+            ("num_samples", num_samples, 2),
+            ("preview", preview, 0),
+            ("batch_size", batch_size, 1),
+            ("latency_batch", latency_batch, 0),
+            ("teacher_steps", min(teacher_steps or [1]), 1),
+        ):
+            if value < least:
+                raise InputError(f"{key}: expected at least {least}, found {value}.")
+        if preview == 1:
+            raise InputError("preview: expected 0, or samples enough to measure, found 1.")
         self.num_samples = num_samples
         self.preview = preview
         self.classifier = None if classifier is None else as_classifier(classifier)
@@ -163,6 +176,16 @@ class GenerationReport(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         method = _generating(pl_module)
+        for name, generator, steps in self._walks(method, method.teacher_generator()):
+            if not generator.accepts(steps):
+                known = ", ".join(map(str, sorted(generator.steps)))
+                raise InputError(
+                    f"teacher_steps: expected {known} as the {name} samples in, found {steps}."
+                )
+            generator.grid.sigmas(steps)  # complains of more than it has
+            for key in ("num_samples", "preview"):
+                check_fits(key, getattr(self, key), generator.shape, copies=2)
+            check_fits("latency_batch", self.latency_batch, generator.shape)
         if self.forgotten is None:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -83,6 +83,8 @@ class TokenProbe(L.Callback):
         ):
             if value is not None and value < least:
                 raise InputError(f"{name}: expected at least {least}, found {value}.")
+        if not seconds > 0:
+            raise InputError(f"seconds: expected more than 0, found {seconds}.")
         if phones not in ("auto", "data", "aligned", "none"):
             raise InputError(
                 f"phones: expected 'auto', 'data', 'aligned' or 'none', found {phones!r}."

@@ -23,6 +23,7 @@ from kdlight.commands.shared.measures import Measures
 from kdlight.commands.shared.processes import Process, processes
 from kdlight.commands.shared.sources import DATA, data_of, extractor
 from kdlight.commands.shared.walks import Walk, measured, searched, sigmas_of, walks_of
+from kdlight.core.memory import check_fits
 from kdlight.core.ranks import joint_sum
 from kdlight.diffusion.multistep import with_sigmas
 from kdlight.errors import InputError
@@ -156,6 +157,8 @@ def evaluate(
     if features is None and classifier is not None:
         features = ClassifierFeatures(classifier)
     shape = walks[0].generator.shape if given is None else given.shape
+    if given is None:
+        check_fits("--num-samples", options.num_samples, shape)
     published = None
     if options.reference is not None and features is not None:
         published = PublishedDistance(features, options.reference).to(process.device)

@@ -23,6 +23,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.core.memory import check_fits
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
 from kdlight.storage.arrays import write_images
@@ -79,6 +80,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--output {path}: expected a model of images for a folder of PNGs, found samples of "
             f"shape {generator.shape}; .pt keeps them."
         )
+    check_fits("--num-samples", options.num_samples, generator.shape)
     generator = generator.to(options.device)
     drawing = (
         options.num_samples,

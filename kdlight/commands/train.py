@@ -1,6 +1,8 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our run folders and errors."""
 
 import os
+import re
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,9 @@ from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
 from kdlight.callbacks.stopping import StopAtOnce
-from kdlight.commands.parsing.complaints import explain, one_sentence
+from kdlight.commands.parsing.building import reason_of
+from kdlight.commands.parsing.complaints import explain
+from kdlight.commands.parsing.numbers import check_numbers
 from kdlight.commands.parsing.parser import (
     ExampleFormatter,
     OneSentenceParser,
@@ -118,6 +122,23 @@ class KDLightCLI(LightningCLI):
         except MisconfigurationException as error:
             self._give_back()
             raise InputError(" ".join(str(error).split())) from None
+        except Exception as error:
+            reason = self._refusal(error)
+            if reason is None:
+                raise
+            self._give_back()
+            raise InputError(reason) from None
+
+    def _refusal(self, error: Exception) -> str | None:
+        """What Lightning itself refuses, in a checkpoint or in the trainer's settings."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        called = [f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}" for frame in frames]
+        if any(re.search(r"checkpoint_connector\._?(restore|resume)", name) for name in called):
+            path = self.config[self.verb].ckpt_path
+            return f"{path}: expected the state of a run of this configuration, found another."
+        if isinstance(error, (ValueError, TypeError)) and called[-1].startswith("lightning."):
+            return f"trainer: {error}"
+        return None
 
     def _give_back(self) -> None:
         folder = self.run_folder
@@ -153,14 +174,21 @@ class KDLightCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", apply_on="parse")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; where that fails, say why in terms of the user's files and keys."""
+        """Parse; say what is wrong in terms of the user's files and keys."""
         arrange_help(self.verb, self._parser(self.verb))
+        refused: Exception | None = None
         try:
             super().parse_arguments(parser, args)
-        except ValueError as error:  # InputError, or what reading a file raised
-            known = [action.dest for action in self._parser(self.verb)._actions]
-            reason = explain(self.argv, known)
-            raise InputError(reason or str(error)) from None
+        except Exception as error:  # InputError, or whatever odd settings lead jsonargparse to
+            refused = error
+        # Of what jsonargparse takes too: it lets null stand for anything.
+        known = [action.dest for action in self._parser(self.verb)._actions]
+        reason = explain(self.argv, known)
+        if reason or isinstance(refused, ValueError):
+            raise InputError(reason or str(refused))
+        if refused is not None:
+            raise refused
+        check_numbers(self.config[self.verb].as_dict())
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let hyperparameters of the checkpoint replace the configuration.
@@ -205,11 +233,11 @@ class KDLightCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except InputError:
-            raise
-        except ValueError as error:
-            # jsonargparse wraps what the constructor of a part complains of.
-            raise InputError(_reason(error)) from None
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
+            raise InputError(reason) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         section = self.config[self.verb]
@@ -322,16 +350,6 @@ class KDLightCLI(LightningCLI):
             print_rows([row])
             write_json(summary, [row])
         print(summary)
-
-
-def _reason(error: BaseException) -> str:
-    """The sentence of the InputError that a chain of exceptions began with, if it did."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return one_sentence(str(error))
 
 
 def _with_current_path(word: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from kdlight.core.hints import misfit
+from kdlight.core.memory import shortage
 from kdlight.core.moved import current
 from kdlight.core.trust import is_trusted
 from kdlight.errors import InputError
@@ -104,12 +106,23 @@ def build(spec: Any) -> Any:
             raise InputError(f"class_path {path!r}: {package} has no such class.") from None
         if not (inspect.isclass(cls) and issubclass(cls, Recorded)):
             raise InputError(f"class_path {path!r}: not a part that can be built from a file.")
-        arguments = {name: build(item) for name, item in spec.get("init_args", {}).items()}
+        given = spec.get("init_args", {})
+        if not isinstance(given, dict):
+            raise InputError(f"class_path {path!r}: init_args: expected names and values.")
+        arguments = {name: build(item) for name, item in given.items()}
         try:
             inspect.signature(cls).bind(**arguments)
         except TypeError as error:
             raise InputError(f"class_path {path!r}: {error}.") from None
-        return cls(**arguments)
+        if wrong := misfit(cls, arguments):
+            raise InputError(f"class_path {path!r}: {wrong}.")
+        try:
+            return cls(**arguments)
+        except InputError as error:
+            raise InputError(f"class_path {path!r}: {error}") from None
+        except Exception as error:  # whatever a number out of range leads to
+            reason = shortage(error) or "cannot be built of these init_args."
+            raise InputError(f"class_path {path!r}: {reason}") from None
     if isinstance(spec, dict):
         return {key: build(item) for key, item in spec.items()}
     if isinstance(spec, list):

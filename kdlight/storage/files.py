@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
+import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +44,40 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: The file is missing or is not JSON.
+        InputError: The file is missing or is not JSON, a NaN or an infinity included, or has a key
+            twice.
     """
     require_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, a number too long, or nested too deep
         raise InputError(f"{path}: expected JSON, found something else.") from None
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"the key {key!r} is given twice.")
+        found[key] = value
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise InputError(f"expected numbers that JSON knows, found {text}.")
+
+
 def require_file(path: Path) -> None:
-    """Raise :class:`InputError` unless ``path`` is a file."""
+    """Raise :class:`InputError` unless ``path`` is a file that may be read."""
     if path.is_dir():
         raise InputError(f"{path}: expected a file, found a folder.")
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read.")
 
 
 def sha256_of(path: Path) -> str:
@@ -207,7 +226,7 @@ def check_records(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, RuntimeError):
+    except Exception:  # as many types as there are ways to damage an archive
         raise InputError(f"{path}: truncated, or not a checkpoint of kdlight.") from None
     if damaged is not None:
         raise InputError(f"{path}: damaged: record {damaged} has changed since it was written.")
@@ -225,6 +244,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises a different type for every way a file can be damaged
         raise InputError(f"{path}: truncated, or not a checkpoint of kdlight.") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path}: expected a checkpoint of kdlight, found something else.")
+    for name, value in checkpoint["state_dict"].items():
+        if not isinstance(value, Tensor) and not str(name).endswith("_extra_state"):
+            raise InputError(
+                f"{path}: weight {name}: expected a tensor, found a {type(value).__name__}."
+            )
     return checkpoint

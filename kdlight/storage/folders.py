@@ -15,14 +15,14 @@ def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[P
         folder: Where to begin.
         suffixes: In small letters, with their dot; names may have capitals. None takes all files.
     """
-    start = folder.resolve()
+    start = Path(os.path.realpath(folder))
     seen = {start}
     found: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True):
         kept = []
         # In order, so that which of two ways to a folder is taken is the same everywhere.
         for name in sorted(folders):
-            real = Path(place, name).resolve()
+            real = Path(os.path.realpath(Path(place, name)))
             if not name.startswith(".") and real not in seen and not start.is_relative_to(real):
                 seen.add(real)
                 kept.append(name)

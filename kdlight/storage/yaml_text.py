@@ -41,6 +41,9 @@ def _measure(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> i
                     problem = f"the key {key.value!r} is given twice"
                     raise UnmeantYAMLError(problem=problem, problem_mark=key.start_mark)
                 seen.add(key.value)
+            else:
+                problem = "a key that is a list or a mapping"
+                raise UnmeantYAMLError(problem=problem, problem_mark=key.start_mark)
             total += _measure(key, inside, known) + _measure(value, inside, known)
     elif isinstance(node, yaml.SequenceNode):
         total += sum(_measure(item, inside, known) for item in node.value)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.core.frozen import digest
+from kdlight.core.memory import check_fits
 from kdlight.core.noise import mix
 from kdlight.core.spec import spec_of
 from kdlight.diffusion.generator import Generator, draw_labels
@@ -111,6 +112,7 @@ def make_pairs(
     facts = facts_of(teacher, count, steps, seed)
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, found {batch_size}.")
+    check_fits("count", count, teacher.shape, copies=2)
     teacher.to(device).eval()
     # 0 and 1 are the streams of kdlight.diffusion.generator.noise_for.
     source = torch.Generator().manual_seed(mix(seed, 2))
@@ -170,4 +172,14 @@ def read_pairs(
     there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if there != shapes:
         raise InputError(f"{file}: expected tensors of shapes {shapes}, found {there}.")
+    for name, tensor in tensors.items():
+        floating = name != "label"
+        fits = tensor.isfinite().all() if floating else _are_labels(tensor, teacher.num_classes)
+        if tensor.is_floating_point() != floating or not fits:
+            expected = "finite numbers" if floating else f"labels below {teacher.num_classes}"
+            raise InputError(f"{file}: {name}: expected {expected}, found something else.")
     return tensors
+
+
+def _are_labels(values: Tensor, num_classes: int) -> bool:
+    return bool(((values >= 0) & (values < num_classes)).all())

@@ -17,6 +17,7 @@ from kdlight.diffusion.students import LikeTeacher, copy_of, student_of, unguide
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of, weighted_squared_error
 from kdlight.losses.progressive import Solver, implied_x0, teacher_walk
+from kdlight.storage.files import load_weights
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
@@ -231,10 +232,6 @@ def _student_of(
             "cannot be distilled into it; expected v_prediction or sample."
         )
     if student is not None and copy_weights:
-        try:
-            made.load_state_dict(unguided(teacher).state_dict())
-        except RuntimeError:
-            raise InputError(
-                "copy_weights: expected a student of the teacher's shape, found another shape."
-            ) from None
+        source = "copy_weights: the student takes the teacher's"
+        load_weights(made, unguided(teacher).state_dict(), source)
     return made

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -158,13 +159,13 @@ def check_output(
     check_place(path)
     if force:
         return
-    written = {path.resolve()}
+    written = {_real(path)}
     if path.suffix.lower() == ".safetensors":
-        written.add(path.with_suffix(".json").resolve())
+        written.add(_real(path.with_suffix(".json")))
     for source in (each for each in reads if each is not None):
-        read = {source.resolve()}
+        read = {_real(source)}
         if source.suffix == ".safetensors":
-            read.add(source.with_suffix(".json").resolve())
+            read.add(_real(source.with_suffix(".json")))
         if read & written:
             raise InputError(
                 f"--output {path}: expected another file than what it is made of, {source}; "
@@ -176,6 +177,11 @@ def check_output(
                 f"--output {path}: expected a new file, found a record or a description that "
                 "nothing else holds; --force replaces it."
             )
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; a link that leads to itself stays as it is."""
+    return Path(os.path.realpath(path))
 
 
 def _is_record(path: Path) -> bool:
@@ -196,5 +202,10 @@ def check_place(path: Path) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise InputError(f"--output {path}: expected {above} to be a folder, found a file.")
-    if not os.access(above, os.W_OK):
-        raise InputError(f"--output {path}: no permission to write in {above}.")
+    try:
+        # Not asked but tried: what permissions allow, a disk or a mount may not.
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        reason = "no permission" if isinstance(error, PermissionError) else error.strerror
+        raise InputError(f"--output {path}: cannot write in {above}: {reason}.") from None

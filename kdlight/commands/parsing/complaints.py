@@ -13,12 +13,14 @@ import lightning as L
 import yaml
 
 from kdlight.commands.parsing.signatures import (
+    WORDS,
     Complaint,
     Keys,
     arguments_of,
     check,
     check_names,
     hints_of,
+    show,
     unknown,
 )
 from kdlight.core.moved import with_current_paths
@@ -85,7 +87,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         kind = "" if isinstance(error, UnmeantYAMLError) else "not YAML: "
         raise InputError(f"{path}: line {line}: {kind}{error.problem}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+    except (yaml.YAMLError, ValueError, OSError):  # no UTF-8, or a number too long, too
         raise InputError(f"{path}: expected YAML, found something else.") from None
     if not isinstance(found, dict):
         kind = "nothing" if found is None else type(found).__name__
@@ -133,7 +135,8 @@ def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complai
     hints |= {"name": str, "runs_dir": str, "threads": int | None, "checkpoint_every": int}
     hints |= {"inexact_resume": bool}
     hints |= {"seed_everything": bool | int, "ckpt_path": str | None}
-    for key, value in settings.items():
+    for name, value in settings.items():
+        key = str(name)  # YAML knows other keys too
         if key not in names:
             text = unknown("no such option", key, names)
             inside = _section_that_takes(key, settings)
@@ -143,6 +146,8 @@ def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complai
         found = None
         if key == "trainer" and isinstance(value, Mapping):
             found = check_names(value, trainer, "the trainer", (key,))
+        elif key == "trainer":
+            found = Complaint((key,), f"expected the settings of the trainer, found {show(value)}")
         elif key in hints:
             found = check(value, hints[key], (key,))
         if found is not None:
@@ -181,5 +186,8 @@ def one_sentence(message: str) -> str:
             complaint = text
             break
     text = re.sub(r"\s+", " ", complaint or message).removesuffix(".")
+    for kind, words in WORDS.items():
+        text = text.replace(f"Expected a <class '{kind.__name__}'>", f"expected {words}")
+    text = text.replace(". Got value: ", ", found ")
     text = f"{'.'.join(keys)}: {text}" if keys else text
     return f"{text[:400]}..." if len(text) > 400 else f"{text}."

@@ -51,7 +51,7 @@ def check_names(
 def check(value: Any, hint: Any, keys: Keys) -> Complaint | None:
     """Whether ``value`` can become a ``hint``; what is not understood is let pass."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    wrong = Complaint(keys, f"expected {_describe(hint)}, found {_show(value)}")
+    wrong = Complaint(keys, f"expected {_describe(hint)}, found {show(value)}")
     if origin in (typing.Union, types.UnionType):
         if isinstance(value, Mapping) and "class_path" not in value:
             # Settings are meant, where there are some, and no class.
@@ -102,7 +102,7 @@ def _check_part(value: Any, hint: Any, keys: Keys, wrong: Complaint) -> Complain
         return wrong
     path = value.get("class_path")
     if not isinstance(path, str):
-        return Complaint((*keys, "class_path"), f"expected {_describe(hint)}, found {_show(path)}")
+        return Complaint((*keys, "class_path"), f"expected {_describe(hint)}, found {show(path)}")
     if "." not in path:
         return None  # a short name, which jsonargparse knows better
     try:
@@ -114,7 +114,10 @@ def _check_part(value: Any, hint: Any, keys: Keys, wrong: Complaint) -> Complain
         text = f"expected {_describe(hint)}, found {path}"
         return Complaint((*keys, "class_path"), text)
     arguments = {key: item for key, item in value.items() if key not in CLASS_KEYS}
-    arguments |= value.get("init_args") or {}
+    given = value.get("init_args")
+    if given is not None and not isinstance(given, Mapping):
+        return Complaint((*keys, "init_args"), f"expected names and values, found {show(given)}")
+    arguments |= given or {}
     return _check_arguments(arguments, part, path.rpartition(".")[2], (*keys, "init_args"))
 
 
@@ -252,7 +255,8 @@ def _describe(hint: Any) -> str:
     return f"a class_path of {getattr(hint, '__name__', hint)}"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value as a sentence can hold it."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from kdlight.core.memory import check_fits
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
 from kdlight.storage.files import load_weights
@@ -30,7 +31,7 @@ def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> 
         callbacks: Those with a ``classifier`` are compared too.
 
     Raises:
-        InputError: A part is made for other data.
+        InputError: A part is made for other data, or a batch does not fit into memory.
     """
     parts = {f"model.{name}": part for name, part in module.named_modules()}
     parts |= {
@@ -41,6 +42,9 @@ def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> 
     for name, part in parts.items():
         if isinstance(part, Recorded):
             check_part(name, part, data)
+    shape, size = getattr(data, "shape", None), getattr(data, "batch_size", None)
+    if shape is not None and size is not None:
+        check_fits("data.init_args.batch_size", size, shape)
     for name, model in module.models().values():
         try:
             spec_of(model)

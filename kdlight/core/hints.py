@@ -1,0 +1,59 @@
+"""Whether a value is of the type that an argument is declared with."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is a ``hint``; what is not understood passes.
+
+    Whole numbers are numbers, and lists are sequences of any kind.
+    """
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if hint in (None, type(None)):
+        return value is None
+    if hint in (int, float):
+        kinds = (int,) if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    if (origin or hint) in (list, tuple, Sequence):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        alike = parts and (origin is not tuple or ... in parts)
+        return not alike or all(fits(item, parts[0]) for item in value)
+    if (origin or hint) in (dict, Mapping):
+        return isinstance(value, Mapping)
+    return not inspect.isclass(hint) or origin is not None or _is(value, hint)
+
+
+def _is(value: Any, kind: type) -> bool:
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a protocol that cannot tell
+        return True
+
+
+def misfit(made: Any, arguments: Mapping[str, Any]) -> str | None:
+    """The first of the arguments that is not of its type, as "NAME: expected ..., found ...".
+
+    Args:
+        made: The class that takes them.
+        arguments: By name.
+    """
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(made.__init__))
+    except (NameError, TypeError):
+        return None
+    for name, value in arguments.items():
+        if name in hints and not fits(value, hints[name]):
+            expected = getattr(hints[name], "__name__", None) or str(hints[name])
+            text = "null" if value is None else repr(value)
+            found = text if len(text) < 60 else f"a {type(value).__name__}"
+            return f"{name}: expected {expected}, found {found}"
+    return None
