@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdlight.codec.codec import Codec
 from kdlight.codec.convolution import fold_weight_norm
+from kdlight.codec.foreign.codec import TransformersCodec
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import write_json
@@ -60,11 +61,18 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
 
     Raises:
         InputError: The package ``onnx`` is not installed, ONNX has no form for a layer (the
-            spectrogram of frame-rate codecs), or something else lives at ``path``.
+            spectrogram of frame-rate codecs), the codec is transformers' EnCodec or Mimi or codes
+            pieces, or something else lives at ``path``.
     """
     if kind == "onnx" and importlib.util.find_spec("onnx") is None:
         raise InputError("export --to onnx needs the package onnx: pip install 'kdlight[onnx]'.")
     codec.require_whole(f"export --to {kind}")
+    if isinstance(codec, TransformersCodec) and codec.padded_by_layers:
+        name = type(codec.model).__name__
+        raise InputError(
+            f"export --to {kind}: layers of transformers' {name} pad by what they compute, which a "
+            "program cannot hold: export --to transformers, or convert an EnCodec first."
+        )
     codec = copy.deepcopy(codec).cpu().eval().requires_grad_(False)
     fold_weight_norm(codec)
     audio = torch.zeros(2, 1, FRAMES * codec.hop_length)

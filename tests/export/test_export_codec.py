@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.codec.codec import Codec
+from kdlight.codec.foreign.files import read_transformers
 from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.fsq import FSQ
 from kdlight.codec.quantization import ResidualVQ
@@ -18,6 +19,7 @@ from kdlight.errors import InputError
 from kdlight.export.traced import export_traced
 from kdlight.export.transformers import bandwidths_of, export_transformers
 from kdlight.storage.files import save_model
+from tests.codec.foreign.models import saved
 
 HOP = 24
 CAUSAL = {"causal": True, "pad_mode": "constant"}
@@ -211,3 +213,10 @@ def test_a_failed_export_leaves_the_earlier_one(
         export_traced(make(), folder, "torch")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "codec.json"]
     assert (folder / "codec.json").read_text() == "earlier"
+
+
+def test_what_transformers_pads_by_values_is_no_program(tmp_path: Path) -> None:
+    codec = read_transformers(str(saved(tmp_path, "mimi")[1]))
+    with pytest.raises(InputError, match="MimiModel pad by what they compute"):
+        export_traced(codec, tmp_path / "x", "torch")
+    assert not (tmp_path / "x").exists()

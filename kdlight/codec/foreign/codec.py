@@ -85,8 +85,13 @@ class TransformersCodec(Codec):
             part.training = mode and isinstance(part, nn.LSTM)
         return self
 
+    @property
+    def padded_by_layers(self) -> bool:
+        """Whether the layers fill up a last frame themselves."""
+        return self.model.config.model_type in PADDED_BY_LAYERS
+
     def coded_samples(self, samples: int) -> int:
-        if self.model.config.model_type in PADDED_BY_LAYERS:
+        if self.padded_by_layers:
             return samples
         return super().coded_samples(samples)
 
