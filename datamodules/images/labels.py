@@ -80,7 +80,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(text)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {line}: expected an object, found {text[:40]!r}.")

@@ -258,7 +258,7 @@ def _read_json(path: Path, kind: type) -> Any:
         return None
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: expected JSON, found something else.") from None
     if not isinstance(value, kind):
         expected = "an object" if kind is dict else "a list of rows"

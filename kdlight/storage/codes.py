@@ -105,7 +105,7 @@ def _lines(path: Path) -> Iterator[NamedCodes]:
         place = f"{path}: line {number}"
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise InputError(f"{place}: expected JSON, found something else.") from None
         given = entry if isinstance(entry, dict) else {"codes": entry}
         name = str(given.get("id", number))

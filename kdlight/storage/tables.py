@@ -82,7 +82,7 @@ def _objects(path: Path, text: str, known: Sequence[str]) -> Iterator[Row]:
             continue
         try:
             row = json.loads(entry)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise InputError(f"{path}: line {line}: expected JSON, found something else.") from None
         if not isinstance(row, dict):
             raise InputError(

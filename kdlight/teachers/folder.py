@@ -193,7 +193,7 @@ def read_unet(folder: Folder, null_class: bool, noise_scale: float = 1.0) -> tup
         raise InputError(f"{path}: no safetensors weights; pickled weights are not read.")
     verbosity = logging.get_verbosity()
     # What diffusers would only warn of, at length, is an error in one sentence here.
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.FATAL)  # its error too, of which ours says more
     try:
         # diffusers' own loader, because it renames the weights of older checkpoints.
         model, report = UNet2DModel.from_pretrained(
