@@ -256,6 +256,7 @@ def test_a_teacher_of_another_rate_is_refused(tmp_path: Path) -> None:
 
     for name, value in (("sample_rate", 8000), ("hop_length", 2 * HOP)):
         codec = tiny_codec()
-        setattr(codec, name, value)
+        for part in (codec, codec.encoder):
+            setattr(part, name, value)
         with pytest.raises(InputError, match=f"codec.{name}: expected .* of the teacher"):
             CodecToCodec(codec_teacher(tmp_path), codec, Optimization())
