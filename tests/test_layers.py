@@ -112,3 +112,12 @@ def test_relative_and_nested_imports_are_seen(
         "modules.diffusion",
         "kdlight.training.base",
     }
+
+
+@pytest.mark.parametrize("folder", ["kdlight", "modules", "datamodules", "tests"])
+def test_no_file_is_longer_than_a_room(folder: str) -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert not {name: lines for name, lines in lengths.items() if lines > 400}
