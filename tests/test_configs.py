@@ -118,7 +118,6 @@ SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
 SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
 SMALLER["oracle/masked_diffusion.yaml"] = {
     "--data.init_args.num_samples": "64",
-    "--trainer.callbacks.num_samples": "8",
 }
 SMALLER |= {
     f"nouns/{name}.yaml": {"--data.init_args.compositions": "64"}

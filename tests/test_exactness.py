@@ -105,6 +105,10 @@ def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> 
     assert set(checkpoint["teachers"]) == set(module.frozen)
 
 
+HOOKS: list[Any] = []
+"""On networks that stand poisoned."""
+
+
 def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
     """One sample of the batch is no number, whether a method looks at data or at noise alone."""
     for value in batch.values():
@@ -118,10 +122,24 @@ def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
         return noise
 
     module.noise.normal = poisoned  # type: ignore[method-assign]
+    if "tokens" in batch:
+        # Whole numbers cannot be NaN: what the trained network says of the first row is.
+        HOOKS.extend(
+            module.get_submodule(name).get_submodule("network").register_forward_hook(_broken)
+            for name in module._optimization
+        )
+
+
+def _broken(network: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    first = torch.zeros(len(output), *[1] * (output.ndim - 1))
+    first[0] = float("nan")
+    return output + first
 
 
 def cure(module: DistillationModule) -> None:
     module.noise.__dict__.pop("normal", None)
+    while HOOKS:
+        HOOKS.pop().remove()
 
 
 @each_method

@@ -147,7 +147,7 @@ def test_it_samples_and_exports_with_consent_and_is_refused_without(lab: Path) -
     assert "student.json" in kdlight(lab, *words).stderr
     assert kdlight(lab, *words, "--trust", "my_lab").returncode == 0
     with np.load(lab / "run.npz") as run, np.load(lab / "model.npz") as exported:
-        assert np.array_equal(run["image"], exported["image"])
+        assert np.array_equal(run["arr_0"], exported["arr_0"])
 
 
 def test_what_no_file_can_describe_is_refused_before_training(lab: Path) -> None:

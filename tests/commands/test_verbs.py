@@ -86,21 +86,6 @@ def test_the_configuration_of_a_run_runs_again(
     assert yaml.safe_load(old) | {"runs_dir": str(tmp_path)} == yaml.safe_load(new)
 
 
-def test_continuing_a_finished_run_trains_no_further(
-    run_folder: Path, checkpoint: Path, kdlight: Run
-) -> None:
-    before = tree(run_folder)
-    code, out, _ = kdlight("fit", "--config", run_folder / "config.yaml", "--ckpt_path", "last")
-    assert code == 0
-    assert tree(run_folder) == before, "the run that is continued keeps its folder"
-    again = last_line(out).parent
-    assert again.parent == run_folder.parent
-    facts = json.loads((again / "run.json").read_text())
-    assert (facts["iterations"], facts["resumed_from"]) == (20, str(checkpoint))
-    assert yaml.safe_load((again / "config.yaml").read_text())["ckpt_path"] is None
-    assert_same_weights(checkpoint, again / "checkpoints" / "last.ckpt")
-
-
 def test_measuring_verbs_print_rows_and_a_path(
     run_folder: Path, checkpoint: Path, kdlight: Run, tmp_path: Path
 ) -> None:

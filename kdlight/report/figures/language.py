@@ -21,14 +21,14 @@ COLUMNS = (
     Column(
         "bigram_tv_2",
         "Pairs, 2 apart",
-        "The same of tokens that stand two places apart.",
+        "How far the frequencies of pairs two places apart are from the truth, from 0 to 1.",
         better="lower",
         narrow="Pairs\n2 apart",
     ),
     Column(
         "bigram_tv_4",
         "Pairs, 4 apart",
-        "The same of tokens that stand four places apart.",
+        "How far the frequencies of pairs four places apart are from the truth, from 0 to 1.",
         better="lower",
         narrow="Pairs\n4 apart",
     ),

@@ -191,7 +191,7 @@ def test_the_student_is_a_copy_of_the_network_of_its_teacher() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "sentence"),
     [
-        ({}, "student: expected a student where there is no teacher to copy"),
+        ({}, "teacher: expected a teacher or a student to start from, found null"),
         (
             {"student": ConsistencyDenoiser(nn.Identity()), "shape": [2]},
             "student: expected an EDMDenoiser or a TrigFlowDenoiser.*found a ConsistencyDenoiser",
