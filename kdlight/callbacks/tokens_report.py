@@ -103,12 +103,13 @@ class TokenReport(L.Callback):
             (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
 
     def _walks(self, model: TokenGenerator) -> list[tuple[TokenGenerator, int]]:
-        """The model token by token, then its parallel samplers from many steps to one."""
+        """The model as it samples by itself, then the parallel samplers from many steps to one."""
         walks = [(model, model.steps[0])]
         for algorithm in self.algorithms:
             parallel = copy.copy(model)
             parallel.algorithm = algorithm
-            walks += [(parallel, steps) for steps in self.steps]
+            own = model.steps[:1] if algorithm == model.algorithm else ()
+            walks += [(parallel, steps) for steps in self.steps if steps not in own]
         return walks
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ def data(batch_size: int = BATCH) -> L.LightningDataModule:
 def network(seed: int, components: int = 1) -> TokenTransformer:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = TokenTransformer(V, width=8, depth=1, heads=2, components=components)
+        made = TokenTransformer(V, width=8, depth=1, heads=2, components=components, length=LENGTH)
         # The head starts at zero, where every network is the same.
         torch.nn.init.normal_(made.head.weight, std=0.3)
     return made

@@ -72,10 +72,12 @@ class TokenTransformer(Recorded, nn.Module):
         causal: Whether a position sees only itself and those before it.
         ratio: Hidden width of the perceptrons over ``width``.
         dropout: Dropout probability inside each block.
-        components: How many components of a mixture it can be asked for; 1 for none.
+        components: How many components of a mixture it can be asked for; 1 for none. Each has a
+            vector a position: one vector for all positions is soon ignored.
+        length: Tokens of a sequence, which components need; 0 takes any.
 
     Raises:
-        InputError: ``width`` is no multiple of ``2 * heads``.
+        InputError: ``width`` is no multiple of ``2 * heads``, or components have no length.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class TokenTransformer(Recorded, nn.Module):
         ratio: float = 4.0,
         dropout: float = 0.0,
         components: int = 1,
+        length: int = 0,
     ) -> None:
         super().__init__()
         if width % (2 * heads):
@@ -97,7 +100,11 @@ class TokenTransformer(Recorded, nn.Module):
         self.head_width = width // heads
         self.components = components
         self.embedding = nn.Embedding(vocabulary + 1, width)
-        self.component_embedding = nn.Embedding(components, width) if components > 1 else None
+        if components > 1 and length < 1:
+            raise InputError(f"length: expected that of the sequences, found {length}.")
+        self.component_embedding = (
+            nn.Parameter(0.5 * torch.randn(components, length, width)) if components > 1 else None
+        )
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, ratio, dropout, causal) for _ in range(depth)
         )
@@ -117,7 +124,7 @@ class TokenTransformer(Recorded, nn.Module):
         if self.component_embedding is not None:
             if component is None:
                 component = tokens.new_zeros(len(tokens))
-            hidden = hidden + self.component_embedding(component)[:, None]
+            hidden = hidden + self.component_embedding[component]
         angles = rotary_angles(tokens.shape[1], self.head_width).to(tokens.device)
         for block in self.blocks:
             hidden = block(hidden, angles)

@@ -76,7 +76,7 @@ def test_bounds_by_hand():
 def test_a_student_of_another_language_is_refused_and_weights_that_fit_are_copied():
     teacher = TokenGenerator(MaskedDenoiser(TokenTransformer(5, 8, 1, 2), 5, 4))
     nn.init.normal_(teacher.denoiser.network.head.weight)
-    network = TokenTransformer(5, 8, 1, 2, components=3)
+    network = TokenTransformer(5, 8, 1, 2, components=3, length=4)
     made = DimensionalCorrelations(
         teacher, ComponentDenoiser(network, 5, 4, 3), Optimization(), iterations=1
     )
