@@ -16,6 +16,7 @@ from kdlight.callbacks.codec import CodecReport
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.callbacks.token_probe import TokenProbe
 from kdlight.callbacks.tokens import TokenFiles
+from kdlight.callbacks.tokens_report import TokenReport
 from kdlight.cli import main
 from kdlight.core.spec import build
 from kdlight.storage.files import load_checkpoint
@@ -259,7 +260,7 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
 def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # The callback is built as configured; thousands of samples are another test's business.
     for hook in ("on_validation_epoch_end", "on_train_end"):
-        for callback in (GenerationReport, CodecReport, TokenProbe, TokenFiles):
+        for callback in (GenerationReport, CodecReport, TokenProbe, TokenFiles, TokenReport):
             if hasattr(callback, hook):
                 monkeypatch.setattr(callback, hook, lambda *_: None)
 
