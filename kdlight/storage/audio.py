@@ -1,6 +1,8 @@
 """Audio files in and out: mono, one sample rate, in memory or in pieces."""
 
+import contextlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,8 @@ SUFFIXES = (
     *UNREAD,
 )
 """Names of audio files, in small letters; a file of any other name is asked what it is."""
+TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".yaml")
+"""Names of what lies beside audio and is not asked."""
 BLOCK = 2**20
 """Samples that are decoded at once, so that a header which promises too much takes no memory."""
 UNKNOWN = 2**63 - 1
@@ -208,13 +212,28 @@ def find_audio(folder: Path) -> list[Path]:
 
 def _may_be_audio(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES or suffix == ".txt":
-        return suffix != ".txt"
+    if suffix in SUFFIXES or suffix in TEXTS:
+        return suffix not in TEXTS
     try:
-        soundfile.info(str(path))
+        with _muted():
+            soundfile.info(str(path))
     except soundfile.LibsndfileError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Libmpg123 tells the process's standard error what it thinks of a file that is no MP3."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Forward(soundfile.SoundFile):

@@ -19,7 +19,7 @@ def _odd(tensor: torch.Tensor, source: random.Random) -> Any:
     if filled.is_floating_point() and filled.numel():
         filled.view(-1)[0] = float("nan")
     return source.choice((
-        filled, tensor[..., :0], tensor.double(), tensor.to(torch.complex64), tensor[None],
+        filled, tensor.flatten()[:0], tensor.double(), tensor.to(torch.complex64), tensor[None],
         tensor.flatten(), tensor.bool(), tensor.to_sparse() if tensor.ndim else tensor[None],
         torch.zeros(()), torch.zeros(3), None, 3, "x", [], {}, tensor.half() * float("inf"),
     ))  # fmt: skip
