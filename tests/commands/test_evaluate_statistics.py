@@ -96,7 +96,9 @@ def test_repeats_have_a_row_each_and_random_labels_their_seed(
         (["--data", "digits", "--random-labels"], "--random-labels: expected a --checkpoint"),
     ],
 )
-def test_options_that_do_not_go_together(words, sentence, kdlight: Run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_options_that_do_not_go_together(
+    words: list[object], sentence: str, kdlight: Run, tmp_path: Path
+) -> None:
     code, _, err = kdlight("evaluate", "images", "--samples", tmp_path, *words)
     assert code == 2
     assert sentence in err

@@ -102,9 +102,11 @@ def test_every_writer_names_the_file_and_leaves_the_good_one(name: str, tmp_path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, limits[1]))
-        with pytest.raises(OSError, match="larger than this disk") as caught:  # noqa: SIM117
-            with atomic_path(path) as temporary:
-                WRITERS[name](temporary)
+        with (
+            pytest.raises(OSError, match="larger than this disk") as caught,
+            atomic_path(path) as temporary,
+        ):
+            WRITERS[name](temporary)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     found = full_disk(caught.value)

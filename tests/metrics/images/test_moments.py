@@ -158,8 +158,11 @@ def test_fid_with_the_published_weights_is_torch_fidelitys(tmp_path):
     fidelity = pytest.importorskip("torch_fidelity")
     try:
         features = InceptionFeatures()
-    except InputError as missing:
-        pytest.skip(str(missing))
+    except InputError as error:
+        # A damaged file is a failure; weights that are not there are not.
+        if "no Inception weights there" not in str(error):
+            raise
+        pytest.skip("the published Inception weights are not in the cache of torch hub")
     real = folder_of(tmp_path / "real", 0, 0, 256)
     generated = folder_of(tmp_path / "generated", 1, 60, 200)
     theirs = fidelity.calculate_metrics(
