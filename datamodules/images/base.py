@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningDataModule
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, Data, EndlessLoader, EvaluationLoader, StreamLoader
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
@@ -32,7 +32,7 @@ class Splits:
     reference: Data
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(EndlessDataModule):
     """Base of the data modules: a subclass says what its data are and reads them.
 
     Batches are ``{"image": (B, C, H, W) float32 in [-1, 1], "label": (B,) int64}``. The split is
@@ -56,8 +56,6 @@ class ImageDataModule(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.num_workers = num_workers
-        self._train_loader: EndlessLoader | None = None
-        self._resume_from: dict[str, Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,13 +85,6 @@ class ImageDataModule(LightningDataModule):
         """Read the data before training starts, so that bad data stop a run at once."""
         _ = self.splits
 
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """This process's rank and the number of ranks; (0, 1) without a trainer."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
     def make_train_loader(self) -> EndlessLoader:
         """A training loader that starts at the beginning."""
         return StreamLoader(
@@ -105,14 +96,6 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
             flip=self.flip,
         )
-
-    def train_dataloader(self) -> EndlessLoader:
-        """Endless training batches."""
-        self._train_loader = self.make_train_loader()
-        if self._resume_from is not None:
-            self._train_loader.load_state_dict(self._resume_from)
-            self._resume_from = None
-        return self._train_loader
 
     def heldout_dataloader(self) -> Iterable[Batch]:
         """The held-out part in order."""
@@ -145,31 +128,6 @@ class ImageDataModule(LightningDataModule):
     def judges(self) -> list[SampleMetric]:
         """Metrics that only these data offer; their ``update`` takes samples and the classes."""
         return []
-
-    def val_dataloader(self) -> Iterable[Batch]:
-        """The held-out part in order."""
-        return self.heldout_dataloader()
-
-    def test_dataloader(self) -> Iterable[Batch]:
-        """The held-out part in order."""
-        return self.heldout_dataloader()
-
-    def predict_dataloader(self) -> Iterable[Batch]:
-        """The held-out part in order."""
-        return self.heldout_dataloader()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the training loader.
-
-        Lightning restores the states of loaders only when a run was stopped inside an epoch; one
-        that continues behind a whole epoch would start the data over. The state of a data module
-        it always restores.
-        """
-        return {} if self._train_loader is None else self._train_loader.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next training loader start where the checkpoint was written."""
-        self._resume_from = state
 
 
 def stratified_split(

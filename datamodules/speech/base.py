@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import default_collate
 
+from datamodules.base import EndlessDataModule
 from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import positive, seeded
 from datamodules.speech.utterances import SpeechSplits, Utterance
@@ -111,7 +111,7 @@ def collate_padded(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: default_collate(padded(name)) for name in samples[0]}
 
 
-class SpeechDataModule(LightningDataModule):
+class SpeechDataModule(EndlessDataModule):
     """Base of the data modules of speech: a subclass says what its utterances are.
 
     Batches are ``{"audio": (B, 1, T) float32 in [-1, 1], "lengths": (B,) int64, "start": (B,)
@@ -157,8 +157,6 @@ class SpeechDataModule(LightningDataModule):
         self.heldout_samples = (
             None if heldout_seconds is None else self._aligned("heldout_seconds", heldout_seconds)
         )
-        self._train_loader: StreamLoader | None = None
-        self._resume_from: dict[str, Any] | None = None
 
     def _aligned(self, name: str, seconds: float) -> int:
         # The small term keeps 0.3 s from losing a frame to binary rounding.
@@ -184,13 +182,6 @@ class SpeechDataModule(LightningDataModule):
         check_fits("data.init_args.batch_size", self.batch_size, (self.segment_samples,))
         _ = self.splits
 
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """This process's rank and the number of ranks; (0, 1) without a trainer."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
     def training_utterances(self) -> list[Utterance]:
         """The utterances that training batches are cut from."""
         return self.splits.training
@@ -199,10 +190,10 @@ class SpeechDataModule(LightningDataModule):
         """The utterances of the held-out speakers, speakers in turns."""
         return self.splits.heldout
 
-    def train_dataloader(self) -> StreamLoader:
-        """Endless training batches."""
+    def make_train_loader(self) -> StreamLoader:
+        """A training loader that starts at the beginning."""
         crops = Crops(self.splits.training, self.segment_samples, self.hop_length, self.seed)
-        self._train_loader = StreamLoader(
+        return StreamLoader(
             crops,
             self.batch_size,
             self.steps_per_epoch,
@@ -210,10 +201,6 @@ class SpeechDataModule(LightningDataModule):
             *self.ranks,
             num_workers=self.num_workers,
         )
-        if self._resume_from is not None:
-            self._train_loader.load_state_dict(self._resume_from)
-            self._resume_from = None
-        return self._train_loader
 
     def heldout_dataloader(self) -> Iterable[dict[str, Any]]:
         """The held-out utterances in order, once; nothing if none is held out."""
@@ -226,23 +213,3 @@ class SpeechDataModule(LightningDataModule):
             num_workers=self.num_workers,
             collate=collate_padded,
         )
-
-    def val_dataloader(self) -> Iterable[dict[str, Any]]:
-        """The held-out utterances."""
-        return self.heldout_dataloader()
-
-    def test_dataloader(self) -> Iterable[dict[str, Any]]:
-        """The held-out utterances."""
-        return self.heldout_dataloader()
-
-    def predict_dataloader(self) -> Iterable[dict[str, Any]]:
-        """The held-out utterances."""
-        return self.heldout_dataloader()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the training loader; Lightning restores it after a whole epoch too."""
-        return {} if self._train_loader is None else self._train_loader.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next training loader start where the checkpoint was written."""
-        self._resume_from = state
