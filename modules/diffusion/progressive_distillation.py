@@ -41,8 +41,8 @@ class ProgressiveDistillation(DiffusionModule):
         grid: Noise levels of the teacher's walk; the student's are every second one. Default:
             the teacher's own grid. (The paper's is :class:`kdlight.diffusion.sigmas.CosineGrid`.)
         student: A student of another shape, trained from where it stands, or how it differs from
-            the teacher; None copies the teacher (of a guided one the network alone: the first
-            round distils the guidance in).
+            the teacher; None copies the teacher without its dropout (of a guided one the network
+            alone: the first round distils the guidance in).
         copy_weights: Load the teacher's weights into the given ``student`` (same network,
             another prediction).
         weighting: Weight of the x0 error (the paper's section 4); the paper finds
@@ -220,7 +220,8 @@ def _blank(denoiser: Denoiser) -> Denoiser:
 def _student_of(
     teacher: Generator, student: Denoiser | LikeTeacher | None, copy_weights: bool
 ) -> Denoiser:
-    made = student_of(student, teacher, None, copy_of)
+    # Without the teacher's dropout: it regresses onto what it can reach, and has data without end.
+    made = student_of(student, teacher, 0.0, copy_of)
     if made.num_classes != teacher.num_classes:
         raise InputError(
             f"student: expected the teacher's {teacher.num_classes} classes, "

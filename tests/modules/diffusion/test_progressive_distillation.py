@@ -322,3 +322,14 @@ def test_the_default_student_is_a_trainable_copy() -> None:
     assert not any(p.requires_grad for p in module.ema.parameters())
     ours, theirs = module.student.state_dict(), tiny_denoiser().state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_student_has_none_of_its_teachers_dropout() -> None:
+    network = ScaleShiftMLP((1, 4, 4), 8, 1, embedding=8, dropout=0.5)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    teacher = Generator(VPDenoiser(network, prediction="sample"), KarrasGrid(), (1, 4, 4))
+    made = ProgressiveDistillation(teacher, Optimization(), 4, 1, 1).train()
+    x, sigma = torch.randn(2, 1, 4, 4), torch.ones(2)
+    assert torch.equal(made.student(x, sigma), teacher.denoiser.eval()(x, sigma))
+    assert network.blocks[0].dropout.p == 0.5
