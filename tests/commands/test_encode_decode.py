@@ -343,8 +343,8 @@ def test_help_has_an_example(verb: str, kdlight: Run) -> None:
     assert f"\n  {verb} " in kdlight("--help").out
 
 
-PEAK = "import resource, sys; from kdlight.cli import main; code = main(sys.argv[1:]); \
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(code)"
+PEAK = "import sys; from kdlight.cli import main; from tests.memory import peak_bytes; \
+code = main(sys.argv[1:]); print(peak_bytes() >> 20); sys.exit(code)"
 
 
 def peak(*words: object) -> int:

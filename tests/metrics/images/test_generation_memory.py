@@ -1,6 +1,5 @@
 """What an evaluation holds does not grow with its reference."""
 
-import resource
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from kdlight.metrics.images.extractors import FeatureExtractor
 from kdlight.metrics.images.generation import GenerationMetrics
+from tests.memory import peak_bytes
 
 
 class Projection(FeatureExtractor):
@@ -113,4 +113,4 @@ def evaluate_200_000() -> None:
     for part in batches(2000, 64, 250, seed=2):
         metrics.update(part["image"])
     metrics.row()
-    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_bytes())
