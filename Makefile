@@ -19,7 +19,7 @@ test: .venv/installed-dev
 
 # Minutes of CPU: real trainings over seeds, kills, every configuration.
 slow: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 15 -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
