@@ -44,8 +44,13 @@ def length_of(data: Data) -> int:
 
 
 def take(data: Batch, index: Tensor) -> Batch:
-    """The rows ``index`` (n,) of every tensor; uint8 images come out as float32 in [-1, 1]."""
+    """The rows ``index`` (n,) of every tensor.
+
+    Uint8 images come out as float32 in [-1, 1], tokens of any size as int64.
+    """
     batch = {name: tensor.index_select(0, index) for name, tensor in data.items()}
+    if "tokens" in batch:
+        batch["tokens"] = batch["tokens"].long()
     if "image" in batch and batch["image"].dtype == torch.uint8:
         batch["image"] = to_float(batch["image"])
     return batch

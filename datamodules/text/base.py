@@ -3,15 +3,31 @@
 from collections.abc import Iterable
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, EndlessLoader, EvaluationLoader, StreamLoader
 from kdlight.metrics.base import SampleMetric
+from kdlight.storage.tokenizers import Tokenizer
+
+
+def whole(tokens: Tensor) -> Batch:
+    """A part of the data whose sequences (N, L) are full and scored everywhere."""
+    count, length = tokens.shape
+    return {
+        "tokens": tokens,
+        # One row for all, and one number, as views: nothing of the size of the data.
+        "mask": torch.ones(1, length, dtype=torch.bool).expand(count, length),
+        "lengths": torch.tensor(length).expand(count),
+    }
 
 
 class TokenDataModule(EndlessDataModule):
-    """Base of the data modules of sequences of one length: ``{"tokens": (B, L) int64}``.
+    """Base of the data modules of sequences of one length.
+
+    Batches are ``{"tokens": (B, L) int64, "mask": (B, L) bool, "lengths": (B,) int64}``: ``mask``
+    says what is scored, ``lengths`` how much of a row is no padding.
 
     Args:
         batch_size: Batch size of one rank.
@@ -23,6 +39,8 @@ class TokenDataModule(EndlessDataModule):
     """Tokens V."""
     length: int
     """Tokens of a sequence L."""
+    tokenizer: Tokenizer | None = None
+    """What turns text into these tokens; None where they are no text."""
 
     def __init__(self, batch_size: int, steps_per_epoch: int, seed: int) -> None:
         super().__init__()
@@ -30,8 +48,8 @@ class TokenDataModule(EndlessDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Training and held-out sequences, (N, L) and (M, L)."""
+    def read(self) -> tuple[Batch, Batch]:
+        """Training and held-out sequences, as one batch each."""
         raise NotImplementedError
 
     def judges(self) -> list[SampleMetric]:
@@ -39,7 +57,7 @@ class TokenDataModule(EndlessDataModule):
         return []
 
     @cached_property
-    def parts(self) -> tuple[Tensor, Tensor]:
+    def parts(self) -> tuple[Batch, Batch]:
         """The data, read once."""
         return self.read()
 
@@ -49,9 +67,10 @@ class TokenDataModule(EndlessDataModule):
 
     def make_train_loader(self) -> EndlessLoader:
         """A training loader that starts at the beginning."""
-        tokens = {"tokens": self.parts[0]}
-        return StreamLoader(tokens, self.batch_size, self.steps_per_epoch, self.seed, *self.ranks)
+        return StreamLoader(
+            self.parts[0], self.batch_size, self.steps_per_epoch, self.seed, *self.ranks
+        )
 
     def heldout_dataloader(self) -> Iterable[Batch]:
         """The held-out part in order."""
-        return EvaluationLoader({"tokens": self.parts[1]}, self.batch_size, *self.ranks)
+        return EvaluationLoader(self.parts[1], self.batch_size, *self.ranks)

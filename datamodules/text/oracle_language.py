@@ -1,10 +1,10 @@
 """Sentences of a language whose probabilities are known."""
 
 import torch
-from torch import Tensor
 
+from datamodules.loader import Batch
 from datamodules.order import positive
-from datamodules.text.base import TokenDataModule
+from datamodules.text.base import TokenDataModule, whole
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.oracle_fit import OracleFit
@@ -38,13 +38,13 @@ class OracleLanguageDataModule(TokenDataModule):
         self.vocabulary = language.vocabulary
         self.length = language.length
 
-    def read(self) -> tuple[Tensor, Tensor]:
+    def read(self) -> tuple[Batch, Batch]:
         counts = (self.num_samples, self.num_heldout)
         training, heldout = (
             self.language.draw(count, torch.Generator().manual_seed(part))
             for part, count in enumerate(counts)
         )
-        return training, heldout
+        return whole(training), whole(heldout)
 
     def judges(self) -> list[SampleMetric]:
         """Exact likelihood and pairs of tokens, each with its value for true sentences."""

@@ -1,0 +1,214 @@
+"""Text to numbers and back: bytes, characters, or what a tokenizer's file says.
+
+A tokenizer is named in the settings like any part. A model that writes text carries its own, as
+:meth:`Tokenizer.portable` gives it, so that an exported file needs no other beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from kdlight.core.spec import Recorded, spec_of
+from kdlight.errors import InputError
+from kdlight.storage.files import require_file
+from kdlight.storage.text import read_text
+
+UNKNOWN = "\ufffd"
+"""What stands for a character that a vocabulary lacks (Unicode's replacement character)."""
+PRINTABLE = "\n" + "".join(map(chr, range(32, 127)))
+"""Line feed and the 95 printable characters of ASCII."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns text into tokens 0 to ``size - 1`` and back.
+
+    Attributes:
+        size: Tokens V, the one that ends a text included; a mask is not among them.
+        end: The token that ends a text; None if there is none.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def end(self) -> int | None: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without anything before or behind it."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, up to the first that ends it."""
+        ...
+
+    def portable(self) -> "Tokenizer":
+        """The same tokenizer, which needs no file."""
+        ...
+
+
+def identity_of(tokenizer: Tokenizer) -> str:
+    """Hash of all that says what a token means, in hexadecimal."""
+    text = json.dumps(spec_of(tokenizer.portable()), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def until_end(tokens: Sequence[int], end: int | None) -> list[int]:
+    """``tokens`` before the first that ends a text."""
+    found = [int(token) for token in tokens]
+    return found[: found.index(end)] if end is not None and end in found else found
+
+
+class ByteTokenizer(Recorded):
+    """UTF-8, a byte a token, and token 256 behind a text.
+
+    What is no UTF-8 in sampled bytes is decoded as U+FFFD.
+    """
+
+    def __init__(self) -> None:
+        self.size = 257
+        self.end = 256
+
+    def encode(self, text: str) -> list[int]:
+        """Bytes of a text."""
+        return list(text.encode("utf-8", "surrogatepass"))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of bytes, up to the first end."""
+        return bytes(until_end(tokens, self.end)).decode("utf-8", "replace")
+
+    def portable(self) -> "ByteTokenizer":
+        """Itself."""
+        return self
+
+
+class CharacterTokenizer(Recorded):
+    """A character a token, in the order of ``alphabet``; then one for all others, then the end.
+
+    Args:
+        alphabet: The characters, each once.
+
+    Raises:
+        InputError: It is empty, or holds a character twice.
+    """
+
+    def __init__(self, alphabet: str = PRINTABLE) -> None:
+        twice = [character for character in set(alphabet) if alphabet.count(character) > 1]
+        if not alphabet or twice:
+            found = f"{min(twice)!r} twice" if twice else "none"
+            raise InputError(f"alphabet: expected characters, each once, found {found}.")
+        self._characters = [*alphabet, UNKNOWN]
+        self._numbers = {character: number for number, character in enumerate(alphabet)}
+        self.size = len(alphabet) + 2
+        self.end = len(alphabet) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Numbers of the characters; one that is not in the alphabet is the last but one."""
+        return [self._numbers.get(character, self.end - 1) for character in text]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The characters, up to the first end."""
+        return "".join(self._characters[token] for token in until_end(tokens, self.end))
+
+    def portable(self) -> "CharacterTokenizer":
+        """Itself."""
+        return self
+
+
+class SubwordTokenizer(Recorded):
+    """What the ``tokenizers`` library wrote: any vocabulary of words or their parts.
+
+    Args:
+        definition: Contents of a ``tokenizer.json``.
+        end: The word that ends a text, such as ``"</s>"``; None for none.
+
+    Raises:
+        InputError: The library cannot read it, or it has no such word.
+    """
+
+    def __init__(self, definition: str, end: str | None = None) -> None:
+        import tokenizers
+
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(definition)
+        except Exception as error:  # a Rust error of no type of its own
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f"expected a definition of a tokenizer ({reason}).") from None
+        # Its owner may have left it cutting or filling up, for batches of their own.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.end: int | None = None
+        if end is not None:
+            self.end = self._tokenizer.token_to_id(end)
+            if self.end is None:
+                raise InputError(f"end: expected a word of the vocabulary, found {end!r}.")
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without special ones around it."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, up to the first end; special ones among them are shown."""
+        found: str = self._tokenizer.decode(until_end(tokens, self.end), skip_special_tokens=False)
+        return found
+
+    def portable(self) -> "SubwordTokenizer":
+        """Itself."""
+        return self
+
+
+class FileTokenizer(Recorded):
+    """A ``tokenizer.json``, or a folder of transformers (or a name on its hub) with one.
+
+    Of a folder the token that ends a text is the one transformers knows: ``eos_token``, else
+    ``sep_token``.
+
+    Args:
+        path: The file, the folder or the name.
+        end: The word that ends a text, where the folder does not say or says another.
+
+    Raises:
+        InputError: There is no such file, or no such tokenizer in it. Code in a folder is not run.
+    """
+
+    def __init__(self, path: str, end: str | None = None) -> None:
+        self.path = path
+        try:
+            definition, known = _read(path)
+            self._read = SubwordTokenizer(definition, end or known)
+        except InputError as error:
+            raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        self.size = self._read.size
+        self.end = self._read.end
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without special ones around it."""
+        return self._read.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, up to the first end."""
+        return self._read.decode(tokens)
+
+    def portable(self) -> SubwordTokenizer:
+        """The tokenizer with all that its file says."""
+        return self._read
+
+
+def _read(path: str) -> tuple[str, str | None]:
+    """The definition of a tokenizer, and the word that ends a text."""
+    if path.endswith(".json"):
+        require_file(Path(path))
+        return read_text(Path(path)), None
+    import transformers
+
+    try:
+        found: Any = transformers.AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # as many types as there are ways to be no tokenizer
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
+        raise InputError(f"expected a tokenizer of transformers ({reason}).") from None
+    if not found.is_fast:
+        raise InputError("expected a tokenizer with a tokenizer.json, found an older form.")
+    return found.backend_tokenizer.to_str(), found.eos_token or found.sep_token
