@@ -95,8 +95,10 @@ def test_settings_that_do_not_fit_are_named(letters, tmp_path):
         module(letters, length=100).setup()
     with pytest.raises(InputError, match="heldout: expected a fraction between 0 and 1, found 1"):
         module(letters, length=3, heldout=1)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with pytest.raises(InputError, match="expected files that end in .txt"):
-        read_documents(tmp_path)
+        read_documents(empty)
 
 
 def test_python_s_topics_are_there_and_split_by_topic():
