@@ -1,8 +1,10 @@
 """Every method: resume, ranks, teachers, guard."""
 
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,20 @@ def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> N
     for key in one:
         # Two half sums in another order: equal to rounding, not to the bit.
         torch.testing.assert_close(one[key], first[key], rtol=2e-4, atol=2e-5, msg=key)
+
+
+@pytest.mark.parametrize(("accumulate", "students", "critics"), [(1, 4, 20), (4, 1, 5)])
+def test_ranks_exchange_what_is_trained_once_an_update(
+    accumulate: int, students: int, critics: int, two_ranks: Path
+) -> None:
+    module = CASES["dmd2"].make()
+    sizes = Counter(json.loads((two_ranks / f"sent_{accumulate}.json").read_text()))
+    for name, updates in (("student", students), ("critic", critics)):
+        trained = module.trained(name)
+        assert sizes.pop(sum(parameter.nbytes for parameter in trained)) == updates
+        # Whether any rank has a gradient, for every parameter.
+        assert sizes.pop(4 * len(trained)) == updates
+    assert max(sizes) <= 16, "the trainer's own: whether to stop"
 
 
 @pytest.mark.parametrize("method", sorted(CASES))

@@ -53,6 +53,7 @@ from kdlight.report.page import write_report
 from kdlight.storage.atomic import full_disk, sweep
 from kdlight.storage.files import load_checkpoint, write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.reduction import PartwiseDDP
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
 MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
@@ -272,8 +273,8 @@ class KDLightCLI(LightningCLI):
             self._record(),
             *self._own_callbacks(given),
         ]
-        if section.trainer.strategy == "ddp" and self.model.trains_in_turns:
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+        if section.trainer.strategy == "ddp":
+            kwargs["strategy"] = PartwiseDDP()
         kwargs["enable_progress_bar"] = False
         kwargs["enable_model_summary"] = False
         if given.get("max_epochs") is None:

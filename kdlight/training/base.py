@@ -18,6 +18,7 @@ from kdlight.errors import InputError
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 from kdlight.training.precision import full_float32, one_scale
+from kdlight.training.reduction import PartwiseDDP
 
 Batch = dict[str, Any]
 
@@ -143,11 +144,6 @@ class DistillationModule(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [settings.build(self.trained(name)) for name, settings in self._optimization.items()]
 
-    @property
-    def trains_in_turns(self) -> bool:
-        """Whether a backward pass leaves out parameters that another one reaches."""
-        return len(self._optimization) > 1
-
     def trained(self, name: str) -> list[nn.Parameter]:
         """What the optimizer ``name`` trains: the part of that name."""
         return list(self.get_submodule(name).parameters())
@@ -197,9 +193,16 @@ class DistillationModule(L.LightningModule):
             # system, and every page of it be faulted in again.
             optimizer.zero_grad(set_to_none=True)
             self._spent.remove(name)
-        self.manual_backward(loss / self._accumulate if self._accumulate > 1 else loss)
         # Counted within the stage, so that no gradient crosses from one stage to the next.
-        if (position + 1) % self._accumulate and position + 1 < length:
+        complete = (position + 1) % self._accumulate == 0 or position + 1 >= length
+        strategy = self.trainer.strategy
+        with (
+            strategy.averaging(optimizer.optimizer)
+            if complete and isinstance(strategy, PartwiseDDP)
+            else contextlib.nullcontext()
+        ):
+            self.manual_backward(loss / self._accumulate if self._accumulate > 1 else loss)
+        if not complete:
             return
         lr = self._optimization[name].lr_at(position, length)
         for group in optimizer.param_groups:
@@ -207,7 +210,7 @@ class DistillationModule(L.LightningModule):
         if name == next(iter(self._optimization)):
             optimizer.step()
         else:
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+            strategy.optimizer_step(optimizer.optimizer, lambda: None)
         self._spent.add(name)
         if self._stepped:
             constrain(self.get_submodule(name))

@@ -1,14 +1,19 @@
 """What each of several processes runs: ``python -m tests.exactness FOLDER``."""
 
+import contextlib
+import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+import torch.distributed as dist
 
+from kdlight.training.reduction import PartwiseDDP
 from tests.exactness.cases import CASES
-from tests.exactness.harness import BATCH, fit, state
+from tests.exactness.harness import BATCH, TinyImages, fit, state
 
 
 def fit_as_one_rank(folder: Path) -> None:
@@ -16,17 +21,35 @@ def fit_as_one_rank(folder: Path) -> None:
     world_size = int(os.environ["WORLD_SIZE"])
     for name, case in CASES.items():
         module = case.make()
-        strategy = DDPStrategy(
-            process_group_backend="gloo",
-            find_unused_parameters=module.trains_in_turns,  # as `fit` with configs/base/ddp.yaml
-        )
-        fit(
-            module,
-            case.data(BATCH // world_size),
-            devices=world_size,
-            strategy=strategy,
-        )
+        strategy = PartwiseDDP(process_group_backend="gloo")
+        fit(module, case.data(BATCH // world_size), devices=world_size, strategy=strategy)
         torch.save(state(module), folder / f"{name}_{os.environ['RANK']}.pt")
+    for accumulate in (1, 4):
+        with sent() as sizes:
+            fit(
+                CASES["dmd2"].make(accumulate=accumulate),
+                TinyImages(BATCH // world_size),
+                devices=world_size,
+                strategy=PartwiseDDP(process_group_backend="gloo"),
+            )
+        (folder / f"sent_{accumulate}.json").write_text(json.dumps(sizes))
+
+
+@contextlib.contextmanager
+def sent() -> Iterator[list[int]]:
+    """Bytes of every sum over ranks inside the block."""
+    sizes: list[int] = []
+    summed = dist.all_reduce
+
+    def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return summed(tensor, *args, **kwargs)
+
+    dist.all_reduce = counted
+    try:
+        yield sizes
+    finally:
+        dist.all_reduce = summed
 
 
 if __name__ == "__main__":
