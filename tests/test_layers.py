@@ -22,7 +22,8 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 WITH_LIGHTNING = RANK["kdlight.callbacks"]
-"""From here on, and in the base module below it."""
+"""From here on, and in the files below it that train."""
+TRAINING = {f"kdlight.training.{name}" for name in ("base", "reduction", "sharding")}
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
 
@@ -91,7 +92,7 @@ def test_imports_point_down(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_the_ground_floor_does_without_lightning(module: str) -> None:
     own = layer(module)
-    if module in ("kdlight", "kdlight.training.base") or RANK[own] >= WITH_LIGHTNING:
+    if module == "kdlight" or module in TRAINING or RANK[own] >= WITH_LIGHTNING:
         return
     found = {name for name in imported(module) if name.partition(".")[0] in LIGHTNING}
     assert not found, f"{module} imports {', '.join(found)}"
