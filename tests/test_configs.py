@@ -117,8 +117,9 @@ SMALLER["imagenet64/multi_student.yaml"] = (
 )
 SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
 SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
-SMALLER["oracle/masked_diffusion.yaml"] = {
-    "--data.init_args.num_samples": "64",
+SMALLER |= {
+    f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
+    for name in ("masked_diffusion", "autoregressive")
 }
 SMALLER |= {
     f"nouns/{name}.yaml": {"--data.init_args.compositions": "64"}

@@ -1,6 +1,5 @@
 """Runs the metrics of token generators when training ends."""
 
-import copy
 import time
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -92,7 +91,7 @@ class TokenReport(L.Callback):
         rows = [
             self._row(trainer, name, generator, steps, pl_module.device)
             for name, model in models
-            for generator, steps in self._walks(model)
+            for generator, steps in model.walks(self.algorithms, self.steps)
         ]
         for row in rows:
             row["speed_up"] = rows[0]["ms_per_sample"] / row["ms_per_sample"]
@@ -101,16 +100,6 @@ class TokenReport(L.Callback):
             shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
             console = Console()
             (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
-
-    def _walks(self, model: TokenGenerator) -> list[tuple[TokenGenerator, int]]:
-        """The model as it samples by itself, then the parallel samplers from many steps to one."""
-        walks = [(model, model.steps[0])]
-        for algorithm in self.algorithms:
-            parallel = copy.copy(model)
-            parallel.algorithm = algorithm
-            own = model.steps[:1] if algorithm == model.algorithm else ()
-            walks += [(parallel, steps) for steps in self.steps if steps not in own]
-        return walks
 
     @torch.no_grad()
     def _row(

@@ -46,6 +46,21 @@ def joint_batch(value: Tensor) -> Tensor:
     return rows
 
 
+def joint_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """This rank's share of the weighted mean over the joint batch, for losses.
+
+    Times the ranks, so that the mean over ranks of the gradients, which is what they exchange, is
+    the gradient of that mean, however unevenly the weights are dealt out. A mean of the ranks' own
+    means is not.
+
+    Args:
+        values: Of any shape.
+        weights: Of that shape, such as which tokens are scored; not all 0.
+    """
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return (values * weights).sum() * ranks / joint_sum(weights.sum())
+
+
 @torch.no_grad()
 def of_first_rank(value: Tensor) -> Tensor:
     """``value`` of rank 0 on every rank, bit for bit."""

@@ -1,5 +1,6 @@
 """A denoiser with what it takes to sample from it."""
 
+import copy
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.samplers import TokenSample, ancestral, confidence, first_hitting
 from kdlight.errors import InputError
 
-TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence"]
+TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence", "autoregressive"]
 
 
 class TokenGenerator(Recorded, nn.Module):
@@ -19,7 +20,8 @@ class TokenGenerator(Recorded, nn.Module):
 
     Args:
         denoiser: The masked model.
-        algorithm: Which sampler.
+        algorithm: Which sampler; ``autoregressive`` belongs to
+            :class:`~kdlight.discrete.autoregressive.AutoregressiveGenerator`.
         steps: Numbers of steps it is made for, the best known first; of ``first_hitting`` the
             calls, each of which reveals as many tokens as it takes.
 
@@ -55,6 +57,31 @@ class TokenGenerator(Recorded, nn.Module):
         """A start without a prompt, (count, L)."""
         return torch.full((count, self.length), self.vocabulary, device=device)
 
+    def draws(self, start: Tensor, seed: int, first: int) -> RowDraws:
+        """The random numbers of rows ``first`` on of a set, as many as ``start`` has."""
+        rows = torch.arange(first, first + len(start), device=start.device)
+        return RowDraws(rows, seed)
+
+    def walks(
+        self, algorithms: list[TokenAlgorithm], steps: list[int]
+    ) -> list[tuple["TokenGenerator", int]]:
+        """How a report walks it: as it samples by itself, then the parallel samplers.
+
+        Args:
+            algorithms: Parallel samplers.
+            steps: Their numbers of steps.
+
+        Returns:
+            Generators with the numbers of steps to ask them for.
+        """
+        found = [(self, self.steps[0])]
+        for algorithm in algorithms:
+            parallel = copy.copy(self)
+            parallel.algorithm = algorithm
+            own = self.steps[:1] if algorithm == self.algorithm else ()
+            found += [(parallel, count) for count in steps if count not in own]
+        return found
+
     def forward(self, start: Tensor, seed: int, first: int = 0, steps: int = 0) -> TokenSample:
         """Fill the masks of ``start``.
 
@@ -66,8 +93,7 @@ class TokenGenerator(Recorded, nn.Module):
             first: Number of the first row in the set.
             steps: Number of steps; 0 for the first of :attr:`steps`.
         """
-        rows = torch.arange(first, first + len(start), device=start.device)
-        draws = RowDraws(rows, seed)
+        draws = self.draws(start, seed, first)
         steps = steps or self.steps[0]
         if self.algorithm == "first_hitting":
             together = -(-start.shape[1] // steps)

@@ -74,6 +74,8 @@ class HMMLanguage(Recorded, nn.Module):
             belief = joint / norm
             beliefs.append(belief)
             norms.append(norm[:, 0].log())
+        if not beliefs:
+            return likelihood, likelihood[..., 0]
         return torch.stack(beliefs, dim=1), torch.stack(norms, dim=1)
 
     def log_prob_steps(self, tokens: Tensor) -> Tensor:
@@ -83,6 +85,12 @@ class HMMLanguage(Recorded, nn.Module):
     def log_prob(self, tokens: Tensor) -> Tensor:
         """Log p of the visible tokens, (B,) float64, of tokens (B, L)."""
         return self.log_prob_steps(tokens).sum(dim=1)
+
+    def predictions(self, tokens: Tensor) -> Tensor:
+        """p(x_t | tokens before t) for t = 0 to T, (B, T + 1, V) float64, of tokens (B, T)."""
+        beliefs, _ = self._forward(tokens)
+        first = self.initial.expand(len(tokens), 1, -1)
+        return torch.cat([first, beliefs @ self.transitions], dim=1) @ self.emissions
 
     def conditionals(self, tokens: Tensor) -> Tensor:
         """p(x_l | visible tokens), (B, L, V) float64; one-hot where a token is visible.

@@ -5,7 +5,9 @@ from typing import Any
 import lightning as L
 import torch
 
+from datamodules.loader import StreamLoader
 from datamodules.text.oracle_language import OracleLanguageDataModule
+from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.components import ComponentDenoiser
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.generator import TokenGenerator
@@ -13,6 +15,7 @@ from kdlight.discrete.oracle import HMMLanguage
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
 from modules.language.dimensional_correlations import DimensionalCorrelations
+from modules.language.language_training import LanguageTraining
 from modules.language.masked_diffusion_training import MaskedDiffusionTraining
 from tests.exactness.harness import BATCH, Case
 
@@ -24,10 +27,28 @@ def data(batch_size: int = BATCH) -> L.LightningDataModule:
     return OracleLanguageDataModule(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
-def network(seed: int, components: int = 1) -> TokenTransformer:
+class RaggedLanguage(OracleLanguageDataModule):
+    """Sentences of which an uneven part is scored, so that ranks hold unlike numbers of tokens."""
+
+    def make_train_loader(self) -> StreamLoader:
+        tokens = self.parts[0]
+        lengths = torch.arange(len(tokens)) % LENGTH + 1
+        mask = torch.arange(LENGTH) < lengths[:, None]
+        batch = {"tokens": tokens, "mask": mask, "lengths": lengths}
+        return StreamLoader(batch, self.batch_size, self.steps_per_epoch, self.seed, *self.ranks)
+
+
+def ragged(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
+    return RaggedLanguage(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def network(seed: int, components: int = 1, causal: bool = False) -> TokenTransformer:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = TokenTransformer(V, width=8, depth=1, heads=2, components=components, length=LENGTH)
+        made = TokenTransformer(
+            V, width=8, depth=1, heads=2, causal=causal, components=components, length=LENGTH
+        )
         # The head starts at zero, where every network is the same.
         torch.nn.init.normal_(made.head.weight, std=0.3)
     return made
@@ -36,6 +57,16 @@ def network(seed: int, components: int = 1) -> TokenTransformer:
 def masked_diffusion(**kwargs: Any) -> MaskedDiffusionTraining:
     return MaskedDiffusionTraining(
         MaskedDenoiser(network(1), V, LENGTH),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def language_training(**kwargs: Any) -> LanguageTraining:
+    return LanguageTraining(
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,
         ema_half_life=3.0,
@@ -60,5 +91,6 @@ LANGUAGE = {
     "masked_diffusion_by_time": Case(
         lambda **kwargs: masked_diffusion(corruption="time", **kwargs), 20, data_module=data
     ),
+    "language_training": Case(language_training, 20, data_module=ragged),
     "dimensional_correlations": Case(dimensional_correlations, 20, data_module=data),
 }
