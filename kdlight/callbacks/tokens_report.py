@@ -9,12 +9,27 @@ import torch
 from rich.console import Console
 
 from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
+from kdlight.metrics.language.likelihood import HeldoutLikelihood
 from kdlight.report.table import summary_table
+from kdlight.report.token_samples import walk_of, write_walks
 from kdlight.storage.files import write_json
 
 Row = dict[str, Any]
-HEADLINE = ("model", "steps", "nfe", "nll", "nll_floor", "bigram_tv", "bigram_tv_floor", "speed_up")
+HEADLINE = (
+    "model",
+    "steps",
+    "nfe",
+    "nll",
+    "nll_floor",
+    "bigram_tv",
+    "bigram_tv_floor",
+    "entropy",
+    "entropy_floor",
+    "heldout_nll",
+    "speed_up",
+)
 
 
 @runtime_checkable
@@ -33,8 +48,10 @@ class TokenReport(L.Callback):
 
     When training ends (and for ``test``): one row per model, sampler and number of steps over
     ``num_samples`` sentences, judged by what the data offer (for an oracle language the exact
-    likelihood beside the language's own, and pairs of tokens), with the calls that were measured;
-    printed, and written to ``summary.json``.
+    likelihood beside the language's own, and pairs of tokens), with the calls that were measured,
+    and ``heldout_nll`` of the held-out part under the model, a bound of it for a masked one;
+    printed, and written to ``summary.json``. A few samples go to ``samples/tokens.json`` with the
+    order in which their tokens were revealed.
 
     Args:
         num_samples: Sentences of a row.
@@ -42,6 +59,7 @@ class TokenReport(L.Callback):
         algorithms: Samplers beside ``first_hitting``, which is walked once, one token a call.
         batch_size: Sentences at once.
         seed: Seed of the evaluation, the same for every run that is to be compared.
+        shown: Samples of a row that are kept for the report.
 
     Raises:
         InputError: Too few samples, a step below 1; or, before training starts, a method that
@@ -55,6 +73,7 @@ class TokenReport(L.Callback):
         algorithms: list[TokenAlgorithm] = ["ancestral"],  # noqa: B006 - never changed
         batch_size: int = 1000,
         seed: int = 1234,
+        shown: int = 4,
     ) -> None:
         if num_samples < 2:
             raise InputError(f"num_samples: expected at least 2, found {num_samples}.")
@@ -65,6 +84,8 @@ class TokenReport(L.Callback):
         self.algorithms = algorithms
         self.batch_size = batch_size
         self.seed = seed
+        self.shown = shown
+        self._walks: list[dict[str, Any]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, WritesTokens):
@@ -88,18 +109,31 @@ class TokenReport(L.Callback):
         teacher = pl_module.teacher_generator()
         if teacher is not None:
             models.insert(0, ("teacher", teacher))
-        rows = [
-            self._row(trainer, name, generator, steps, pl_module.device)
-            for name, model in models
-            for generator, steps in model.walks(self.algorithms, self.steps)
-        ]
+        self._walks = []
+        rows = []
+        for name, model in models:
+            known = self._likelihood(trainer, model, pl_module.device)
+            for generator, steps in model.walks(self.algorithms, self.steps):
+                rows.append(self._row(trainer, name, generator, steps, pl_module.device) | known)
         for row in rows:
             row["speed_up"] = rows[0]["ms_per_sample"] / row["ms_per_sample"]
         if folder:
             write_json(Path(folder) / "summary.json", rows)
+            write_walks(Path(folder), self._walks)
             shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
             console = Console()
             (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+
+    def _likelihood(self, trainer: L.Trainer, model: TokenGenerator, device: torch.device) -> Row:
+        """Nats a token of the held-out part; the data of this process are all of it."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        metric = HeldoutLikelihood(model.denoiser).to(device)
+        held = data.parts[1]
+        for first in range(0, len(held["tokens"]), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            tokens, scored = held["tokens"][part].long(), held["mask"][part]
+            metric.update(tokens.to(device), scored.to(device), first)
+        return {"heldout_nll": float(metric.compute()["heldout_nll"])}
 
     @torch.no_grad()
     def _row(
@@ -113,6 +147,7 @@ class TokenReport(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         judges = [judge.to(device) for judge in data.judges()]
         calls, spent = 0, 0.0
+        kept: TokenSample | None = None
         for first in range(0, self.num_samples, self.batch_size):
             count = min(self.batch_size, self.num_samples - first)
             start = generator.masks(count, device)
@@ -122,12 +157,15 @@ class TokenReport(L.Callback):
             calls += int(sample.calls.sum())
             for judge in judges:
                 judge.update(sample.tokens)
+            kept = kept or sample
         row: Row = {
             "model": name,
             "steps": steps,
             "algorithm": generator.algorithm,
             "nfe": calls / self.num_samples,
         }
+        assert kept is not None
+        self._walks.append(walk_of(row, kept, data.tokenizer, self.shown))
         for judge in judges:
             figures = judge.compute()
             row |= {key: float(figures[key]) for key in judge.names}

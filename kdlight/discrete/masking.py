@@ -40,17 +40,18 @@ def mask_by_count(tokens: Tensor, count: Tensor, uniform: Tensor, mask: int) -> 
     return tokens.masked_fill(rank < count[:, None], mask)
 
 
-def stratified_counts(uniform: Tensor, length: int) -> Tensor:
+def stratified_counts(uniform: Tensor, length: int | Tensor) -> Tensor:
     """A number of masks in 1 to ``length`` a row, spread evenly over the joint batch.
 
     Args:
         uniform: Stratified numbers in [0, 1), (B,).
-        length: Tokens of a row.
+        length: Tokens of a row that may be masked; one number, or (B,), of which 0 gives 0.
 
     Returns:
         Counts, (B,) int64.
     """
-    return (uniform * length).long().clamp(max=length - 1) + 1
+    largest = torch.as_tensor(length, device=uniform.device)
+    return torch.minimum((uniform * largest).long() + 1, largest)
 
 
 def is_masked(tokens: Tensor, mask: int) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def bound_by_count(log_prob: Tensor, masked: Tensor) -> Tensor:
+def bound_by_count(log_prob: Tensor, masked: Tensor, length: Tensor | int) -> Tensor:
     """One draw of the bound in its time-free form (Zheng et al., arXiv:2409.02908).
 
     ``L / n`` times the loss at the n masked of L positions, for n uniform in 1 to L and every set
@@ -12,13 +12,14 @@ def bound_by_count(log_prob: Tensor, masked: Tensor) -> Tensor:
 
     Args:
         log_prob: log p of the clean tokens, (B, L).
-        masked: Which positions were masked, (B, L) bool; at least one a row.
+        masked: Which positions were masked, (B, L) bool.
+        length: Positions L of a row that could have been masked, (B,) or one number.
 
     Returns:
-        (B,).
+        (B,); 0 where none was masked, which only an empty row allows.
     """
-    count = masked.sum(dim=1)
-    return -(log_prob * masked).sum(dim=1) * masked.shape[1] / count
+    count = masked.sum(dim=1).clamp(min=1)
+    return -(log_prob * masked).sum(dim=1) * length / count
 
 
 def bound_by_time(log_prob: Tensor, masked: Tensor, time: Tensor) -> Tensor:

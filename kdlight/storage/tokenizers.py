@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
@@ -21,32 +21,28 @@ PRINTABLE = "\n" + "".join(map(chr, range(32, 127)))
 """Line feed and the 95 printable characters of ASCII."""
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Turns text into tokens 0 to ``size - 1`` and back.
+class Tokenizer(Recorded):
+    """Base of what turns text into tokens 0 to ``size - 1`` and back.
 
     Attributes:
         size: Tokens V, the one that ends a text included; a mask is not among them.
         end: The token that ends a text; None if there is none.
     """
 
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def end(self) -> int | None: ...
+    size: int
+    end: int | None
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, without anything before or behind it."""
-        ...
+        raise NotImplementedError
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, up to the first that ends it."""
-        ...
+        raise NotImplementedError
 
     def portable(self) -> "Tokenizer":
         """The same tokenizer, which needs no file."""
-        ...
+        return self
 
 
 def identity_of(tokenizer: Tokenizer) -> str:
@@ -61,7 +57,7 @@ def until_end(tokens: Sequence[int], end: int | None) -> list[int]:
     return found[: found.index(end)] if end is not None and end in found else found
 
 
-class ByteTokenizer(Recorded):
+class ByteTokenizer(Tokenizer):
     """UTF-8, a byte a token, and token 256 behind a text.
 
     What is no UTF-8 in sampled bytes is decoded as U+FFFD.
@@ -79,12 +75,8 @@ class ByteTokenizer(Recorded):
         """The text of bytes, up to the first end."""
         return bytes(until_end(tokens, self.end)).decode("utf-8", "replace")
 
-    def portable(self) -> "ByteTokenizer":
-        """Itself."""
-        return self
 
-
-class CharacterTokenizer(Recorded):
+class CharacterTokenizer(Tokenizer):
     """A character a token, in the order of ``alphabet``; then one for all others, then the end.
 
     Args:
@@ -106,18 +98,14 @@ class CharacterTokenizer(Recorded):
 
     def encode(self, text: str) -> list[int]:
         """Numbers of the characters; one that is not in the alphabet is the last but one."""
-        return [self._numbers.get(character, self.end - 1) for character in text]
+        return [self._numbers.get(character, len(self._numbers)) for character in text]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The characters, up to the first end."""
         return "".join(self._characters[token] for token in until_end(tokens, self.end))
 
-    def portable(self) -> "CharacterTokenizer":
-        """Itself."""
-        return self
 
-
-class SubwordTokenizer(Recorded):
+class SubwordTokenizer(Tokenizer):
     """What the ``tokenizers`` library wrote: any vocabulary of words or their parts.
 
     Args:
@@ -139,8 +127,8 @@ class SubwordTokenizer(Recorded):
         # Its owner may have left it cutting or filling up, for batches of their own.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self.end: int | None = None
+        self.size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.end = None
         if end is not None:
             self.end = self._tokenizer.token_to_id(end)
             if self.end is None:
@@ -155,12 +143,8 @@ class SubwordTokenizer(Recorded):
         found: str = self._tokenizer.decode(until_end(tokens, self.end), skip_special_tokens=False)
         return found
 
-    def portable(self) -> "SubwordTokenizer":
-        """Itself."""
-        return self
 
-
-class FileTokenizer(Recorded):
+class FileTokenizer(Tokenizer):
     """A ``tokenizer.json``, or a folder of transformers (or a name on its hub) with one.
 
     Of a folder the token that ends a text is the one transformers knows: ``eos_token``, else

@@ -9,6 +9,7 @@ from kdlight.core.spec import build
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.storage.files import load_checkpoint, load_model, load_weights, sha256_of
 
@@ -82,7 +83,9 @@ def _from_entry(entry: Any, state: dict[str, Any], path: Path) -> tuple[str, nn.
         if name.startswith(prefix)
     }
     # A run keeps the denoiser of a generator; grid and sampler are in the spec.
-    target = model.denoiser if isinstance(model, (Generator, TokenGenerator)) else model
+    target: nn.Module = model
+    if isinstance(model, (Generator, TokenGenerator, TextGenerator)):
+        target = model.denoiser
     load_weights(target, weights, f"{path}: {entry['name']}")
     return str(entry["name"]), model.eval()
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
 from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models
@@ -21,8 +22,8 @@ def token_teacher(checkpoint: str) -> TokenGenerator:
     exported = path.suffix == ".safetensors"
     models = [load_model(path)] if exported else [model for _, model in load_models(path)]
     for model in models:
-        if isinstance(model, TokenGenerator):
-            return model
+        if generator := writes_tokens(model):
+            return generator
     raise InputError(
         f"{path}: expected a model that writes tokens, found {type(models[0]).__name__}."
     )

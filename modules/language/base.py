@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.text_generator import TextGenerator
+from kdlight.errors import InputError
 from kdlight.training.base import Batch, DistillationModule
 
 
@@ -22,7 +24,34 @@ class TokenModule(DistillationModule):
         raise NotImplementedError
 
     def models(self) -> dict[str, tuple[str, nn.Module]]:
-        return dict(self.generators())
+        """The generators; of a run on text, with the tokenizer of its data."""
+        tokenizer = getattr(self._data(), "tokenizer", None)
+        if tokenizer is None:
+            return dict(self.generators())
+        return {
+            prefix: (name, TextGenerator(generator, tokenizer.portable()))
+            for prefix, (name, generator) in self.generators().items()
+        }
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another vocabulary or length than the model's.
+
+        Raises:
+            InputError: They are.
+        """
+        data = self._data()
+        for name, generator in self.generators().values():
+            for size in ("vocabulary", "length"):
+                expected, found = getattr(generator, size), getattr(data, size, None)
+                if found is not None and found != expected:
+                    raise InputError(
+                        f"data: expected the {size} of the {name}, {expected}, found {found}."
+                    )
+
+    def _data(self) -> object:
+        """The data module of the run; None without one."""
+        trainer = self._trainer
+        return None if trainer is None else getattr(trainer, "datamodule", None)
 
     def teacher_generator(self) -> TokenGenerator | None:
         """The teacher as it samples at full quality, to compare with; None if there is none."""
@@ -40,6 +69,11 @@ class TokenModule(DistillationModule):
     def masked_uniform(self, tokens: Tensor) -> Tensor:
         """Numbers in [0, 1) for every position of a batch, (B, L) float64."""
         return self.noise.uniform(len(tokens), tokens.shape[1])
+
+    def scored(self, batch: Batch) -> Tensor:
+        """Which positions of a batch are scored, (B, L) bool: all where the data do not say."""
+        tokens: Tensor = batch["tokens"]
+        return batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))  # type: ignore[no-any-return]
 
 
 def chosen(log_probs: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from kdlight.core.ranks import joint_mean
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.masking import mask_by_count, mask_by_time, stratified_counts
@@ -20,7 +21,8 @@ class MaskedDiffusionTraining(TokenModule):
 
     The network is not told the time. ``count`` masks exactly n of L tokens, n even over the batch,
     weighed by L / n: the time-free form, unbiased and of little variance. ``time`` is MDLM's and
-    SMDM's: every token is masked with probability t, weighed by 1 / t.
+    SMDM's: every token is masked with probability t, weighed by 1 / t. Only tokens that are scored
+    (``batch["mask"]``) are masked; the loss is a mean over those of the joint batch.
 
     Args:
         denoiser: The model.
@@ -52,20 +54,23 @@ class MaskedDiffusionTraining(TokenModule):
 
     def step(self, batch: Batch) -> None:
         tokens, mask = batch["tokens"], self.denoiser.vocabulary
+        scored = self.scored(batch)
+        length = scored.sum(dim=1)
         even = self.noise.stratified(len(tokens))
-        uniform = self.masked_uniform(tokens)
+        # What is not scored, such as a prompt, is never masked.
+        uniform = self.masked_uniform(tokens).masked_fill(~scored, 2.0)
         if self.corruption == "count":
-            seen = mask_by_count(tokens, stratified_counts(even, tokens.shape[1]), uniform, mask)
+            seen = mask_by_count(tokens, stratified_counts(even, length), uniform, mask)
         else:
             time = EARLIEST + (1 - EARLIEST) * even
             seen = mask_by_time(tokens, time, uniform, mask)
         masked = seen != tokens
         log_prob = chosen(self.denoiser(seen), tokens, masked)
         if self.corruption == "count":
-            bound = bound_by_count(log_prob, masked)
+            bound = bound_by_count(log_prob, masked, length)
         else:
             bound = bound_by_time(log_prob, masked, time.to(log_prob.dtype))
-        loss = bound.mean() / tokens.shape[1]
+        loss = joint_mean(bound / length.clamp(min=1), length.to(bound.dtype))
         self.optimize("denoiser", loss)
         self.report({"bound": loss.detach()})
 

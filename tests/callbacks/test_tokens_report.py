@@ -3,10 +3,25 @@ import json
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
+from datamodules.text.text_files import TextFilesDataModule
 from kdlight.callbacks.tokens_report import TokenReport
+from kdlight.discrete.denoiser import MaskedDenoiser
+from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
+from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.storage.tokenizers import CharacterTokenizer
+from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.tokens import token_teacher
+from kdlight.training.optim import Optimization
+from modules.language.masked_diffusion_training import MaskedDiffusionTraining
 from tests.exactness.cases import CASES
 from tests.exactness.harness import fit
+
+
+def masked_diffusion(vocabulary, length):
+    network = TokenTransformer(vocabulary, width=8, depth=1, heads=2)
+    denoiser = MaskedDenoiser(network, vocabulary, length)
+    return MaskedDiffusionTraining(denoiser, Optimization(), iterations=3)
 
 
 def test_rows_of_teacher_and_student_with_the_calls_that_were_made(tmp_path, capsys):
@@ -37,3 +52,33 @@ def test_settings_and_methods_that_do_not_fit_are_named_before_training():
         InputError, match="expected a method that ends in token generators, found Cl"
     ):
         fit(case.make(), case.data(), [TokenReport()])
+
+
+def test_a_run_on_text_ends_in_a_model_that_knows_its_tokenizer(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("abcab bca " * 40)
+    module = masked_diffusion(vocabulary=6, length=8)
+    data = TextFilesDataModule(str(words), CharacterTokenizer("abc "), 8, batch_size=4)
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(module, data, [TokenReport(4, steps=[2], batch_size=3)], logger=logger)
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert rows[0]["heldout_nll"] > 0
+    assert rows[0]["entropy_floor"] > rows[0]["entropy"] - 5
+    walks = json.loads((tmp_path / "samples" / "tokens.json").read_text())
+    assert [walk["steps"] for walk in walks] == [8, 2]
+    assert len(walks[0]["rows"]) == 3
+    assert sorted(walks[0]["rows"][0]["revealed_at"]) == list(range(1, 9))
+    assert set("".join(walks[0]["rows"][0]["pieces"])) <= set("abc \ufffd∎")
+    module.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    ((name, model),) = load_models(tmp_path / "last.ckpt")
+    assert name == "denoiser"
+    assert isinstance(model, TextGenerator)
+    assert model.start(["ab", 2, "c"]).tolist() == [0, 1, 6, 6, 2, 6, 6, 6]
+    assert token_teacher(str(tmp_path / "last.ckpt")).vocabulary == 6
+
+
+def test_data_of_another_vocabulary_are_refused_before_training(tmp_path):
+    (tmp_path / "a.txt").write_text("abc " * 40)
+    data = TextFilesDataModule(str(tmp_path / "a.txt"), CharacterTokenizer("abc "), 8)
+    with pytest.raises(InputError, match="the vocabulary of the denoiser, 5, found 6"):
+        fit(masked_diffusion(vocabulary=5, length=8), data, [])

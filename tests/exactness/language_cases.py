@@ -31,7 +31,7 @@ class RaggedLanguage(OracleLanguageDataModule):
     """Sentences of which an uneven part is scored, so that ranks hold unlike numbers of tokens."""
 
     def make_train_loader(self) -> StreamLoader:
-        tokens = self.parts[0]
+        tokens = self.parts[0]["tokens"]
         lengths = torch.arange(len(tokens)) % LENGTH + 1
         mask = torch.arange(LENGTH) < lengths[:, None]
         batch = {"tokens": tokens, "mask": mask, "lengths": lengths}
@@ -88,6 +88,7 @@ def dimensional_correlations(**kwargs: Any) -> DimensionalCorrelations:
 
 LANGUAGE = {
     "masked_diffusion": Case(masked_diffusion, 20, data_module=data),
+    "masked_diffusion_ragged": Case(masked_diffusion, 20, data_module=ragged),
     "masked_diffusion_by_time": Case(
         lambda **kwargs: masked_diffusion(corruption="time", **kwargs), 20, data_module=data
     ),

@@ -33,6 +33,63 @@ COLUMNS = (
         narrow="Pairs\n4 apart",
     ),
     Column(
+        "heldout_nll",
+        "Held-out NLL",
+        "Nats a token of real text under the model: exact where it writes from left to right, an "
+        "upper bound where it fills masks.",
+        better="lower",
+        decimals=3,
+        narrow="held-out\nNLL",
+        short=True,
+    ),
+    Column(
+        "perplexity",
+        "Perplexity",
+        "The exponential of the held-out nats a token: among how many tokens the model wavers.",
+        better="lower",
+    ),
+    Column(
+        "generative_nll",
+        "Generative NLL",
+        "Nats a token of the samples under another model. Dull samples score low too: read it "
+        "beside the entropy.",
+        decimals=3,
+        narrow="gen.\nNLL",
+    ),
+    Column(
+        "generative_perplexity",
+        "Generative perplexity",
+        "The exponential of the samples' nats a token under another model; read it beside the "
+        "entropy.",
+        narrow="gen.\nppl",
+    ),
+    Column(
+        "entropy",
+        "Entropy",
+        "Nats of the frequencies of single tokens in the samples. It ought to be that of real "
+        "text, the floor: a low temperature shows as less.",
+        decimals=3,
+        short=True,
+    ),
+    Column(
+        "entropy_row",
+        "Entropy, row",
+        "The mean entropy of the tokens within one sample, as papers on masked diffusion report "
+        "it; it ought to be the floor.",
+        decimals=3,
+        narrow="entropy\na row",
+    ),
+    Column(
+        "distinct_2",
+        "Distinct pairs",
+        "Share of the pairs in a sample that are not a repetition of one before; it ought to be "
+        "the floor.",
+        "%",
+        scale=100.0,
+        decimals=1,
+        narrow="distinct\npairs",
+    ),
+    Column(
         "ms_per_sample",
         "ms / sample",
         "Milliseconds to write one sample, many being written at once.",

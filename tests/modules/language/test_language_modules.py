@@ -69,7 +69,9 @@ def test_rotary_positions_see_order_and_a_causal_network_no_future():
 def test_bounds_by_hand():
     log_prob = torch.tensor([[-1.0, -2.0, 0.0, -3.0]])
     masked = torch.tensor([[True, True, False, False]])
-    assert bound_by_count(log_prob, masked).tolist() == [6.0]
+    assert bound_by_count(log_prob, masked, 4).tolist() == [6.0]
+    # Of three positions that are scored, two were masked.
+    assert bound_by_count(log_prob, masked, torch.tensor([3])).tolist() == [4.5]
     assert bound_by_time(log_prob, masked, torch.tensor([0.25])).tolist() == [12.0]
 
 

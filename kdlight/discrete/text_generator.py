@@ -1,0 +1,71 @@
+"""A token generator that knows what its tokens mean."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.core.spec import Recorded
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.errors import InputError
+from kdlight.storage.tokenizers import Tokenizer
+
+
+class TextGenerator(Recorded, nn.Module):
+    """Writes text: what a run on text ends in, and what its exported file holds.
+
+    Args:
+        generator: Turns masks into tokens.
+        tokenizer: Turns text into tokens and back; one that needs no file.
+
+    Raises:
+        InputError: The two have other vocabularies.
+    """
+
+    def __init__(self, generator: TokenGenerator, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        if tokenizer.size != generator.vocabulary:
+            raise InputError(
+                f"tokenizer: expected the generator's {generator.vocabulary} tokens, "
+                f"found {tokenizer.size}."
+            )
+        self.generator = generator
+        self.tokenizer = tokenizer
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The model whose weights a run keeps."""
+        return self.generator.denoiser
+
+    def start(self, parts: Sequence[str | int], length: int | None = None) -> Tensor:
+        """A start that keeps texts and fills the masks between and behind them, (L,).
+
+        Args:
+            parts: Texts, and numbers of masks.
+            length: Tokens L; the generator's by default.
+
+        Raises:
+            InputError: They are more than L tokens.
+        """
+        length = length or self.generator.length
+        found: list[int] = []
+        for part in parts:
+            masks = isinstance(part, int)
+            found += [self.generator.vocabulary] * part if masks else self.tokenizer.encode(part)  # type: ignore[operator,arg-type]
+        if len(found) > length:
+            raise InputError(
+                f"prompt: expected at most the {length} tokens of a sequence, found {len(found)}."
+            )
+        rest = [self.generator.vocabulary] * (length - len(found))
+        return torch.tensor(found + rest)
+
+    def text(self, tokens: Tensor) -> str:
+        """The text of a row of tokens (L,)."""
+        return self.tokenizer.decode(tokens.tolist())
+
+
+def writes_tokens(model: nn.Module) -> TokenGenerator | None:
+    """The token generator that a model of a file is or holds; None if there is none."""
+    if isinstance(model, TextGenerator):
+        return model.generator
+    return model if isinstance(model, TokenGenerator) else None
