@@ -8,7 +8,7 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-_API = ("Codec", "Generator", "Run", "Samples", "fit", "load", "trust")
+_API = ("Codec", "Generator", "Run", "Samples", "Texts", "Writer", "fit", "load", "trust")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,9 +3,7 @@
 Bad input raises :class:`kdlight.errors.InputError` with the sentence that the command line prints.
 """
 
-import argparse
 import json
-import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +21,12 @@ from kdlight.callbacks.pictures import grid_image
 from kdlight.codec.codec import Codec as CodecModule
 from kdlight.codec.foreign.files import is_repository
 from kdlight.commands.parsing.arguments import check_output
-from kdlight.commands.parsing.arguments import device as device_of
 from kdlight.commands.parsing.parser import quiet
+from kdlight.commands.parsing.values import device_named, whole_of
 from kdlight.commands.sample import SUFFIXES, draw, write
 from kdlight.commands.shared.folders import newest_checkpoint
+from kdlight.commands.shared.writer import Writer
+from kdlight.commands.shared.writing import Texts, as_writer
 from kdlight.commands.train import KDLightCLI
 from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator as GeneratorModule
@@ -37,7 +37,7 @@ from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models, pick_generator
 from kdlight.teachers.codec import load_codec
 
-__all__ = ["Codec", "Generator", "Run", "Samples", "fit", "load", "trust"]
+__all__ = ["Codec", "Generator", "Run", "Samples", "Texts", "Writer", "fit", "load", "trust"]
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,15 @@ class Generator:
             InputError: A number is none or out of range, the generator has no such class or cannot
                 sample in that many steps, or the device is not there.
         """
-        count, batch_size = _whole(count, "count", 1), _whole(batch_size, "batch_size", 1)
-        seed = _whole(seed, "seed")
-        steps = None if steps is None else _whole(steps, "steps", 1)
-        label = None if label is None else _whole(label, "label")
+        count, batch_size = whole_of(count, "count", 1), whole_of(batch_size, "batch_size", 1)
+        seed = whole_of(seed, "seed")
+        steps = None if steps is None else whole_of(steps, "steps", 1)
+        label = None if label is None else whole_of(label, "label")
         if label is not None and not 0 <= label < self.module.num_classes:
             classes = self.module.num_classes
             known = f"a class from 0 to {classes - 1}" if classes else "none: it has no classes"
             raise InputError(f"label: expected {known}, found {label}.")
-        try:
-            where = device_of(str(device))
-        except argparse.ArgumentTypeError as error:
-            raise InputError(f"device: {error}.") from None
+        where = device_named(device)
         module = self.module.to(where)
         with torch.no_grad():
             images, labels, _ = draw(module, count, steps, seed, batch_size, where, label)
@@ -166,8 +163,8 @@ class Codec:
         if not bool(samples.isfinite().all()):
             raise InputError("audio: expected finite numbers, found a NaN or an infinity.")
         check_scale(samples, "audio")
-        rate = _whole(rate, "rate", 1)
-        n_q = None if n_q is None else _whole(n_q, "n_q")
+        rate = whole_of(rate, "rate", 1)
+        n_q = None if n_q is None else whole_of(n_q, "n_q")
         if n_q is not None and not 1 <= n_q <= self.module.n_q:
             raise InputError(f"n_q: expected levels from 1 to {self.module.n_q}, found {n_q}.")
         mono = samples if samples.ndim == 1 else samples.mean(0)
@@ -209,22 +206,6 @@ def _tensor_of(value: Any, name: str) -> Tensor:
         ) from None
 
 
-def _whole(value: Any, name: str, least: int | None = None) -> int:
-    """``value`` as a whole number; 16000.0 is one.
-
-    Raises:
-        InputError: It is none, or below ``least``.
-    """
-    number = int(value) if isinstance(value, float) and value.is_integer() else value
-    try:
-        number = operator.index(number)
-    except TypeError:
-        raise InputError(f"{name}: expected a whole number, found {value!r}.") from None
-    if least is not None and number < least:
-        raise InputError(f"{name}: expected a number above {least - 1}, found {number}.")
-    return number
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run.
@@ -261,7 +242,7 @@ def load(
     model: str | None = None,
     steps: int | None = None,
     trust: str | Sequence[str] = (),
-) -> "Generator | Codec | nn.Module":
+) -> "Generator | Codec | Writer | nn.Module":
     """A model out of a run, a file or the hub, to use at once.
 
     Args:
@@ -272,7 +253,8 @@ def load(
         trust: A package, or several, whose classes the file may name; their code is run.
 
     Returns:
-        A :class:`Generator`, a :class:`Codec`, or another module in evaluation mode.
+        A :class:`Generator`, a :class:`Codec`, a :class:`Writer`, or another module in evaluation
+        mode.
 
     Raises:
         InputError: The file is missing, damaged or foreign, or holds no such model.
@@ -290,6 +272,8 @@ def load(
         raise InputError(f"{path}: expected a model called {model!r}, found {known}.")
     if any(isinstance(each, GeneratorModule) for each in named):
         return Generator(pick_generator(path, steps, model if len(found) > 1 else None))
+    if (writer := as_writer(named[0])) is not None:
+        return Writer(writer)
     codec = next((each for each in named if isinstance(each, CodecModule)), None)
     return named[0] if codec is None else Codec(codec)
 

@@ -30,7 +30,11 @@ VERBS = {
         "kdlight.commands.sample",
         "draw samples into a picture, a tensor file or a folder",
     ),
-    "evaluate": ("kdlight.commands.evaluate", "measure images or a codec, ours or any program's"),
+    "generate": ("kdlight.commands.generate", "write text or tokens: prompts, gaps, any sampler"),
+    "evaluate": (
+        "kdlight.commands.evaluate",
+        "measure images, a codec or a language model, ours or any program's",
+    ),
     "encode": ("kdlight.commands.encode", "audio files to tokens, with a codec"),
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),
     "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),

@@ -196,3 +196,33 @@ def _read(path: str) -> tuple[str, str | None]:
     if not found.is_fast:
         raise InputError("expected a tokenizer with a tokenizer.json, found an older form.")
     return found.backend_tokenizer.to_str(), found.eos_token or found.sep_token
+
+
+class NumberTokenizer(Tokenizer):
+    """Tokens that mean nothing, written as their numbers with spaces between.
+
+    Args:
+        size: Tokens V.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.end = None
+
+    def encode(self, text: str) -> list[int]:
+        """The numbers of a text.
+
+        Raises:
+            InputError: A word is none, or out of range.
+        """
+        for word in text.split():
+            if not (word.isascii() and word.isdigit() and int(word) < self.size):
+                raise InputError(
+                    f"expected numbers from 0 to {self.size - 1} of a model without text, found "
+                    f"{word!r}."
+                )
+        return [int(word) for word in text.split()]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The numbers, a space between two."""
+        return " ".join(str(int(token)) for token in tokens)

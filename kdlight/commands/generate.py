@@ -1,0 +1,104 @@
+"""``generate``: text or tokens from a model that writes them, into a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_force,
+    check_output,
+    device,
+    positive,
+    whole,
+)
+from kdlight.commands.shared.processes import processes
+from kdlight.commands.shared.writing import (
+    SAMPLERS,
+    SUFFIXES,
+    load_writer,
+    start_of,
+    with_sampler,
+    write_texts,
+)
+from kdlight.errors import InputError
+from kdlight.storage.documents import read_documents
+
+
+def parser() -> Parser:
+    """The options of ``generate``."""
+    made = Parser(
+        "generate",
+        "Write text, or tokens of a model without text. Sample i is a function of the seed and i "
+        "alone: batch size, number of samples and processes (torchrun) change nothing.",
+        "generate --checkpoint runs/characters_masked_diffusion/version_0/checkpoints/last.ckpt "
+        '--prompt "The for statement" --num-samples 4 --output texts.txt',
+    )
+    made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
+    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    what = made.add_mutually_exclusive_group()
+    what.add_argument("--prompt", default=None, help="how every sample begins")
+    what.add_argument(
+        "--infill",
+        default=None,
+        metavar="TEXT",
+        help="a text with gaps: [MASK] is one token, [MASK:7] seven",
+    )
+    what.add_argument(
+        "--prompts",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help=".txt with a prompt a line, or .jsonl with a `prompt` in each",
+    )
+    made.add_argument("--num-samples", type=positive, default=4, help="how many, of each prompt")
+    many = made.add_mutually_exclusive_group()
+    many.add_argument("--steps", type=positive, default=None, help="sampling steps")
+    many.add_argument(
+        "--tokens-per-call",
+        type=positive,
+        default=None,
+        metavar="K",
+        help="as many steps as reveal K tokens each of a whole sequence",
+    )
+    made.add_argument("--sampler", choices=SAMPLERS, default=None, help="another than its own")
+    made.add_argument("--seed", type=whole, default=0, help="seed of the set")
+    made.add_argument("--batch-size", type=positive, default=100, help="samples at once")
+    made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    made.add_argument(
+        "--output",
+        type=Path,
+        default=Path("samples.txt"),
+        help=".txt, .jsonl (text, tokens, calls), or .npz (tokens, calls, revealed_at)",
+    )
+    add_force(made)
+    return made
+
+
+def run(verb: str, argv: Sequence[str]) -> None:
+    """Run ``generate``."""
+    options = parser().parse_args(argv)
+    check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
+    writer = load_writer(options.checkpoint, options.model)
+    writer.generator = with_sampler(writer.generator, options.sampler)
+    length = writer.generator.length
+    prompts: list[str | None] = [options.prompt]
+    if options.prompts is not None:
+        prompts = [each.text for each in read_documents(options.prompts, "prompt", lines=True)]
+    try:
+        starts = [start_of(writer, prompt, options.infill) for prompt in prompts]
+    except InputError as error:
+        raise InputError(f"--{_source(options.prompt, options.infill)}: {error}") from None
+    steps = options.steps
+    if options.tokens_per_call is not None:
+        steps = -(-length // options.tokens_per_call)
+    with processes(options.device) as process:
+        writer = writer.to(process.device)
+        texts = write_texts(
+            writer, starts, options.num_samples, steps, options.seed, options.batch_size, process
+        )
+    if texts is not None:
+        print(texts.save(options.output))
+
+
+def _source(prompt: str | None, infill: str | None) -> str:
+    return "prompt" if prompt is not None else "infill" if infill is not None else "prompts"

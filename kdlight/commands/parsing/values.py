@@ -1,0 +1,38 @@
+"""Values that come from Python: as strict as the words of the command line, as clear."""
+
+import argparse
+import operator
+from typing import Any
+
+import torch
+
+from kdlight.commands.parsing.arguments import device as device_of
+from kdlight.errors import InputError
+
+
+def device_named(name: str | torch.device) -> torch.device:
+    """A device of this machine.
+
+    Raises:
+        InputError: It is not there.
+    """
+    try:
+        return device_of(str(name))
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"device: {error}.") from None
+
+
+def whole_of(value: Any, name: str, least: int | None = None) -> int:
+    """``value`` as a whole number; 16000.0 is one.
+
+    Raises:
+        InputError: It is none, or below ``least``.
+    """
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        number = operator.index(number)
+    except TypeError:
+        raise InputError(f"{name}: expected a whole number, found {value!r}.") from None
+    if least is not None and number < least:
+        raise InputError(f"{name}: expected a number above {least - 1}, found {number}.")
+    return number

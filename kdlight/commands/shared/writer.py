@@ -1,0 +1,60 @@
+"""A model that writes, from Python."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kdlight.commands.parsing.values import device_named, whole_of
+from kdlight.commands.shared.processes import Process
+from kdlight.commands.shared.writing import Texts, start_of, with_sampler, write_texts
+from kdlight.discrete.text_generator import TextGenerator
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model that writes text, or tokens where they are no text.
+
+    Attributes:
+        module: The generator with its tokenizer.
+    """
+
+    module: TextGenerator
+
+    def sample(
+        self,
+        count: int = 4,
+        steps: int | None = None,
+        seed: int = 0,
+        prompt: str | None = None,
+        infill: str | None = None,
+        sampler: str | None = None,
+        batch_size: int = 100,
+        device: str | torch.device = "cpu",
+    ) -> Texts:
+        """Write, the same as ``kdlight generate`` with the same seed.
+
+        Args:
+            count: How many.
+            steps: Sampling steps; those it was made for by default.
+            seed: Seed of the set, any whole number.
+            prompt: How every sample begins.
+            infill: A text with gaps: ``[MASK]`` is one token, ``[MASK:7]`` seven.
+            sampler: ``first_hitting``, ``ancestral`` or ``confidence``, for a masked model.
+            batch_size: Samples at once; it changes no sample.
+            device: Where to compute; the samples come back to the CPU.
+
+        Raises:
+            InputError: A number is none or out of range, a text does not fit, the model has no such
+                sampler, or the device is not there.
+        """
+        count, batch_size = whole_of(count, "count", 1), whole_of(batch_size, "batch_size", 1)
+        seed = whole_of(seed, "seed")
+        steps = None if steps is None else whole_of(steps, "steps", 1)
+        generator = with_sampler(self.module.generator, sampler)
+        writer = TextGenerator(generator, self.module.tokenizer).eval()
+        starts = [start_of(writer, prompt, infill)]
+        process = Process(0, 1, device_named(device))
+        writer = writer.to(process.device)
+        texts = write_texts(writer, starts, count, steps, seed, batch_size, process)
+        assert texts is not None
+        return texts
