@@ -106,7 +106,7 @@ def chunked(measure: Measure, student: Tensor, *others: Tensor) -> Tensor:
         (N,).
     """
     rows = max(1, CHUNK_BYTES // (4 * student.shape[1]))
-    parts = zip(*(each.split(rows) for each in (student, *others)), strict=True)
+    parts = zip(*(torch.split(each, rows) for each in (student, *others)), strict=True)
     with torch.autocast(student.device.type, enabled=False):
         # Not worth a second pass where all fits into one chunk.
         if len(student) <= rows:

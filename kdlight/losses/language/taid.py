@@ -55,12 +55,11 @@ class TAID(Divergence):
         super().__init__(temperature, temperature_squared)
         self.start, self.end = within("start", start), within("end", end)
         self.step, self.momentum = within("step", step), within("momentum", momentum)
-        double = {"dtype": torch.float64}
-        self.register_buffer("share", torch.tensor(start, **double))
-        self.register_buffer("mean_change", torch.zeros((), **double))
+        self.register_buffer("share", _double(start))
+        self.register_buffer("mean_change", _double(0.0))
         # Below 0: none yet.
-        self.register_buffer("before", torch.tensor(-1.0, **double))
-        self.register_buffer("window", torch.zeros(2, **double))
+        self.register_buffer("before", _double(-1.0))
+        self.register_buffer("window", _double(0.0, 0.0))
 
     def from_logits(self, student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
         student, teacher = (widened(each) / self.temperature for each in (student, teacher))
@@ -80,3 +79,9 @@ class TAID(Divergence):
             line = self.start + (self.end - self.start) * done
             self.share.copy_(ahead.clamp(min=line, max=self.end))
         self.before.copy_(now)
+
+
+def _double(*values: float) -> Tensor:
+    """A state of one number, (), or of several, (N,)."""
+    state = torch.tensor(values, dtype=torch.float64)
+    return state.squeeze() if len(values) == 1 else state
