@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, EndlessLoader, EvaluationLoader, StreamLoader
+from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.metrics.base import SampleMetric
 from kdlight.storage.tokenizers import Tokenizer
 
@@ -55,6 +56,10 @@ class TokenDataModule(EndlessDataModule):
     def judges(self) -> list[SampleMetric]:
         """Metrics that only these data offer; their ``update`` takes sampled tokens (B, L)."""
         return []
+
+    def law(self) -> NextTokenModel | None:
+        """The exact law of every next token of these data, where it is known."""
+        return None
 
     @cached_property
     def parts(self) -> tuple[Batch, Batch]:

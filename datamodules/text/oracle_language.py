@@ -5,6 +5,7 @@ import torch
 from datamodules.loader import Batch
 from datamodules.order import positive
 from datamodules.text.base import TokenDataModule, whole
+from kdlight.discrete.autoregressive import OracleAutoregressive
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.oracle_fit import OracleFit
@@ -45,6 +46,10 @@ class OracleLanguageDataModule(TokenDataModule):
             for part, count in enumerate(counts)
         )
         return whole(training), whole(heldout)
+
+    def law(self) -> OracleAutoregressive:
+        """The language's own."""
+        return OracleAutoregressive(self.language)
 
     def judges(self) -> list[SampleMetric]:
         """Exact likelihood and pairs of tokens, each with its value for true sentences."""

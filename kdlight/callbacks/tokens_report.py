@@ -66,6 +66,8 @@ class TokenReport(L.Callback):
             writes no tokens.
     """
 
+    headline: tuple[str, ...] = HEADLINE
+
     def __init__(
         self,
         num_samples: int = 4000,
@@ -120,7 +122,7 @@ class TokenReport(L.Callback):
         if folder:
             write_json(Path(folder) / "summary.json", rows)
             write_walks(Path(folder), self._walks)
-            shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
+            shown = [{key: row[key] for key in self.headline if key in row} for row in rows]
             console = Console()
             (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
 

@@ -36,6 +36,8 @@ HEADLINES = (
     "frechet_pooled_pixels",
     "wer",
     "log_mel_l1",
+    "golden_kl",
+    "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""
 

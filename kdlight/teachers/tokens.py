@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
@@ -27,3 +28,20 @@ def token_teacher(checkpoint: str) -> TokenGenerator:
     raise InputError(
         f"{path}: expected a model that writes tokens, found {type(models[0]).__name__}."
     )
+
+
+def language_teacher(checkpoint: str) -> AutoregressiveModel:
+    """A model of next tokens that a run of kdlight trained: a teacher, or a student that goes on.
+
+    Args:
+        checkpoint: Checkpoint of the run, or an exported ``.safetensors`` model.
+
+    Raises:
+        InputError: The file is missing or damaged, or holds no model of next tokens.
+    """
+    model = token_teacher(checkpoint).denoiser
+    if not isinstance(model, AutoregressiveModel):
+        raise InputError(
+            f"{checkpoint}: expected a model of next tokens, found {type(model).__name__}."
+        )
+    return model

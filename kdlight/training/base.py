@@ -172,6 +172,13 @@ class DistillationModule(L.LightningModule):
         if self.iteration >= self.iterations:
             self.trainer.should_stop = True
 
+    @property
+    def updates(self) -> bool:
+        """Whether this batch is the last of an accumulation, whose :meth:`optimize` updates."""
+        position, length = self.stage()
+        # Counted within the stage, so that no gradient crosses from one stage to the next.
+        return (position + 1) % self._accumulate == 0 or position + 1 >= length
+
     def optimize(self, name: str, loss: Tensor) -> None:
         """Backward, and every ``accumulate`` batches one update of the part ``name``.
 
@@ -193,9 +200,7 @@ class DistillationModule(L.LightningModule):
             # system, and every page of it be faulted in again.
             optimizer.zero_grad(set_to_none=True)
             self._spent.remove(name)
-        # Counted within the stage, so that no gradient crosses from one stage to the next.
-        complete = (position + 1) % self._accumulate == 0 or position + 1 >= length
-        strategy = self.trainer.strategy
+        strategy, complete = self.trainer.strategy, self.updates
         with (
             strategy.averaging(optimizer.optimizer)
             if complete and isinstance(strategy, PartwiseDDP)
@@ -290,11 +295,11 @@ class DistillationModule(L.LightningModule):
         ]
 
         if self._accumulate > 1:
-            used_up = tuple(f"{name}." for name in self._spent)
+            used_up = {id(each) for name in self._spent for each in self.trained(name)}
             checkpoint["gradients"] = {
                 name: parameter.grad
                 for name, parameter in self.named_parameters()
-                if parameter.grad is not None and not name.startswith(used_up)
+                if parameter.grad is not None and id(parameter) not in used_up
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

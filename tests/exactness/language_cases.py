@@ -12,10 +12,16 @@ from kdlight.discrete.components import ComponentDenoiser
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.oracle import HMMLanguage
+from kdlight.losses.language.clipping import ClippedKL
+from kdlight.losses.language.matched_rows import Sinkhorn
+from kdlight.losses.language.objective import Objective
+from kdlight.losses.language.pointwise import ForwardKL
+from kdlight.losses.language.taid import TAID
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
 from modules.language.dimensional_correlations import DimensionalCorrelations
 from modules.language.language_training import LanguageTraining
+from modules.language.logit_distillation import LogitDistillation
 from modules.language.masked_diffusion_training import MaskedDiffusionTraining
 from tests.exactness.harness import BATCH, Case
 
@@ -86,7 +92,35 @@ def dimensional_correlations(**kwargs: Any) -> DimensionalCorrelations:
     )
 
 
+def logit_distillation(objective: Objective | None = None, **kwargs: Any) -> LogitDistillation:
+    return LogitDistillation(
+        AutoregressiveModel(network(2, causal=True), V, LENGTH),
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
+        objective or ForwardKL(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def over_sequences(**kwargs: Any) -> LogitDistillation:
+    return logit_distillation(Sinkhorn(), likelihood=0.5, average="sequences", **kwargs)
+
+
+def clipped(**kwargs: Any) -> LogitDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return logit_distillation(ClippedKL(candidates=3, hidden=4, floor=0.5), **kwargs)
+
+
 LANGUAGE = {
+    "logit_distillation": Case(logit_distillation, 20, data_module=ragged),
+    "logit_distillation_over_sequences": Case(over_sequences, 20, data_module=ragged),
+    "logit_distillation_clipped": Case(clipped, 20, data_module=ragged),
+    "taid": Case(
+        lambda **kwargs: logit_distillation(TAID(step=0.1), **kwargs), 20, data_module=ragged
+    ),
     "masked_diffusion": Case(masked_diffusion, 20, data_module=data),
     "masked_diffusion_ragged": Case(masked_diffusion, 20, data_module=ragged),
     "masked_diffusion_by_time": Case(

@@ -7,9 +7,9 @@ from kdlight.losses.language.divergences import forward_kl
 from kdlight.losses.language.objective import (
     Objective,
     above_zero,
+    alike,
     chunked,
     scattered,
-    widened,
 )
 from kdlight.losses.language.transport import sinkhorn
 
@@ -47,13 +47,14 @@ class Sinkhorn(Objective):
 
     def forward(self, student: Tensor, teacher: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         found = chunked(_kl, student[mask], teacher[mask].detach())
-        log_q, log_p = (
-            widened(each / self.temperature).log_softmax(dim=-1)
-            for each in (student, teacher.detach())
+        log_p, log_q = (
+            (each / self.temperature).log_softmax(dim=-1)
+            for each in alike(teacher.detach(), student)
         )
         moved = sinkhorn(log_p, log_q, mask, self.regularisation, self.sweeps)
         return scattered(found, mask) + self.weight * moved
 
 
 def _kl(student: Tensor, teacher: Tensor) -> Tensor:
-    return forward_kl(widened(teacher).log_softmax(-1), widened(student).log_softmax(-1))
+    log_p, log_q = (each.log_softmax(dim=-1) for each in alike(teacher, student))
+    return forward_kl(log_p, log_q)

@@ -37,11 +37,15 @@ class Objective(Recorded, nn.Module):
         """
         raise NotImplementedError
 
-    def observe(self, loss: Tensor, count: Tensor) -> None:
-        """Told the joint sum of a batch's losses and its number of tokens, ()."""
+    def observe(self, total: Tensor, weight: Tensor) -> None:
+        """Told of every batch the sums over all ranks of weighed losses and of weights, ()."""
 
     def advance(self, done: float) -> None:
         """Told after every update which share of the run is done, in (0, 1]."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What is worth logging of it, ()."""
+        return {}
 
 
 class Divergence(Objective):
@@ -73,7 +77,7 @@ class Divergence(Objective):
     def from_logits(self, student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
         """:meth:`measure` of logits (N, V)."""
         log_p, log_q = (
-            widened(logits / self.temperature).log_softmax(dim=-1) for logits in (teacher, student)
+            (logits / self.temperature).log_softmax(dim=-1) for logits in alike(teacher, student)
         )
         return self.measure(log_p, log_q, tokens)
 
@@ -87,6 +91,12 @@ class Divergence(Objective):
 def widened(values: Tensor) -> Tensor:
     """``values`` in at least float32."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def alike(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the student's type, widened: an exact teacher may be float64."""
+    student = widened(student)
+    return teacher.to(student.dtype), student
 
 
 def scattered(values: Tensor, mask: Tensor) -> Tensor:

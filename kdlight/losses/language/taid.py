@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.language.divergences import forward_kl
-from kdlight.losses.language.objective import Divergence, widened, within
+from kdlight.losses.language.objective import Divergence, alike, within
 
 TINY = 1e-15
 
@@ -62,16 +62,18 @@ class TAID(Divergence):
         self.register_buffer("window", _double(0.0, 0.0))
 
     def from_logits(self, student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
-        student, teacher = (widened(each) / self.temperature for each in (student, teacher))
+        teacher, student = (each / self.temperature for each in alike(teacher, student))
         target = interpolated(student, teacher, float(self.share))
         return forward_kl(target, student.log_softmax(dim=-1))
 
-    def observe(self, loss: Tensor, count: Tensor) -> None:
-        self.window += torch.stack([loss.double(), count.double()])
+    def observe(self, total: Tensor, weight: Tensor) -> None:
+        self.window += torch.stack([total.double(), weight.double()])
 
     def advance(self, done: float) -> None:
         now = self.window[0] / self.window[1]
         self.window.zero_()
+        if not now.isfinite():  # of an update that was skipped
+            return
         if self.before >= 0:
             change = (self.before - now) / (self.before + TINY)
             self.mean_change.mul_(self.momentum).add_((1 - self.momentum) * change)
@@ -79,6 +81,9 @@ class TAID(Divergence):
             line = self.start + (self.end - self.start) * done
             self.share.copy_(ahead.clamp(min=line, max=self.end))
         self.before.copy_(now)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"taid_share": self.share}
 
 
 def _double(*values: float) -> Tensor:

@@ -4,6 +4,46 @@ from kdlight.report.figures.column import Column
 
 COLUMNS = (
     Column(
+        "golden_kl",
+        "Golden KL",
+        "Nats a token that the model is from the true language, KL(truth || model), exact: 0 is a "
+        "perfect model.",
+        better="lower",
+        short=True,
+        narrow="Golden\nKL",
+    ),
+    Column(
+        "proxy_kl",
+        "Proxy KL",
+        "Nats a token that the model is from its teacher, KL(teacher || model): what distillation "
+        "makes small. When it falls and the golden KL rises, the teacher is hacked.",
+        better="lower",
+        short=True,
+        narrow="Proxy\nKL",
+    ),
+    Column(
+        "acceptance",
+        "Acceptance",
+        "How often the teacher takes a token that the model drafts for it, from 0 to 1.",
+        better="higher",
+        decimals=4,
+        short=True,
+    ),
+    Column(
+        "ece",
+        "ECE",
+        "Gap between the model's confidence and how often it is right, from 0 to 1.",
+        better="lower",
+        short=True,
+    ),
+    Column(
+        "label_loyalty",
+        "Label loyalty",
+        "How often the model's likeliest token is the teacher's, from 0 to 1.",
+        better="higher",
+        narrow="Label\nloyalty",
+    ),
+    Column(
         "nll",
         "NLL",
         "Nats a token of the samples under the true language. It ought to be the language's own "

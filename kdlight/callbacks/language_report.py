@@ -1,0 +1,135 @@
+"""Runs the metrics of models of next tokens: while they train, and when training ends."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from kdlight.callbacks.tokens_report import Row, TokenReport, WritesTokens
+from kdlight.discrete.autoregressive import NextTokenModel
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.errors import InputError
+from kdlight.metrics.language.next_token import NextTokenFit
+
+AT_ONCE = 250
+"""Sentences of a call."""
+
+
+@runtime_checkable
+class HoldsSentences(Protocol):
+    """Data of sequences of tokens, the exact law of which may be known."""
+
+    parts: tuple[dict[str, Tensor], dict[str, Tensor]]
+
+    def law(self) -> NextTokenModel | None:
+        """The exact law of every next token."""
+
+
+class LanguageReport(TokenReport):
+    """Quality of the models of next tokens that a run trains, and of its teacher.
+
+    When training ends (and for ``test``): one row a model, over held-out sentences
+    (:class:`~kdlight.metrics.language.next_token.NextTokenFit`: the exact divergence from the truth
+    where the data know it, the divergence from the teacher, calibration, perplexity) and over
+    ``num_samples`` sentences that it writes, judged by what the data offer; printed, and written to
+    ``summary.json``. At every validation the same of the trained model over ``preview`` held-out
+    sentences is logged as ``val/<figure>``, with ``val/train_proxy_kl`` over training sentences.
+
+    Args:
+        num_samples: Sentences that are written for a row; also the most that are held out.
+        preview: Held-out sentences at a validation; 0 for none.
+        batch_size: Sentences written at once.
+        seed: Seed of the evaluation, the same for every run that is to be compared.
+
+    Raises:
+        InputError: A number is out of range; or, before training starts, a method without models
+            of next tokens, or data without sentences.
+    """
+
+    headline = (
+        *("model", "golden_kl", "proxy_kl", "acceptance", "ece", "perplexity", "nll", "nll_floor"),
+        "ms_per_sample",
+    )
+
+    def __init__(
+        self, num_samples: int = 4000, preview: int = 500, batch_size: int = 1000, seed: int = 1234
+    ) -> None:
+        super().__init__(num_samples, batch_size=batch_size, seed=seed)
+        if preview < 0:
+            raise InputError(f"preview: expected at least 0, found {preview}.")
+        self.preview = preview
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, WritesTokens)
+        for _, generator in pl_module.generators().values():
+            if not isinstance(generator.denoiser, NextTokenModel):
+                raise InputError(
+                    "trainer.callbacks: LanguageReport: expected a method that ends in models of "
+                    f"next tokens, found a {type(generator.denoiser).__name__}."
+                )
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, HoldsSentences):
+            raise InputError(
+                "trainer.callbacks: LanguageReport: expected data of sentences, found "
+                f"{type(data).__name__}."
+            )
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not self.preview:
+            return
+        assert isinstance(pl_module, WritesTokens)
+        _, generator = next(iter(pl_module.generators().values()))
+        figures = self._laws(trainer, generator, 1, self.preview)
+        if pl_module.teacher_generator() is not None:
+            training = self._laws(trainer, generator, 0, self.preview)
+            figures["train_proxy_kl"] = training["proxy_kl"]
+        logged = {f"val/{key}": value for key, value in figures.items()}
+        logged["iteration"] = float(pl_module.iteration)
+        pl_module.log_dict(logged, rank_zero_only=True)
+
+    def _row(
+        self,
+        trainer: L.Trainer,
+        name: str,
+        generator: TokenGenerator,
+        steps: int,
+        device: torch.device,
+    ) -> Row:
+        row = super()._row(trainer, name, generator, steps, device)
+        return row | self._laws(trainer, generator, 1, self.num_samples)
+
+    @torch.no_grad()
+    def _laws(
+        self, trainer: L.Trainer, generator: TokenGenerator, part: int, count: int
+    ) -> dict[str, float]:
+        """Figures over the first ``count`` sentences of a part of the data."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        method = trainer.lightning_module
+        assert isinstance(method, WritesTokens)
+        device = method.device  # type: ignore[attr-defined]
+        taught = method.teacher_generator()
+        teacher = None if taught is None or taught.denoiser is generator.denoiser else taught
+        law = data.law()
+        truth = law.to(device) if isinstance(law, nn.Module) else None
+        metric = NextTokenFit(truth is not None, teacher is not None).to(device)
+        tokens, mask = (data.parts[part][key][:count].to(device) for key in ("tokens", "mask"))
+        for some, scored in zip(tokens.split(AT_ONCE), mask.split(AT_ONCE), strict=True):
+            metric.update(
+                _asked(generator.denoiser, some),
+                some,
+                scored,
+                None if truth is None else truth(some),
+                None if teacher is None else _asked(teacher.denoiser, some),
+            )
+        figures = metric.compute()
+        return {key: float(figures[key]) for key in metric.names}
+
+
+def _asked(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Logits of a model in evaluation mode, which it leaves as it was."""
+    training = model.training
+    logits: Tensor = model.eval()(tokens)
+    model.train(training)
+    return logits
