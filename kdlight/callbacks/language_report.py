@@ -11,6 +11,7 @@ from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.metrics.language.next_token import NextTokenFit
+from kdlight.training.base import DistillationModule
 
 AT_ONCE = 250
 """Sentences of a call."""
@@ -79,6 +80,7 @@ class LanguageReport(TokenReport):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not self.preview:
             return
+        assert isinstance(pl_module, DistillationModule)
         assert isinstance(pl_module, WritesTokens)
         _, generator = next(iter(pl_module.generators().values()))
         figures = self._laws(trainer, generator, 1, self.preview)
@@ -107,8 +109,8 @@ class LanguageReport(TokenReport):
         """Figures over the first ``count`` sentences of a part of the data."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         method = trainer.lightning_module
+        device = method.device
         assert isinstance(method, WritesTokens)
-        device = method.device  # type: ignore[attr-defined]
         taught = method.teacher_generator()
         teacher = None if taught is None or taught.denoiser is generator.denoiser else taught
         law = data.law()

@@ -1,0 +1,31 @@
+import json
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from kdlight.callbacks.language_report import LanguageReport
+from kdlight.errors import InputError
+from tests.exactness.cases import CASES
+from tests.exactness.harness import fit
+
+
+def test_rows_hold_the_exact_divergence_from_the_truth_and_from_the_teacher(tmp_path):
+    case = CASES["logit_distillation"]
+    logger = CSVLogger(tmp_path, name="", version="")
+    report = LanguageReport(20, preview=10, batch_size=5)
+    fit(case.make(), case.data(), [report], logger=logger)
+    teacher, student = json.loads((tmp_path / "summary.json").read_text())
+    assert (teacher["model"], student["model"]) == ("teacher", "student")
+    assert "proxy_kl" not in teacher
+    assert {"golden_kl", "proxy_kl", "acceptance", "ece", "perplexity", "nll"} <= student.keys()
+    assert min(teacher["golden_kl"], student["golden_kl"], student["proxy_kl"]) > 0
+    logged = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert {"val/golden_kl", "val/proxy_kl", "val/train_proxy_kl"} <= set(logged[0].split(","))
+
+
+def test_a_masked_model_has_no_next_token():
+    case = CASES["masked_diffusion"]
+    with pytest.raises(InputError, match="models of next tokens, found a MaskedDenoiser"):
+        fit(case.make(), case.data(), [LanguageReport()])
+    with pytest.raises(InputError, match="preview: expected at least 0, found -1"):
+        LanguageReport(preview=-1)
