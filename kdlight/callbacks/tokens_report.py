@@ -1,6 +1,5 @@
 """Runs the metrics of token generators when training ends."""
 
-import time
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,15 +7,14 @@ import lightning as L
 import torch
 from rich.console import Console
 
+from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
 from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
 from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
-from kdlight.metrics.language.likelihood import HeldoutLikelihood
 from kdlight.report.table import summary_table
 from kdlight.report.token_samples import walk_of, write_walks
 from kdlight.storage.files import write_json
 
-Row = dict[str, Any]
 HEADLINE = (
     "model",
     "steps",
@@ -129,15 +127,9 @@ class TokenReport(L.Callback):
     def _likelihood(self, trainer: L.Trainer, model: TokenGenerator, device: torch.device) -> Row:
         """Nats a token of the held-out part; the data of this process are all of it."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        metric = HeldoutLikelihood(model.denoiser).to(device)
-        held = data.parts[1]
-        for first in range(0, len(held["tokens"]), self.batch_size):
-            part = slice(first, first + self.batch_size)
-            tokens, scored = held["tokens"][part].long(), held["mask"][part]
-            metric.update(tokens.to(device), scored.to(device), first)
-        return {"heldout_nll": float(metric.compute()["heldout_nll"])}
+        found = heldout_figures(model.denoiser, data.parts[1], self.batch_size, device)
+        return {"heldout_nll": found["heldout_nll"]}
 
-    @torch.no_grad()
     def _row(
         self,
         trainer: L.Trainer,
@@ -147,28 +139,17 @@ class TokenReport(L.Callback):
         device: torch.device,
     ) -> Row:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        judges = [judge.to(device) for judge in data.judges()]
-        calls, spent = 0, 0.0
-        kept: TokenSample | None = None
-        for first in range(0, self.num_samples, self.batch_size):
-            count = min(self.batch_size, self.num_samples - first)
-            start = generator.masks(count, device)
-            before = time.perf_counter()
-            sample = generator(start, self.seed, first, steps)
-            spent += time.perf_counter() - before
-            calls += int(sample.calls.sum())
-            for judge in judges:
-                judge.update(sample.tokens)
-            kept = kept or sample
-        row: Row = {
-            "model": name,
-            "steps": steps,
-            "algorithm": generator.algorithm,
-            "nfe": calls / self.num_samples,
-        }
-        assert kept is not None
-        self._walks.append(walk_of(row, kept, data.tokenizer, self.shown))
-        for judge in judges:
-            figures = judge.compute()
-            row |= {key: float(figures[key]) for key in judge.names}
-        return row | {"ms_per_sample": 1000 * spent / self.num_samples}
+        first: list[TokenSample] = []
+        row = token_row(
+            name,
+            generator,
+            steps,
+            data.judges(),
+            self.num_samples,
+            self.batch_size,
+            self.seed,
+            device,
+            lambda sample: None if first else first.append(sample),
+        )
+        self._walks.append(walk_of(row, first[0], data.tokenizer, self.shown))
+        return row

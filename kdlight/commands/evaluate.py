@@ -40,7 +40,7 @@ def parser() -> Parser:
     made = Parser(
         "evaluate images",
         "Measure a model's samples, or samples in a file or folder, against a data set. "
-        "For speech see `evaluate codec --help`.",
+        "For speech see `evaluate codec --help`, for text `evaluate language --help`.",
         "evaluate images --checkpoint runs/quickstart/version_0/checkpoints/last.ckpt "
         "--data digits --classifier digits_classifier --steps 1 2 4 --output figures.json",
     )
@@ -120,6 +120,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
 
         evaluate_statistics.run(argv[1:])
         return
+    if kind == "language":
+        from kdlight.commands import evaluate_language
+
+        evaluate_language.run(argv[1:])
+        return
     if kind == "captions":
         from kdlight.commands import evaluate_captions
 
@@ -127,8 +132,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
         return
     if kind not in ("images", "-h", "--help"):
         raise InputError(
-            "expected `evaluate images`, `evaluate codec`, `evaluate statistics` or `evaluate "
-            f"captions`, found {kind or 'nothing'}."
+            "expected `evaluate images`, `evaluate codec`, `evaluate language`, `evaluate "
+            f"statistics` or `evaluate captions`, found {kind or 'nothing'}."
         )
     options = parser().parse_args(argv[1:] if kind == "images" else argv)
     check_options(options)

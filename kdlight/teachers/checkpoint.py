@@ -67,6 +67,17 @@ def load_models(path: Path) -> list[tuple[str, nn.Module]]:
     return [_from_entry(entry, checkpoint["state_dict"], path) for entry in entries]
 
 
+def models_of(path: Path) -> list[tuple[str, nn.Module]]:
+    """The models of a file with their names: of a checkpoint, or an exported one.
+
+    Raises:
+        InputError: The file is missing, damaged, foreign, or names no model.
+    """
+    if path.suffix == ".safetensors":
+        return [(path.stem, load_model(path))]
+    return load_models(path)
+
+
 def _from_entry(entry: Any, state: dict[str, Any], path: Path) -> tuple[str, nn.Module]:
     if not isinstance(entry, dict) or not {"name", "prefix", "spec"} <= entry.keys():
         raise InputError(f"{path}: expected models with a name, a prefix and a spec.")

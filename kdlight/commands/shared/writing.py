@@ -23,9 +23,8 @@ from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.text_generator import TextGenerator, writes_tokens
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
-from kdlight.storage.files import load_model
 from kdlight.storage.tokenizers import NumberTokenizer
-from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.checkpoint import models_of
 
 SUFFIXES = (".txt", ".jsonl", ".npz")
 SAMPLERS = get_args(TokenAlgorithm)
@@ -92,10 +91,7 @@ def load_writer(checkpoint: Path, model: str | None = None) -> TextGenerator:
     Raises:
         InputError: The file is missing or damaged, or holds no such model.
     """
-    if checkpoint.suffix == ".safetensors":
-        found = [(checkpoint.stem, load_model(checkpoint))]
-    else:
-        found = load_models(checkpoint)
+    found = models_of(checkpoint)
     for name, each in found:
         if model in (None, name) and (writer := as_writer(each)) is not None:
             return writer

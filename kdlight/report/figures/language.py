@@ -136,4 +136,11 @@ COLUMNS = (
         better="lower",
         narrow="ms per\nsample",
     ),
+    Column(
+        "tokens_per_second",
+        "Tokens / s",
+        "Tokens written a second, many samples being written at once.",
+        better="higher",
+        narrow="tokens\n/ s",
+    ),
 )
