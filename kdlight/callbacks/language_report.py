@@ -6,7 +6,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from kdlight.callbacks.tokens_report import Row, TokenReport, WritesTokens
+from kdlight.callbacks.token_rows import Row
+from kdlight.callbacks.tokens_report import TokenReport, WritesTokens
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
