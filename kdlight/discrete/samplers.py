@@ -56,7 +56,7 @@ def ancestral(denoiser: TokenDenoiser, start: Tensor, draws: RowDraws, steps: in
         for left in range(steps, 0, -1):
             yield draws.uniform(start.shape[1]) * left < 1
 
-    walk = _Walk(denoiser, start, draws)
+    walk = Walk(denoiser, start, draws)
     for revealed in choices():
         walk.reveal(revealed & walk.masked())
     return walk.sample()
@@ -78,7 +78,7 @@ def first_hitting(
         draws: The rows' random numbers.
         together: Tokens a call; above 1 the law is no longer exact.
     """
-    walk = _Walk(denoiser, start, draws)
+    walk = Walk(denoiser, start, draws)
     masked = walk.masked()
     order = draws.uniform(start.shape[1]).masked_fill(~masked, 2.0).argsort(dim=1).argsort(dim=1)
     for first in range(0, int(masked.sum(dim=1).max()), together):
@@ -99,7 +99,7 @@ def confidence(denoiser: TokenDenoiser, start: Tensor, draws: RowDraws, steps: i
         draws: The rows' random numbers.
         steps: Calls.
     """
-    walk = _Walk(denoiser, start, draws)
+    walk = Walk(denoiser, start, draws)
     for left in range(steps, 0, -1):
         masked = walk.masked()
         walk.reveal_likeliest(torch.ceil(masked.sum(dim=1) / left).long())
@@ -111,8 +111,14 @@ def expected_calls(length: int, steps: int) -> float:
     return -steps * math.expm1(length * math.log1p(-1 / steps)) if steps > 1 else 1.0
 
 
-class _Walk:
-    """Tokens on their way, with the count of calls."""
+class Walk:
+    """Tokens on their way, with the count of calls.
+
+    Args:
+        denoiser: The model.
+        start: (B, L) with masks.
+        draws: The rows' random numbers.
+    """
 
     def __init__(self, denoiser: TokenDenoiser, start: Tensor, draws: RowDraws) -> None:
         self._denoiser = denoiser
@@ -164,4 +170,5 @@ class _Walk:
         self._revealed_at[rows] = torch.where(places, self._calls[rows, None], when)
 
     def sample(self) -> TokenSample:
+        """What has been revealed, and how."""
         return TokenSample(self._tokens, self._calls, self._revealed_at)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from kdlight.discrete.autoregressive import AutoregressiveModel
+from kdlight.discrete.energy import AutoregressiveEnergy
+from kdlight.discrete.energy_sampler import EnergyGenerator
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
@@ -45,3 +47,35 @@ def language_teacher(checkpoint: str) -> AutoregressiveModel:
             f"{checkpoint}: expected a model of next tokens, found {type(model).__name__}."
         )
     return model
+
+
+def energy_teacher(
+    checkpoint: str,
+    autoregressive: str,
+    candidates: int = 8,
+    window: float = 1.0,
+    steps: int = 8,
+    carry_over: bool = False,
+) -> TokenGenerator:
+    """A masked model with the energy of an autoregressive one (EDLM-AR), which needs no training.
+
+    Args:
+        checkpoint: Run or model of the masked model.
+        autoregressive: Run or model of the other, such as
+            ``configs/oracle/autoregressive.yaml`` trains.
+        candidates: Sequences of a step to pick from.
+        window: The share of the walk in which it does.
+        steps: Steps.
+        carry_over: See :class:`~kdlight.discrete.energy.AutoregressiveEnergy`.
+
+    Raises:
+        InputError: See :func:`token_teacher`; or the two do not fit together.
+    """
+    masked, model = token_teacher(checkpoint), token_teacher(autoregressive)
+    if masked.algorithm == "autoregressive" or model.algorithm != "autoregressive":
+        raise InputError(
+            "expected a masked model as checkpoint and one that writes from left to right as "
+            f"autoregressive, found {masked.algorithm} and {model.algorithm}."
+        )
+    energy = AutoregressiveEnergy(masked.denoiser, model.denoiser, carry_over)
+    return EnergyGenerator(energy, candidates, window, (steps,))

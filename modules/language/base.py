@@ -81,3 +81,12 @@ def chosen(log_probs: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
     found = log_probs.gather(2, tokens[..., None])[..., 0]
     # A visible token has log-probability 0; what a mask would have is never looked at.
     return torch.where(masked, found, torch.zeros_like(found))
+
+
+def copy_what_fits(teacher: nn.Module, student: nn.Module) -> None:
+    """Start ``student`` from the teacher's weights, where name and shape are the same."""
+    known, own = teacher.state_dict(), student.state_dict()
+    own |= {
+        name: known[name] for name in own if name in known and known[name].shape == own[name].shape
+    }
+    student.load_state_dict(own)

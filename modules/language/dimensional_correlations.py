@@ -13,7 +13,7 @@ from kdlight.errors import InputError
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.base import TokenModule, chosen
+from modules.language.base import TokenModule, chosen, copy_what_fits
 
 
 class DimensionalCorrelations(TokenModule):
@@ -74,7 +74,7 @@ class DimensionalCorrelations(TokenModule):
             )
         self.add_frozen("teacher", teacher)
         self.student = student
-        _copy_what_fits(teacher, student)
+        copy_what_fits(teacher.denoiser, student)
         self.together = together
         self.all_masked = all_masked
         self.ema = EMA(student, ema_half_life)
@@ -115,13 +115,3 @@ class DimensionalCorrelations(TokenModule):
 def _repeat(rows: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
     """Each of the rows (B, L) as often as ``found`` (B, K, L, V) has components."""
     return rows.repeat_interleave(found.shape[1], dim=0)
-
-
-def _copy_what_fits(teacher: TokenGenerator, student: ComponentDenoiser) -> None:
-    """Start the student from the teacher's weights, where name and shape are the same."""
-    known = teacher.denoiser.state_dict()
-    own = student.state_dict()
-    own |= {
-        name: known[name] for name in own if name in known and known[name].shape == own[name].shape
-    }
-    student.load_state_dict(own)

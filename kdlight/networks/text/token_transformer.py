@@ -20,6 +20,19 @@ def rotated(values: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
+def checked_head_width(width: int, heads: int) -> int:
+    """Channels of a head.
+
+    Raises:
+        InputError: ``width`` is no multiple of ``2 * heads``, as rotary positions need.
+    """
+    if width % (2 * heads):
+        raise InputError(
+            f"width: expected a multiple of twice the heads ({2 * heads}), found {width}."
+        )
+    return width // heads
+
+
 class TransformerBlock(nn.Module):
     """Attention with rotary positions and a perceptron, each behind its norm.
 
@@ -93,11 +106,7 @@ class TokenTransformer(Recorded, nn.Module):
         length: int = 0,
     ) -> None:
         super().__init__()
-        if width % (2 * heads):
-            raise InputError(
-                f"width: expected a multiple of twice the heads ({2 * heads}), found {width}."
-            )
-        self.head_width = width // heads
+        self.head_width = checked_head_width(width, heads)
         self.components = components
         self.embedding = nn.Embedding(vocabulary + 1, width)
         if components > 1 and length < 1:
