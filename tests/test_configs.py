@@ -122,6 +122,7 @@ SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
     for name in ("masked_diffusion", "autoregressive")
 }
+SMALLER["oracle/distilled_decoding.yaml"] = {"--data.init_args.count": "64"}
 SMALLER |= {
     f"nouns/{name}.yaml": {"--data.init_args.compositions": "64"}
     for name in ("classifier", "teacher", "progressive_distillation")

@@ -12,7 +12,7 @@ from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.samplers import TokenSample, ancestral, confidence, first_hitting
 from kdlight.errors import InputError
 
-TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence", "autoregressive"]
+TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence", "autoregressive", "jump"]
 
 
 class TokenGenerator(Recorded, nn.Module):
@@ -20,8 +20,8 @@ class TokenGenerator(Recorded, nn.Module):
 
     Args:
         denoiser: The masked model.
-        algorithm: Which sampler; ``autoregressive`` belongs to
-            :class:`~kdlight.discrete.autoregressive.AutoregressiveGenerator`.
+        algorithm: Which sampler; those of models that do not fill masks (``autoregressive``,
+            ``jump``) belong to generators of their own.
         steps: Numbers of steps it is made for, the best known first; of ``first_hitting`` the
             calls, each of which reveals as many tokens as it takes.
 
