@@ -144,12 +144,17 @@ def _dirichlet(rows: int, columns: int, concentration: float, generator: torch.G
 
 
 def _stationary(transitions: Tensor) -> Tensor:
-    """The law that one step leaves as it is, (S,) float64."""
-    states = len(transitions)
-    # pi (A - 1) = 0 together with sum(pi) = 1.
-    equations = torch.cat([transitions.T - torch.eye(states), torch.ones(1, states)]).double()
-    right = torch.zeros(states + 1, dtype=torch.float64)
-    right[-1] = 1
-    found = torch.linalg.lstsq(equations, right[:, None]).solution[:, 0].clamp(min=0)
-    law: Tensor = found / found.sum()
-    return law
+    """The law that one step leaves as it is, (S,) float64.
+
+    By elimination of one state after the other (Grassmann, Taksar and Heyman 1985): no difference
+    is taken, and the bits do not depend on where a linear algebra library finds its memory.
+    """
+    rates = transitions.clone()
+    for last in range(len(rates) - 1, 0, -1):
+        rates[:last, last] /= rates[last, :last].sum()
+        rates[:last, :last] += rates[:last, last, None] * rates[last, None, :last]
+    law = torch.ones_like(rates[0])
+    for state in range(1, len(rates)):
+        law[state] = (law[:state] * rates[:state, state]).sum()
+    found: Tensor = law / law.sum()
+    return found
