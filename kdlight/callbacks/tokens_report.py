@@ -8,11 +8,11 @@ import torch
 from rich.console import Console
 
 from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
+from kdlight.callbacks.written import walk_of, write_walks
 from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
 from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
 from kdlight.report.table import summary_table
-from kdlight.report.token_samples import walk_of, write_walks
 from kdlight.storage.files import write_json
 
 HEADLINE = (

@@ -18,6 +18,7 @@ from kdlight.report.figures.logged import logged_word
 from kdlight.report.next_steps import next_steps
 from kdlight.report.reach import Axis, compare_reach
 from kdlight.report.runs import Curve, Picture, Run, load_runs
+from kdlight.report.token_samples import read_walks
 from kdlight.report.verdict import compare_runs
 from kdlight.storage.atomic import atomic_path
 
@@ -28,7 +29,19 @@ MAX_AUDIO = 6_500_000
 """Bytes of audio and spectrograms of all runs together, before they are encoded as text."""
 
 
-SCRIPTS = ("kit", "chart", "table", "samples", "codec", "run", "arms", "verdict", "side", "page")
+SCRIPTS = (
+    "kit",
+    "chart",
+    "table",
+    "samples",
+    "tokens",
+    "codec",
+    "run",
+    "arms",
+    "verdict",
+    "side",
+    "page",
+)
 """The page's script in its order: the last one starts."""
 
 
@@ -154,6 +167,7 @@ def _run_data(run: Run, audio_bytes: int) -> dict[str, Any]:
         "progress": [_image(picture) for picture in thinned],
         "finals": [_image(picture) for picture in run.finals],
         "utterances": utterances,
+        "walks": read_walks(run.path),
         "animations": [_image(picture) for picture in run.animations],
         "next": [asdict(step) for step in next_steps(run)],
         "config": run.config,

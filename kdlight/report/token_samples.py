@@ -1,55 +1,44 @@
-"""Samples of tokens as the report shows them: pieces of text, and the call that revealed each."""
+"""Samples of tokens in a run's folder, as the report shows them."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
-from kdlight.discrete.samplers import TokenSample
-from kdlight.storage.files import write_json
-from kdlight.storage.tokenizers import Tokenizer
-
 FILE = Path("samples", "tokens.json")
-"""Where a run keeps them."""
+"""Where a run keeps them: for each way of sampling, pieces of text and the calls that gave them."""
 
 
-def walk_of(
-    row: dict[str, Any], sample: TokenSample, tokenizer: Tokenizer | None, count: int
-) -> dict[str, Any]:
-    """A few samples of one row of the table.
+def read_walks(folder: Path) -> list[dict[str, Any]]:
+    """The samples in a run's folder; none if there is none, or another file.
 
-    Args:
-        row: The row: model, steps, algorithm and nfe are kept.
-        sample: What was drawn.
-        tokenizer: What the tokens mean; None shows their numbers.
-        count: How many samples.
-
-    Returns:
-        JSON-ready: for each sample its ``pieces``, a text a token, and ``revealed_at``.
+    Whatever does not have its form is left out: it would not be drawn.
     """
-    kept = {name: row[name] for name in ("model", "steps", "algorithm", "nfe")}
-    rows = [
-        {"pieces": pieces(tokens, tokenizer), "revealed_at": order}
-        for tokens, order in zip(
-            sample.tokens[:count].tolist(), sample.revealed_at[:count].tolist(), strict=True
-        )
-    ]
-    return {**kept, "rows": rows}
-
-
-def pieces(tokens: Sequence[int], tokenizer: Tokenizer | None) -> list[str]:
-    """What each token stands for; the one that ends a text as a sign."""
-    if tokenizer is None:
-        return [f"{token} " for token in tokens]
-    known: dict[int, str] = {}
-    if tokenizer.end is not None:
-        known[tokenizer.end] = "∎"
-    for token in tokens:
-        known.setdefault(token, tokenizer.decode([token]))
-    return [known[token] for token in tokens]
-
-
-def write_walks(folder: Path, walks: Sequence[dict[str, Any]]) -> None:
-    """Write the samples of a run."""
     path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, list(walks))
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return []
+    return [walk for walk in found if _is_walk(walk)] if isinstance(found, list) else []
+
+
+def _is_walk(walk: Any) -> bool:
+    if not (isinstance(walk, dict) and isinstance(walk.get("rows"), list)):
+        return False
+    numbers = all(isinstance(walk.get(key), (int, float)) for key in ("steps", "nfe"))
+    texts = all(isinstance(walk.get(key), str) for key in ("model", "algorithm"))
+    return numbers and texts and all(map(_is_row, walk["rows"]))
+
+
+def _is_row(row: Any) -> bool:
+    if not (isinstance(row, dict) and {"pieces", "revealed_at"} <= row.keys()):
+        return False
+    pieces, order = row["pieces"], row["revealed_at"]
+    return (
+        isinstance(pieces, list)
+        and isinstance(order, list)
+        and len(pieces) == len(order)
+        and all(isinstance(piece, str) for piece in pieces)
+        and all(isinstance(call, int) for call in order)
+    )

@@ -6,7 +6,7 @@ function start() {
   function choose(index) {
     const run = RUNS[index];
     const title = several && el("section", {}, el("h2", { id: "run-name" }, run.label), lede(run), facts(run));
-    shownRun.replaceChildren(...[title, headline(run), speech(run), samples(run), codebooks(run), quality(run), next(run), curves(run), balance(run), details(run)].filter(Boolean));
+    shownRun.replaceChildren(...[title, headline(run), speech(run), samples(run), written(run), codebooks(run), quality(run), next(run), curves(run), balance(run), details(run)].filter(Boolean));
   }
   header.append(el("p", { class: "eyebrow" }, several ? "kdlight, comparison" : `kdlight, ${RUNS[0].version}`),
     el("h1", {}, several ? contest() : RUNS[0].name));
