@@ -291,7 +291,7 @@ def test_a_configuration_trains(
         assert class_paths(parsed) >= class_paths(config)
         for part in ("denoiser", "student", "codec"):
             source = (config["model"]["init_args"].get(part) or {}).get("class_path")
-            if source is not None and source != COPY:
+            if source is not None and source not in {COPY, *OUT_OF_REACH}:
                 build(config["model"]["init_args"][part])
         pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")
     assert main(shrunk(name, runs, pictures, speech)) == 0

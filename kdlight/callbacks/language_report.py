@@ -4,14 +4,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from kdlight.callbacks.token_rows import Row
 from kdlight.callbacks.tokens_report import TokenReport, WritesTokens
 from kdlight.discrete.autoregressive import NextTokenModel
+from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.metrics.language.next_token import NextTokenFit
+from kdlight.report.hacking import judge_curves
+from kdlight.speculative.decoding import speculate
 from kdlight.training.base import DistillationModule
 
 AT_ONCE = 250
@@ -36,12 +40,16 @@ class LanguageReport(TokenReport):
     where the data know it, the divergence from the teacher, calibration, perplexity) and over
     ``num_samples`` sentences that it writes, judged by what the data offer; printed, and written to
     ``summary.json``. At every validation the same of the trained model over ``preview`` held-out
-    sentences is logged as ``val/<figure>``, with ``val/train_proxy_kl`` over training sentences.
+    sentences is logged as ``val/<figure>``, with ``val/train_proxy_kl`` over training sentences;
+    and if the truth has become further away while the teacher came nearer, that is said
+    (:mod:`kdlight.report.hacking`). A student's row has ``block_efficiency``, the tokens that a
+    call of the teacher gives when the student drafts ``block`` tokens for it.
 
     Args:
         num_samples: Sentences that are written for a row; also the most that are held out.
         preview: Held-out sentences at a validation; 0 for none.
         batch_size: Sentences written at once.
+        block: Tokens that a student drafts for a call of its teacher.
         seed: Seed of the evaluation, the same for every run that is to be compared.
 
     Raises:
@@ -50,17 +58,35 @@ class LanguageReport(TokenReport):
     """
 
     headline = (
-        *("model", "golden_kl", "proxy_kl", "acceptance", "ece", "perplexity", "nll", "nll_floor"),
-        "ms_per_sample",
+        *("model", "golden_kl", "proxy_kl", "acceptance", "block_efficiency", "ece", "perplexity"),
+        *("nll", "nll_floor", "ms_per_sample"),
     )
 
     def __init__(
-        self, num_samples: int = 4000, preview: int = 500, batch_size: int = 1000, seed: int = 1234
+        self,
+        num_samples: int = 4000,
+        preview: int = 500,
+        batch_size: int = 1000,
+        block: int = 4,
+        seed: int = 1234,
     ) -> None:
         super().__init__(num_samples, batch_size=batch_size, seed=seed)
-        if preview < 0:
-            raise InputError(f"preview: expected at least 0, found {preview}.")
+        if preview < 0 or block < 1:
+            raise InputError(
+                "preview, block: expected numbers of at least 0 and 1, found "
+                f"{preview} and {block}."
+            )
         self.preview = preview
+        self.block = block
+        self.golden: list[float] = []
+        self.proxy: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far, which a resumed run goes on with."""
+        return {"golden": self.golden, "proxy": self.proxy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.golden, self.proxy = list(state_dict["golden"]), list(state_dict["proxy"])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -88,9 +114,27 @@ class LanguageReport(TokenReport):
         if pl_module.teacher_generator() is not None:
             training = self._laws(trainer, generator, 0, self.preview)
             figures["train_proxy_kl"] = training["proxy_kl"]
+        if {"golden_kl", "proxy_kl"} <= figures.keys():
+            figures["hacked"] = float(self._judged(figures, trainer, pl_module.iteration))
         logged = {f"val/{key}": value for key, value in figures.items()}
         logged["iteration"] = float(pl_module.iteration)
         pl_module.log_dict(logged, rank_zero_only=True)
+
+    def _judged(self, figures: dict[str, float], trainer: L.Trainer, iteration: int) -> bool:
+        """Whether the student has begun to copy its teacher's faults; said once."""
+        before = len(self.golden) > 0 and judge_curves(self.golden, self.proxy).verdict == "hacked"
+        self.golden.append(figures["golden_kl"])
+        self.proxy.append(figures["proxy_kl"])
+        now = judge_curves(self.golden, self.proxy)
+        if now.verdict == "hacked" and not before and trainer.is_global_zero:
+            best = self.golden[now.best]
+            Console(stderr=True, soft_wrap=True, highlight=False).print(
+                f"Teacher hacking at iteration {iteration}: the divergence from the truth has "
+                f"risen from {best:.4f} to {self.golden[-1]:.4f} while that from the teacher "
+                "fell. More prompts, or sequences that are written anew (OnPolicyDistillation), help; "
+                "more updates do not."
+            )
+        return now.verdict == "hacked"
 
     def _row(
         self,
@@ -101,7 +145,26 @@ class LanguageReport(TokenReport):
         device: torch.device,
     ) -> Row:
         row = super()._row(trainer, name, generator, steps, device)
-        return row | self._laws(trainer, generator, 1, self.num_samples)
+        row |= self._laws(trainer, generator, 1, self.num_samples)
+        taught = trainer.lightning_module
+        assert isinstance(taught, WritesTokens)
+        teacher = taught.teacher_generator()
+        if teacher is not None and "proxy_kl" in row:
+            row["block_efficiency"] = self._block_efficiency(teacher, generator, device)
+        return row
+
+    def _block_efficiency(
+        self, teacher: TokenGenerator, student: TokenGenerator, device: torch.device
+    ) -> float:
+        """Tokens of a call of the teacher for which the student drafts, over ``preview`` rows."""
+        assert isinstance(teacher.denoiser, NextTokenModel)
+        assert isinstance(student.denoiser, NextTokenModel)
+        count = max(1, self.preview)
+        start = torch.zeros(count, 0, dtype=torch.int64, device=device)
+        draws = RowDraws(torch.arange(count, device=device), self.seed)
+        length = teacher.length
+        written = speculate(teacher.denoiser, student.denoiser, start, length, draws, self.block)
+        return written.block_efficiency
 
     @torch.no_grad()
     def _laws(

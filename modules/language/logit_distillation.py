@@ -79,13 +79,13 @@ class LogitDistillation(TokenModule):
         scored = self.scored(batch)
         self.learn(batch["tokens"], scored, scored)
 
-    def learn(self, tokens: Tensor, scored: Tensor, from_data: Tensor) -> None:
+    def learn(self, tokens: Tensor, scored: Tensor, from_data: Tensor | None) -> None:
         """One update.
 
         Args:
             tokens: (B, L) int64.
             scored: Which are learnt from the teacher, (B, L) bool.
-            from_data: Which have their likelihood raised, (B, L) bool.
+            from_data: Which have their likelihood raised, (B, L) bool; None for none.
         """
         with torch.no_grad():
             taught = self.get_submodule("teacher")(tokens)
@@ -93,7 +93,7 @@ class LogitDistillation(TokenModule):
         each, weights = self.objective(logits, taught, tokens, scored), self.weights(scored)
         loss = joint_mean(each, weights)
         terms = {"distillation": loss.detach()}
-        if self.likelihood:
+        if self.likelihood and from_data is not None:
             nll = joint_mean(next_token_nll(logits, tokens), self.weights(from_data))
             loss = loss + self.likelihood * nll
             terms["likelihood"] = nll.detach()

@@ -15,7 +15,7 @@ from kdlight.discrete.oracle import HMMLanguage
 from kdlight.losses.language.clipping import ClippedKL
 from kdlight.losses.language.matched_rows import Sinkhorn
 from kdlight.losses.language.objective import Objective
-from kdlight.losses.language.pointwise import ForwardKL
+from kdlight.losses.language.pointwise import ForwardKL, JensenShannon
 from kdlight.losses.language.taid import TAID
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
@@ -23,6 +23,7 @@ from modules.language.dimensional_correlations import DimensionalCorrelations
 from modules.language.language_training import LanguageTraining
 from modules.language.logit_distillation import LogitDistillation
 from modules.language.masked_diffusion_training import MaskedDiffusionTraining
+from modules.language.on_policy_distillation import OnPolicyDistillation
 from tests.exactness.harness import BATCH, Case
 
 V, LENGTH = 5, 6
@@ -114,7 +115,24 @@ def clipped(**kwargs: Any) -> LogitDistillation:
         return logit_distillation(ClippedKL(candidates=3, hidden=4, floor=0.5), **kwargs)
 
 
+def on_policy(**kwargs: Any) -> OnPolicyDistillation:
+    return OnPolicyDistillation(
+        AutoregressiveModel(network(2, causal=True), V, LENGTH),
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
+        JensenShannon(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        student_share=0.4,
+        teacher_share=0.3,
+        end=0,
+        likelihood=0.1,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 LANGUAGE = {
+    "on_policy_distillation": Case(on_policy, 20, data_module=ragged),
     "logit_distillation": Case(logit_distillation, 20, data_module=ragged),
     "logit_distillation_over_sequences": Case(over_sequences, 20, data_module=ragged),
     "logit_distillation_clipped": Case(clipped, 20, data_module=ragged),

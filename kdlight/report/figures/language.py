@@ -30,6 +30,13 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "block_efficiency",
+        "Block efficiency",
+        "Tokens that a call of the teacher gives when the model drafts for it.",
+        better="higher",
+        narrow="Block\nefficiency",
+    ),
+    Column(
         "ece",
         "ECE",
         "Gap between the model's confidence and how often it is right, from 0 to 1.",
