@@ -131,8 +131,8 @@ class LanguageReport(TokenReport):
             Console(stderr=True, soft_wrap=True, highlight=False).print(
                 f"Teacher hacking at iteration {iteration}: the divergence from the truth has "
                 f"risen from {best:.4f} to {self.golden[-1]:.4f} while that from the teacher "
-                "fell. More prompts, or sequences that are written anew (OnPolicyDistillation), help; "
-                "more updates do not."
+                "fell. More prompts help, or sequences that are written anew "
+                "(OnPolicyDistillation); more updates do not."
             )
         return now.verdict == "hacked"
 
