@@ -13,6 +13,7 @@ from torch import Tensor
 from kdlight.callbacks.pictures import save_grid
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.memory import check_fits
+from kdlight.core.whole import whole
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generates, Generator, noise_for
 from kdlight.errors import InputError
@@ -200,7 +201,8 @@ class GenerationReport(L.Callback):
             return
         name, generator = next(iter(_generating(pl_module).generators().values()))
         walk = (name, generator, generator.steps[0])
-        row, images = self._measure(trainer, pl_module, walk, self.preview)
+        with whole(pl_module):
+            row, images = self._measure(trainer, pl_module, walk, self.preview)
         figures = {f"val/{key}": float(value) for key, value in row.items()}
         # Updates of the student: fewer than iterations where other parts are trained in between.
         figures |= {
@@ -215,7 +217,8 @@ class GenerationReport(L.Callback):
             show_picture(trainer, "samples/progress", path, pl_module.iteration)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
+        with whole(pl_module):
+            self._summarise(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._summarise(trainer, pl_module)

@@ -64,7 +64,8 @@ def spec_of(value: Any) -> Any:
             else argument
             for name, argument in value._init_args.items()
         }
-        cls = type(value)
+        # A sharded module is of a class that torch made of its own.
+        cls = next(c for c in type(value).__mro__ if not c.__module__.startswith("torch."))
         return {
             "class_path": f"{cls.__module__}.{cls.__qualname__}",
             "init_args": {name: spec_of(argument) for name, argument in arguments.items()},

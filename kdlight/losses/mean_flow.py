@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kdlight.core.noise import ReplayedDraws
+from kdlight.core.whole import whole
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.sigmas import NoiseLaw
@@ -108,7 +109,8 @@ def velocity_and_rate(
     draws = ReplayedDraws(z.device)
     u = u_along(z, t)
     draws.rewind()
-    return u, directional_derivative(u_along, z, t, v, torch.ones_like(t), derivative)
+    with whole(student):
+        return u, directional_derivative(u_along, z, t, v, torch.ones_like(t), derivative)
 
 
 def mean_flow_target(v: Tensor, rate: Tensor, r: Tensor, t: Tensor) -> Tensor:

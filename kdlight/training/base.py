@@ -14,11 +14,13 @@ from kdlight.core.constraints import constrain
 from kdlight.core.frozen import digest, drop_frozen, forgive_frozen
 from kdlight.core.noise import NoiseStream, mix, seed_global
 from kdlight.core.spec import spec_of
+from kdlight.core.whole import cut_like, gathered
 from kdlight.errors import InputError
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 from kdlight.training.precision import full_float32, one_scale
 from kdlight.training.reduction import PartwiseDDP
+from kdlight.training.sharding import ShardedStrategy
 
 Batch = dict[str, Any]
 
@@ -140,6 +142,11 @@ class DistillationModule(L.LightningModule):
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep what an unfinished accumulation has gathered; Lightning would clear it here."""
+
+    def configure_model(self) -> None:
+        """Shard the networks, if the strategy does that; called by Lightning."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.shard(self)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [settings.build(self.trained(name)) for name, settings in self._optimization.items()]
@@ -297,7 +304,7 @@ class DistillationModule(L.LightningModule):
         if self._accumulate > 1:
             used_up = {id(each) for name in self._spent for each in self.trained(name)}
             checkpoint["gradients"] = {
-                name: parameter.grad
+                name: gathered(parameter.grad)
                 for name, parameter in self.named_parameters()
                 if parameter.grad is not None and id(parameter) not in used_up
             }
@@ -320,5 +327,5 @@ class DistillationModule(L.LightningModule):
                 group.update(settings.hyperparameters())
         for name, gradient in self._pending_gradients.items():
             parameter = self.get_parameter(name)
-            parameter.grad = gradient.to(parameter.device)
+            parameter.grad = cut_like(gradient.to(parameter.device), parameter)
         self._pending_gradients = {}

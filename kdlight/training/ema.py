@@ -21,8 +21,11 @@ class _Followed:
 
     def __init__(self, average: nn.Module, module: nn.Module) -> None:
         self.module = module
-        self.averages: list[Tensor] = list(average.parameters())
-        self.weights: list[Tensor] = list(module.parameters())
+        weights = zip(average.parameters(), module.parameters(), strict=True)
+        # What the two share, under adapters, is its own average.
+        moved = [(kept, weight) for kept, weight in weights if kept is not weight]
+        self.averages: list[Tensor] = [kept for kept, _ in moved]
+        self.weights: list[Tensor] = [weight for _, weight in moved]
         self.kept, self.buffers = list(average.buffers()), list(module.buffers())
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kdlight.core.noise import ReplayedDraws
+from kdlight.core.whole import whole
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import (
     Condition,
@@ -159,14 +160,15 @@ class ContinuousConsistency(FewStepModule):
         draws.rewind()
         # Along the ODE, and times cos t sin t, which keeps the derivative finite at both ends.
         dt = t.cos() * t.sin()
-        change = directional_derivative(
-            lambda x, time: self.student.velocity(x, time, condition),
-            scaled,
-            t,
-            expand(dt, x_t).to(x_t.dtype) * dx_t / sigma_data,
-            dt,
-            self.derivative,
-        )
+        with whole(self.student):
+            change = directional_derivative(
+                lambda x, time: self.student.velocity(x, time, condition),
+                scaled,
+                t,
+                expand(dt, x_t).to(x_t.dtype) * dx_t / sigma_data,
+                dt,
+                self.derivative,
+            )
         share = warmup_share(self.iteration, self.warmup)
         g = tangent(estimate.detach(), change, x_t, dx_t, t, sigma_data, share)
         return tangent_error(estimate, limited(g, self.limit, self.c))

@@ -1,0 +1,63 @@
+"""What each of two processes runs of FSDP2: ``python -m tests.exactness.sharded FOLDER``.
+
+FOLDER holds ``one/NAME/10.ckpt`` of every case, by one process; an accumulation is open there.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.strategies import Strategy
+
+from kdlight.core.whole import shards
+from kdlight.training.reduction import PartwiseDDP
+from kdlight.training.sharding import ShardedStrategy
+from tests.exactness.cases import CASES
+from tests.exactness.harness import BATCH, SaveAt, fit
+
+NAMES = ("consistency_distillation", "dmd2", "dmd2_lora", "latent_consistency", "sida")
+STOP, ACCUMULATE = 10, 3
+
+
+class Held(L.Callback):
+    """Bytes of weights and moments that this rank holds between two iterations."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert shards(pl_module)
+        pl_module.state_dict()  # a network keeps what it gathered last until it is asked for
+        weights = [getattr(p, "_local_tensor", p) for p in pl_module.parameters()]
+        self.found = {
+            "held": sum(weight.numel() for weight in weights),
+            "whole": sum(p.numel() for p in pl_module.parameters()),
+        }
+
+
+def main(folder: Path) -> None:
+    """Train sharded, continue one process's checkpoint sharded, and a sharded one under DDP."""
+    ranks = int(os.environ["WORLD_SIZE"])
+    for name in NAMES:
+        case = CASES[name]
+        own, last, held = folder / "sharded" / name, case.iterations, Held()
+        of_one = folder / "one" / name / f"{STOP}.ckpt"
+        ways: list[tuple[Callable[..., Strategy], list[L.Callback], Path | None]] = [
+            (ShardedStrategy, [SaveAt(own, (STOP, last)), held], None),
+            (ShardedStrategy, [SaveAt(own / "of_one", (last,))], of_one),
+            (PartwiseDDP, [SaveAt(own / "under_ddp", (last,))], own / f"{STOP}.ckpt"),
+        ]
+        for strategy, callbacks, checkpoint in ways:
+            fit(
+                case.make(accumulate=ACCUMULATE),
+                case.data(BATCH // ranks),
+                callbacks,
+                checkpoint,
+                devices=ranks,
+                strategy=strategy(process_group_backend="gloo"),
+            )
+        (own / f"held_{os.environ['RANK']}.json").write_text(json.dumps(held.found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
