@@ -15,6 +15,7 @@ from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
     SAMPLERS,
     SUFFIXES,
+    guided,
     load_writer,
     start_of,
     with_sampler,
@@ -61,6 +62,13 @@ def parser() -> Parser:
         help="as many steps as reveal K tokens each of a whole sequence",
     )
     made.add_argument("--sampler", choices=SAMPLERS, default=None, help="another than its own")
+    made.add_argument(
+        "--guidance-scale",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="pull a masked model towards what is given: (1 + W) with it - W without it",
+    )
     made.add_argument("--seed", type=whole, default=0, help="seed of the set")
     made.add_argument("--batch-size", type=positive, default=100, help="samples at once")
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
@@ -91,10 +99,20 @@ def run(verb: str, argv: Sequence[str]) -> None:
     steps = options.steps
     if options.tokens_per_call is not None:
         steps = -(-length // options.tokens_per_call)
+    if options.guidance_scale:
+        for start, _ in starts:
+            guided(writer.generator, start, options.guidance_scale)  # refused before the work
     with processes(options.device) as process:
         writer = writer.to(process.device)
         texts = write_texts(
-            writer, starts, options.num_samples, steps, options.seed, options.batch_size, process
+            writer,
+            starts,
+            options.num_samples,
+            steps,
+            options.seed,
+            options.batch_size,
+            process,
+            options.guidance_scale,
         )
     if texts is not None:
         print(texts.save(options.output))

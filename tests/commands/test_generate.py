@@ -86,6 +86,15 @@ def test_a_sample_is_a_function_of_the_seed_and_its_number(folder: Path):
         assert not torch.equal(model.sample(7, steps=4, seed=4).tokens, whole.tokens)
 
 
+def test_guidance_pulls_towards_the_prompt_and_leaves_the_model_as_it_was(folder: Path):
+    model = package.load(folder / "oracle.safetensors")
+    plain = model.sample(200, prompt="3")
+    pulled = model.sample(200, prompt="3", guidance_scale=3.0)
+    assert not torch.equal(pulled.tokens, plain.tokens)
+    assert (pulled.tokens[:, 0] == 3).all()
+    assert torch.equal(model.sample(200, prompt="3").tokens, plain.tokens)
+
+
 def test_processes_share_the_batches(folder: Path, monkeypatch: pytest.MonkeyPatch):
     writer = package.load(folder / "text.safetensors").module
     starts = [start_of(writer, "a", None)]
@@ -127,6 +136,7 @@ def test_a_causal_model_continues_a_prompt(folder: Path):
         (["--prompt", "a", "--infill", "b"], "not allowed with argument"),
         (["--model", "x"], "a model called 'x' that writes tokens, found text (TextGenerator)"),
         (["--sampler", "autoregressive"], "expected first_hitting of this model"),
+        (["--guidance-scale", "1"], "expected a prompt or an infill, found neither"),
         (["--output", "x.csv"], "expected a name ending in .txt"),
         (["--prompts", "gone.txt"], "gone.txt: no such file"),
     ],

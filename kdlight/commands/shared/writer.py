@@ -28,6 +28,7 @@ class Writer:
         prompt: str | None = None,
         infill: str | None = None,
         sampler: str | None = None,
+        guidance_scale: float = 0.0,
         batch_size: int = 100,
         device: str | torch.device = "cpu",
     ) -> Texts:
@@ -40,6 +41,7 @@ class Writer:
             prompt: How every sample begins.
             infill: A text with gaps: ``[MASK]`` is one token, ``[MASK:7]`` seven.
             sampler: ``first_hitting``, ``ancestral`` or ``confidence``, for a masked model.
+            guidance_scale: Pulls a masked model towards what is given, 0 for not.
             batch_size: Samples at once; it changes no sample.
             device: Where to compute; the samples come back to the CPU.
 
@@ -55,6 +57,6 @@ class Writer:
         starts = [start_of(writer, prompt, infill)]
         process = Process(0, 1, device_named(device))
         writer = writer.to(process.device)
-        texts = write_texts(writer, starts, count, steps, seed, batch_size, process)
+        texts = write_texts(writer, starts, count, steps, seed, batch_size, process, guidance_scale)
         assert texts is not None
         return texts

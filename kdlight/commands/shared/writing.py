@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from kdlight.commands.parsing.arguments import check_output
 from kdlight.commands.shared.processes import Process
 from kdlight.core.memory import check_fits
 from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.guidance import GuidedTokenDenoiser
 from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.text_generator import TextGenerator, writes_tokens
 from kdlight.errors import InputError
@@ -159,6 +159,23 @@ def _encoded(writer: TextGenerator, text: str) -> list[int]:
     return writer.tokenizer.encode(text)
 
 
+def guided(generator: TokenGenerator, start: Tensor, scale: float) -> TokenGenerator:
+    """The generator, pulled towards what is given in ``start`` (L,).
+
+    Raises:
+        InputError: Nothing is given, or the model is none of masked tokens.
+    """
+    given = start != generator.vocabulary
+    if type(generator) is not TokenGenerator:
+        raise InputError(
+            f"guidance_scale: expected a masked model, found a {type(generator).__name__}."
+        )
+    if not bool(given.any()):
+        raise InputError("guidance_scale: expected a prompt or an infill, found neither.")
+    denoiser = GuidedTokenDenoiser(generator.denoiser, scale, given.tolist()).to(start.device)
+    return TokenGenerator(denoiser, generator.algorithm, generator.steps).eval()
+
+
 @torch.no_grad()
 def write_texts(
     writer: TextGenerator,
@@ -168,6 +185,7 @@ def write_texts(
     seed: int,
     batch_size: int,
     process: Process,
+    guidance: float = 0.0,
 ) -> Texts | None:
     """``count`` samples of each start, in order; row i is a function of (seed, i) alone.
 
@@ -179,6 +197,8 @@ def write_texts(
         seed: Seed of the set.
         batch_size: Samples at once.
         process: This process among those that share the work.
+        guidance: How much a masked model is pulled towards what is given
+            (:class:`~kdlight.discrete.guidance.GuidedTokenDenoiser`); 0 for not.
 
     Returns:
         All samples on the first process, None on the others.
@@ -186,14 +206,18 @@ def write_texts(
     generator = writer.generator
     total = count * len(starts)
     check_fits("num_samples", total, (generator.length,), copies=4)
-    rows = torch.stack([start for start, _ in starts]).repeat_interleave(count, dim=0)
-    batches = math.ceil(total / batch_size)
+    batches = [
+        (number * count + first, min(batch_size, count - first), start)
+        for number, (start, _) in enumerate(starts)
+        for first in range(0, count, batch_size)
+    ]
     found: dict[int, TokenSample] = {}
-    shown = track(range(batches), "writing", transient=True, disable=not process.speaks)
+    shown = track(range(len(batches)), "writing", transient=True, disable=not process.speaks)
     for index in filter(process.mine, shown):
-        first = index * batch_size
-        start = rows[first : first + batch_size].to(process.device)
-        sample = generator(start, seed, first, steps or 0)
+        first, size, start = batches[index]
+        start = start.to(process.device)
+        pulled = guided(generator, start, guidance) if guidance else generator
+        sample = pulled(start.repeat(size, 1), seed, first, steps or 0)
         found[index] = TokenSample(
             sample.tokens.cpu(), sample.calls.cpu(), sample.revealed_at.cpu()
         )
@@ -203,7 +227,7 @@ def write_texts(
         found = {index: sample for part in every for index, sample in part.items()}
     if not process.speaks:
         return None
-    ordered = [found[index] for index in range(batches)]
+    ordered = [found[index] for index in range(len(batches))]
     tokens = torch.cat([sample.tokens for sample in ordered])
     asked = [asked for _, asked in starts for _ in range(count)]
     return Texts(
