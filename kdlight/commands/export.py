@@ -20,7 +20,9 @@ from kdlight.commands.parsing.arguments import (
 )
 from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.diffusion.generator import Generator
+from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
+from kdlight.export.causal_lm import export_causal_lm
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.storage.files import read_json, save_model
@@ -48,7 +50,7 @@ def parser() -> Parser:
         choices=("transformers", "onnx", "torch"),
         default=None,
         help="for a codec: a folder for transformers' EncodecModel, or encoder and decoder as "
-        "ONNX files or torch.export programs",
+        "ONNX files or torch.export programs; for a causal model of transformers: its folder",
     )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     made.add_argument("--summary", default="", help="one sentence for the model card")
@@ -67,7 +69,17 @@ def run(verb: str, argv: Sequence[str]) -> None:
         raise InputError(f"--half: expected a .safetensors file to write, found {options.output}.")
     if options.to is not None:
         if options.steps is not None or options.sigmas is not None:
-            raise InputError(f"--to {options.to}: a codec has no --steps and no --sigmas.")
+            raise InputError(
+                f"--to {options.to}: a codec or a language model has no --steps and no --sigmas."
+            )
+        language = _language_model(checkpoint, options)
+        if language is not None:
+            if options.to != "transformers":
+                raise InputError(f"--to {options.to}: expected transformers for a language model.")
+            _check_folder(options.output)
+            export_causal_lm(language, options.output)
+            print(options.output)
+            return
         _export_codec(load_codec(str(checkpoint), options.model), options.output, options.to)
     elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",), [checkpoint], options.force)
@@ -99,6 +111,14 @@ def _model(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
     if len(models) == 1 and as_it_is and options.model is None:
         return next(iter(models.values()))
     return _generator(checkpoint, options)
+
+
+def _language_model(checkpoint: Path, options: argparse.Namespace) -> nn.Module | None:
+    """A writer of tokens of that name, the student before others; None where there is none."""
+    if not checkpoint.is_file() or checkpoint.suffix == ".safetensors":
+        return None
+    models = {name: each for name, each in load_models(checkpoint) if writes_tokens(each)}
+    return models.get(options.model or "student") or next(iter(models.values()), None)
 
 
 def _generator(checkpoint: Path, options: argparse.Namespace) -> Generator:

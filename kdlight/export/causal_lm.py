@@ -1,0 +1,50 @@
+"""A language model as a folder that ``AutoModelForCausalLM.from_pretrained`` loads."""
+
+from pathlib import Path
+
+from torch import nn
+
+from kdlight.core.spec import spec_of
+from kdlight.discrete.autoregressive import AutoregressiveModel
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.text_generator import TextGenerator
+from kdlight.errors import InputError
+from kdlight.networks.text.pretrained import CausalLM
+from kdlight.storage.atomic import atomic_folder
+from kdlight.storage.tokenizers import SubwordTokenizer, Tokenizer
+
+
+def export_causal_lm(model: nn.Module, path: Path) -> None:
+    """Write a model of transformers with what it has learnt, adapters merged.
+
+    ``config.json``, ``model.safetensors`` and ``generation_config.json``; with the tokenizer, if
+    the run's data had one of the ``tokenizers`` library, as ``tokenizer.json``.
+
+    Args:
+        model: A generator of text, or the model in it.
+        path: Folder; an earlier export there is replaced as a whole.
+
+    Raises:
+        InputError: It is no model of transformers.
+    """
+    tokenizer: Tokenizer | None = getattr(model, "tokenizer", None)
+    if isinstance(model, (TextGenerator, TokenGenerator)):
+        model = model.denoiser
+    if not isinstance(model, AutoregressiveModel) or not isinstance(model.network, CausalLM):
+        raise InputError(
+            f"{path}: expected a causal model of transformers to write, found "
+            f"{type(model).__name__}; a .safetensors file takes any model of kdlight."
+        )
+    with atomic_folder(path, "config.json") as folder:
+        model.network.whole().save_pretrained(folder)  # type: ignore[operator]
+        if isinstance(tokenizer, SubwordTokenizer):
+            _write_tokenizer(tokenizer, folder)
+
+
+def _write_tokenizer(tokenizer: SubwordTokenizer, folder: Path) -> None:
+    from tokenizers import Tokenizer as Library
+    from transformers import PreTrainedTokenizerFast
+
+    said = spec_of(tokenizer)["init_args"]
+    own = Library.from_str(said["definition"])
+    PreTrainedTokenizerFast(tokenizer_object=own, eos_token=said["end"]).save_pretrained(folder)
