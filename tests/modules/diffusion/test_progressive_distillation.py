@@ -19,6 +19,7 @@ from kdlight.diffusion.samplers import euler_step, sample_euler, sample_heun
 from kdlight.diffusion.sigmas import CosineGrid, FixedGrid, KarrasGrid
 from kdlight.errors import InputError
 from kdlight.losses.denoising import weight_of
+from kdlight.losses.distances import PseudoHuber
 from kdlight.losses.progressive import implied_x0, teacher_walk
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.storage.files import load_checkpoint
@@ -203,6 +204,34 @@ def test_raw_weights_can_teach_the_next_round() -> None:
     averaged = state(fit(progressive_distillation()))
     raw = state(fit(progressive_distillation(next_teacher="raw")))
     assert list(differing(averaged, raw))
+
+
+def test_the_distance_is_a_part_and_squared_by_default() -> None:
+    """A norm weighs the gradient of every sample by one over its distance."""
+
+    def gradient(**kwargs: Any) -> Tensor:
+        module = progressive_distillation(weighting="constant", **kwargs)
+        forward, seen = module.student.forward, []
+
+        def kept(*args: Any) -> Tensor:
+            seen.append(forward(*args))
+            seen[0].retain_grad()
+            return seen[0]
+
+        module.student.forward = kept  # type: ignore[method-assign]
+        module.optimize = lambda name, loss: loss.backward()  # type: ignore[method-assign]
+        module.report = lambda values: None  # type: ignore[method-assign]
+        module.noise.start(0, torch.device("cpu"))
+        image = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        module.step({"image": image, "label": torch.tensor([0, 1, 0, 1])})
+        found: Tensor = seen[0].grad
+        return found
+
+    squared, norm = gradient(), gradient(distance=PseudoHuber(0.0))
+    # 2 d / (16 * 4) and d / (|d| * 4), of the same d.
+    difference = 32 * squared
+    length = difference.flatten(1).norm(dim=1)[:, None, None, None]
+    torch.testing.assert_close(norm, difference / length / 4)
 
 
 def test_guidance_is_distilled_by_the_first_round_only() -> None:
