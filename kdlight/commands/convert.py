@@ -7,8 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
+from kdlight.convert.dac import convert_dac
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
+from kdlight.convert.mimi import convert_mimi
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
 from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
@@ -20,6 +22,8 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "encodec": convert_encodec,
     "speechtokenizer": convert_speechtokenizer,
     "dmcodec": convert_dmcodec,
+    "dac": convert_dac,
+    "mimi": convert_mimi,
     "edm": edm_teacher,
     "edm2": edm2_teacher,
     "adm": adm_teacher,
