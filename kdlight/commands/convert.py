@@ -7,11 +7,13 @@ from pathlib import Path
 from torch import nn
 
 from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
+from kdlight.convert.bigcodec import convert_bigcodec
 from kdlight.convert.dac import convert_dac
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.mimi import convert_mimi
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
+from kdlight.convert.wavtokenizer import convert_wavtokenizer
 from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
 from kdlight.teachers.published.adm import adm_teacher
@@ -24,6 +26,8 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "dmcodec": convert_dmcodec,
     "dac": convert_dac,
     "mimi": convert_mimi,
+    "wavtokenizer": convert_wavtokenizer,
+    "bigcodec": convert_bigcodec,
     "edm": edm_teacher,
     "edm2": edm2_teacher,
     "adm": adm_teacher,

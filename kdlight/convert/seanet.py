@@ -115,16 +115,21 @@ def rebuild(
             "kdlight: expected weight normalisation."
         )
     known: dict[str, Any] = {"causal": causal, "pad_mode": pad_mode, "dilation_base": dilation_base}
-    encoder = SEANetEncoder(**_shape(weights, "encoder", source), **known)
-    decoder = SEANetDecoder(**_shape(weights, "decoder", source), **known)
+    encoder = SEANetEncoder(**seanet_shape(weights, "encoder", source), **known)
+    decoder = SEANetDecoder(**seanet_shape(weights, "decoder", source), **known)
     _check_same_rate(encoder, decoder, source)
-    quantizer = _quantizer(weights, encoder.dimension, source)
+    quantizer = quantizer_of(weights, encoder.dimension, source)
     codec = LayerPaddedCodec(encoder, quantizer, decoder, sample_rate, encoder.hop_length)
     load_weights(codec, weights, source)
     return codec.eval()
 
 
-def _quantizer(weights: Weights, dimension: int, source: str) -> ResidualVQ:
+def quantizer_of(weights: Weights, dimension: int, source: str) -> ResidualVQ:
+    """The quantiser that the codebooks tell, without its weights.
+
+    Raises:
+        InputError: There are none, or they lie behind a projection.
+    """
     if any(".project_" in name for name in weights):
         raise InputError(f"{source}: codebooks behind a projection have no counterpart in kdlight.")
     books = [name for name in weights if re.fullmatch(r"quantizer\.layers\.\d+\.codebook", name)]
@@ -133,7 +138,7 @@ def _quantizer(weights: Weights, dimension: int, source: str) -> ResidualVQ:
     return ResidualVQ(dimension, len(books), len(weights[books[0]]))
 
 
-def _shape(weights: Weights, part: str, source: str) -> dict[str, Any]:
+def seanet_shape(weights: Weights, part: str, source: str) -> dict[str, Any]:
     """Arguments of a :class:`SEANet` that its weights tell."""
     layers = _layers(weights, part)
     first, last = layers.get(0, {}), layers.get(max(layers, default=0), {})

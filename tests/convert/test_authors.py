@@ -5,6 +5,7 @@ the same noise lies in ``authors/``.
 """
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdlight.codec.codec import Codec
+from kdlight.convert.bigcodec import convert_bigcodec
 from kdlight.convert.dac import convert_dac
 from kdlight.convert.mimi import convert_mimi
+from kdlight.convert.wavtokenizer import convert_wavtokenizer
 from kdlight.errors import InputError
 from kdlight.storage.files import load_model, save_model
 from tests.convert.drawn import drawn, sound
@@ -26,7 +29,9 @@ AUTHORS = Path(__file__).parent / "authors"
 
 def settings_and_weights(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     known = json.loads((AUTHORS / f"{name}.json").read_text())
-    return known["settings"], drawn(known["shapes"])
+    kept = load_file(AUTHORS / f"{name}.safetensors")
+    given = {key.removeprefix("weights."): kept[key] for key in kept if key.startswith("weights.")}
+    return known["settings"], drawn(known["shapes"]) | given
 
 
 def dac(folder: Path) -> Path:
@@ -42,8 +47,34 @@ def mimi(folder: Path) -> Path:
     return folder / "mimi.safetensors"
 
 
-WRITERS: dict[str, Callable[[Path], Path]] = {"dac": dac, "mimi": mimi}
-CONVERTERS: dict[str, Callable[[Path], Codec]] = {"dac": convert_dac, "mimi": convert_mimi}
+def wavtokenizer(folder: Path) -> Path:
+    weights = settings_and_weights("wavtokenizer")[1]
+    torch.save({"state_dict": weights, "epoch": 3}, folder / "wavtokenizer.ckpt")
+    return folder / "wavtokenizer.ckpt"
+
+
+def bigcodec(folder: Path) -> Path:
+    weights = settings_and_weights("bigcodec")[1]
+    parts: dict[str, dict[str, Tensor]] = {"CodecEnc": {}, "generator": {}}
+    for name, value in weights.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    torch.save(parts, folder / "bigcodec.pt")
+    return folder / "bigcodec.pt"
+
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "dac": dac,
+    "mimi": mimi,
+    "wavtokenizer": wavtokenizer,
+    "bigcodec": bigcodec,
+}
+CONVERTERS: dict[str, Callable[[Path], Codec]] = {
+    "dac": convert_dac,
+    "mimi": convert_mimi,
+    "wavtokenizer": convert_wavtokenizer,
+    "bigcodec": convert_bigcodec,
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -53,13 +84,23 @@ def test_codes_and_audio_are_those_of_the_authors(name: str, tmp_path: Path) -> 
     again = load_model(tmp_path / "codec.safetensors")
     assert isinstance(again, Codec)
     expected = load_file(AUTHORS / f"{name}.safetensors")
-    for length in (int(key.removeprefix("codes_")) for key in expected if "codes" in key):
+    for length in (int(key.removeprefix("codes_")) for key in expected if key[:6] == "codes_"):
         codes, audio = expected[f"codes_{length}"].long(), expected[f"audio_{length}"]
         for each in (codec, again):
             assert torch.equal(each.encode(sound(length)), codes)
             heard = each.decode(codes)
-            torch.testing.assert_close(heard[..., : audio.shape[-1]], audio, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(heard[..., : audio.shape[-1]], audio, atol=5e-6, rtol=0)
             assert heard.shape[-1] == codes.shape[-1] * codec.hop_length
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_it_can_be_trained_on(name: str, tmp_path: Path) -> None:
+    codec = CONVERTERS[name](WRITERS[name](tmp_path)).train()
+    output = codec(sound(1200))
+    quantized = output.quantized
+    loss = output.audio.square().mean() + quantized.commitment_loss + quantized.codebook_loss
+    loss.backward()
+    assert all(each.grad is not None for each in codec.parameters() if each.requires_grad)
 
 
 def test_a_dac_that_transformers_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -98,3 +139,53 @@ def test_a_mimi_of_other_settings_is_refused(tmp_path: Path) -> None:
     config.write_text(json.dumps(settings))
     with pytest.raises(InputError, match="keys and values of 16 heads, found the shape"):
         convert_mimi(path)
+
+
+def test_a_wavtokenizer_of_other_layers_is_refused(tmp_path: Path) -> None:
+    weights = settings_and_weights("wavtokenizer")[1]
+    path = tmp_path / "wavtokenizer.ckpt"
+
+    def refused(why: str, content: dict[str, Any]) -> None:
+        torch.save(content, path)
+        with pytest.raises(InputError, match=why) as found:
+            convert_wavtokenizer(path)
+        assert len(str(found.value).splitlines()) == 1
+
+    def without(part: str) -> dict[str, Any]:
+        return {"state_dict": {name: weights[name] for name in weights if part not in name}}
+
+    second = {
+        name.replace("vq.layers.0", "vq.layers.1"): value
+        for name, value in weights.items()
+        if "vq.layers.0" in name
+    }
+    refused("weights by name, found none", {"epoch": 3})
+    refused(r"expected weights named backbone\.pos_net", without("pos_net"))
+    refused("expected the layers of a Vocos decoder", without("convnext"))
+    refused("expected the layers of a SEANet", without("encodec.encoder"))
+    refused(r"1 missing \(decoder\.prior\.1\.layers\.0\.weight", without("pos_net.1.norm1.weight"))
+    refused("expected one level of codes, found 2", {"state_dict": weights | second})
+    content = {"state_dict": weights, "hyper_parameters": Namespace(dim=3)}
+    refused("expected a checkpoint of tensors, found a damaged file or pickled", content)
+
+
+def test_a_bigcodec_of_other_layers_is_refused(tmp_path: Path) -> None:
+    path = bigcodec(tmp_path)
+    parts = torch.load(path)
+
+    def refused(why: str, part: str, changed: dict[str, Tensor]) -> None:
+        torch.save(parts | {part: changed}, path)
+        with pytest.raises(InputError, match=why) as found:
+            convert_bigcodec(path)
+        assert len(str(found.value).splitlines()) == 1
+
+    def without(part: str, left_out: str) -> tuple[str, dict[str, Tensor]]:
+        return part, {name: parts[part][name] for name in parts[part] if left_out not in name}
+
+    refused("CodecEnc: expected weights by name, found none", "CodecEnc", {})
+    refused("generator: expected codebooks", *without("generator", "quantizer"))
+    refused("the layers of BigCodec's encoder, found others", *without("CodecEnc", "lstm"))
+    refused("the layers of BigCodec's decoder, found others", *without("generator", ".lstm"))
+    refused("1 missing", *without("generator", "model.0.bias"))
+    filters = {name: value + 0.1 for name, value in parts["CodecEnc"].items() if "filter" in name}
+    refused("expected the filter of BigVGAN", "CodecEnc", parts["CodecEnc"] | filters)

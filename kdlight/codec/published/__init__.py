@@ -1,0 +1,1 @@
+"""Networks of published codecs that none of kdlight's own has."""
