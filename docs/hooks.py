@@ -13,20 +13,23 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "reference/options"
 KINDS = {"evaluate": ("images", "statistics", "captions", "codec")}
 
+FOLDED = ("fit", "validate", "test", "predict")
+"""Verbs whose short help leaves options out."""
+
 
 def help_of(*words: str) -> str:
-    """What ``python -m kdlight WORDS --help`` prints, 100 characters wide.
+    """What ``python -m kdlight WORDS``, words that ask for help, prints, 100 characters wide.
 
     Raises:
         RuntimeError: The command failed.
     """
     environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     shown = subprocess.run(
-        [sys.executable, "-m", "kdlight", *words, "--help"],
+        [sys.executable, "-m", "kdlight", *words],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if shown.returncode:
-        raise RuntimeError(f"kdlight {' '.join(words)} --help: {shown.stderr}")
+        raise RuntimeError(f"kdlight {' '.join(words)}: {shown.stderr}")
     return shown.stdout.replace(str(ROOT) + "/", "").rstrip()
 
 
@@ -35,10 +38,8 @@ def page(verb: str) -> str:
     sentence = VERBS[verb][1]
     parts = [f"# kdlight {verb}\n\n{sentence[0].upper()}{sentence[1:]}.\n"]
     for kind in KINDS.get(verb, ("",)):
-        words = [verb, *([kind] if kind else [])]
-        parts.append(
-            f"```text\n$ python -m kdlight {' '.join(words)} --help\n{help_of(*words)}\n```\n"
-        )
+        words = [verb, *([kind] if kind else []), "--help_all" if verb in FOLDED else "--help"]
+        parts.append(f"```text\n$ python -m kdlight {' '.join(words)}\n{help_of(*words)}\n```\n")
     return "\n".join(parts)
 
 

@@ -39,10 +39,19 @@ VERBS = {
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),
     "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),
     "export": ("kdlight.commands.export", "a model as safetensors, or for another library"),
-    "convert": ("kdlight.commands.convert", "a published codec as a model of kdlight"),
+    "convert": ("kdlight.commands.convert", "a published codec or image model as one of kdlight"),
     "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
     "list": ("kdlight.commands.list", "methods, configurations and teachers, a sentence each"),
 }
+
+GROUPS = {
+    "train": ("fit", "validate", "test", "predict"),
+    "use": ("sample", "encode", "decode", "pairs"),
+    "judge": ("evaluate", "report"),
+    "exchange": ("export", "convert"),
+    "look up": ("list",),
+}
+"""What the verbs are for, in the order of the help."""
 
 PLACES = {
     errno.EACCES: "no permission",
@@ -80,8 +89,7 @@ def main(argv: Sequence[str]) -> int:
         Ctrl-C or SIGTERM.
     """
     if not argv or argv[0] in ("-h", "--help", "help"):
-        lines = [f"  {verb:<10}{sentence}" for verb, (_, sentence) in VERBS.items()]
-        print(USAGE.format(verbs="\n".join(lines)))
+        print(USAGE.format(verbs="\n\n".join(_group(title) for title in GROUPS)))
         return 0 if argv else 2
     if argv[0] == "--version":
         print(_versions())
@@ -124,6 +132,12 @@ def main(argv: Sequence[str]) -> int:
         where = _own_line(error)
         return _complain(f"{verb}: failed: {reason}{where} (KDLIGHT_DEBUG=1 shows where)", code=1)
     return 0
+
+
+def _group(title: str) -> str:
+    """The verbs of a group, a line each."""
+    lines = [f"  {verb:<10}{VERBS[verb][1]}" for verb in GROUPS[title]]
+    return "\n".join([f"{title}:", *lines])
 
 
 @contextlib.contextmanager

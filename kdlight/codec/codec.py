@@ -45,10 +45,12 @@ class Codec(Recorded, nn.Module):
         piece_samples: Samples from the start of a piece to that of the next, where audio is coded
             in overlapping pieces; 0 where it is coded as a whole.
         piece_frames: Frames of a piece.
+        audio_channels: Channels that it can code; audio of one channel goes into all of them.
     """
 
     piece_samples = 0
     piece_frames = 0
+    audio_channels = 1
 
     def __init__(
         self,
@@ -168,6 +170,11 @@ class Codec(Recorded, nn.Module):
         audio: Tensor = self.decoder(self.quantizer.decode(codes))
         return audio
 
+    @torch.no_grad()
+    def decode_channels(self, codes: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Audio (B, audio_channels, T) of codes, of which :meth:`decode` gives the mean."""
+        return self.decode(codes, scales)
+
 
 def hash_of(codec: Codec, path: Path) -> str:
     """Hash of a codec's file, or of its weights if it comes of a folder or the hub."""
@@ -195,4 +202,5 @@ def facts_of(codec: Codec, path: Path, n_q: int | None = None) -> TokenFacts:
         source="",
         piece_samples=codec.piece_samples,
         piece_frames=codec.piece_frames,
+        channels=codec.audio_channels,
     )

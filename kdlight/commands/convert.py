@@ -32,6 +32,10 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "edm2": edm2_teacher,
     "adm": adm_teacher,
 }
+WHOSE = (
+    "whose file it is. Codecs: encodec (24 kHz), speechtokenizer, dmcodec, dac, mimi, "
+    "wavtokenizer, bigcodec. Image models: edm, edm2, adm"
+)
 OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale")
 
 
@@ -39,12 +43,13 @@ def parser() -> Parser:
     """The options of ``convert``."""
     made = Parser(
         "convert",
-        "Rebuild a published codec, with the same codes and the same audio (EnCodec at 48 kHz: "
-        "stereo, scaled, in pieces, is refused), or a published image model, with the same "
-        "outputs. Nothing of the file is run.",
-        "convert edm edm-cifar10-32x32-uncond-vp.pkl teacher.safetensors",
+        "A file of a published model's authors becomes a model of kdlight with the same outputs. "
+        "Nothing of the file is run. Codecs in folders of transformers need no conversion: name "
+        "the folder.",
+        "convert edm edm-cifar10-32x32-uncond-vp.pkl teacher.safetensors\n"
+        "  python -m kdlight convert wavtokenizer WavTokenizer.ckpt wavtokenizer.safetensors",
     )
-    made.add_argument("format", choices=sorted(FORMATS), help="whose model it is")
+    made.add_argument("format", choices=list(FORMATS), metavar="FORMAT", help=WHOSE)
     made.add_argument(
         "source", type=Path, help="its checkpoint, or a folder of transformers (encodec)"
     )

@@ -98,8 +98,11 @@ def decode_own(
             "--force replaces it."
         )
     codes = first_levels(tokens.codes, options.n_q, str(source))
-    pieces = decoded(codec, codes, options.block_seconds, options.context, tokens.scales)
-    write_pieces(target, pieces, codec.sample_rate, facts.samples, told)
+    if facts.channels > 1:
+        pieces: Iterable[Tensor] = [_all_channels(codec, codes, tokens.scales)]
+    else:
+        pieces = decoded(codec, codes, options.block_seconds, options.context, tokens.scales)
+    write_pieces(target, pieces, codec.sample_rate, facts.samples, told, facts.channels)
 
 
 def decode_foreign(
@@ -183,10 +186,22 @@ def decoded(
     return decode_stream(codec, torch.split(codes, block, dim=-1), context)
 
 
+def _all_channels(codec: Codec, codes: Tensor, scales: Tensor | None) -> Tensor:
+    """Audio (channels, T) of codes (n, F) that were made of as many channels as the codec has."""
+    where = next(codec.parameters()).device
+    divided = None if scales is None else scales[None].to(where)
+    return codec.decode_channels(codes[None].to(where), divided)[0]
+
+
 def write_pieces(
-    path: Path, pieces: Iterable[Tensor], sample_rate: int, samples: int, told: Told
+    path: Path,
+    pieces: Iterable[Tensor],
+    sample_rate: int,
+    samples: int,
+    told: Told,
+    channels: int = 1,
 ) -> None:
-    """Write audio (1, t) piece by piece with 16 bits, cut to ``samples``, whole or not at all.
+    """Write audio (channels, t) piece by piece with 16 bits, cut to ``samples``, or nothing.
 
     Args:
         path: Ends in ``.wav`` or ``.flac``.
@@ -194,6 +209,7 @@ def write_pieces(
         sample_rate: Samples per second.
         samples: Length of the file.
         told: Called with the share of the file that is written.
+        channels: Of the file.
 
     Raises:
         InputError: A sample is no number, as from a codec that was trained to nothing.
@@ -201,11 +217,11 @@ def write_pieces(
     kind = path.suffix.removeprefix(".").upper()
     with (
         atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format=kind) as file,
+        soundfile.SoundFile(temporary, "w", sample_rate, channels, "PCM_16", format=kind) as file,
     ):
         left = samples
         for piece in pieces:
-            audio = piece[0, :left].detach().float().cpu()
+            audio = piece[:, :left].T.detach().float().cpu()
             if not audio.isfinite().all():
                 raise InputError(f"{path}: expected finite audio of the codec, found a NaN.")
             file.write(audio.clamp(-1, 1).numpy())

@@ -26,10 +26,11 @@ def parser() -> Parser:
     made = Parser(
         "encode",
         "Audio to tokens: NAME.npz and NAME.json for each file, which decode takes back. Any "
-        "format, sample rate and number of channels will do; it is mixed and resampled. What lies "
-        "in folders keeps its place. A manifest (.csv, .tsv or .jsonl) names parts of files: "
-        "audio, and if wanted start and end in seconds, and id. Tokens that are there already are "
-        "replaced; a file that cannot be read is left out, and told at the end.",
+        "format, sample rate and number of channels will do; it is resampled, and mixed unless the "
+        "codec is one of as many channels (EnCodec at 48 kHz). What lies in folders keeps its "
+        "place. A manifest (.csv, .tsv or .jsonl) names parts of files: audio, and if wanted start "
+        "and end in seconds, and id. Tokens that are there already are replaced; a file that "
+        "cannot be read is left out, and told at the end.",
         "encode --checkpoint runs/codec/version_0/checkpoints/last.ckpt "
         "speech/ more.flac --output tokens/\n"
         "  python -m kdlight encode --codec models/mimi segments.jsonl --batch-size 16 "
@@ -70,7 +71,12 @@ def run(verb: str, argv: Sequence[str]) -> None:
         # Pieces are of bounded length whatever the file's.
         at_once = encoder.lengths[segment] <= longest or codec.piece_samples
         found = encoder(segment) if at_once else encoded(codec, segment, options, told)
-        known = replace(facts, samples=found.samples, source=segment.path.name)
+        known = replace(
+            facts,
+            samples=found.samples,
+            source=segment.path.name,
+            channels=found.channels,
+        )
         write_tokens(target, Tokens(found.codes, known, found.scales))
 
     work.sort(key=lambda item: encoder.lengths[item[0]])

@@ -10,13 +10,14 @@ import torch
 from kdlight.callbacks.generation import print_rows
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_device,
     add_force,
+    add_model,
     add_sigmas,
     check_output,
     positive,
     whole,
 )
-from kdlight.commands.parsing.arguments import device as a_device
 from kdlight.commands.shared.fitting import check_part
 from kdlight.commands.shared.foreign import GivenSamples
 from kdlight.commands.shared.measures import Measures
@@ -62,7 +63,13 @@ def parser() -> Parser:
         default=None,
         help=".npz of published statistics (mu, sigma) of --features, instead of --data or with it",
     )
-    made.add_argument("--steps", type=positive, nargs="+", default=[None], help="sampling steps")
+    made.add_argument(
+        "--steps",
+        type=positive,
+        nargs="+",
+        default=[None],
+        help="sampling steps, a row each (default: the model's own)",
+    )
     levels = made.add_mutually_exclusive_group()
     add_sigmas(levels)
     levels.add_argument(
@@ -71,9 +78,13 @@ def parser() -> Parser:
         help="search these levels for each of --steps (default 2), on other noise than the "
         "figures are measured with; their valley is flat, so more --num-samples find them better",
     )
-    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_model(made)
     made.add_argument("--num-samples", type=positive, default=2000, help="how many")
-    made.add_argument("--classifier", default=None, help="judge: a file or a bundled name")
+    made.add_argument(
+        "--classifier",
+        default=None,
+        help="judge of the features: digits_classifier, nouns_classifier or a .safetensors file",
+    )
     made.add_argument(
         "--features",
         default=None,
@@ -101,7 +112,7 @@ def parser() -> Parser:
         help="draw classes from the seed, as papers do, instead of asking for each in turn",
     )
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
-    made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
+    add_device(made)
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
     add_force(made)
     return made

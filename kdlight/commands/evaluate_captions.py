@@ -6,8 +6,7 @@ from pathlib import Path
 from rich.progress import track
 
 from kdlight.callbacks.generation import print_rows
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output
-from kdlight.commands.parsing.arguments import device as a_device
+from kdlight.commands.parsing.arguments import Parser, add_device, add_force, check_output
 from kdlight.commands.shared.foreign import read_picture
 from kdlight.commands.shared.processes import processes
 from kdlight.errors import InputError
@@ -27,7 +26,7 @@ def parser() -> Parser:
     )
     made.add_argument("--samples", type=Path, required=True, help="folder of pictures and captions")
     made.add_argument("--clip", required=True, help="CLIP of transformers: a folder or a hub id")
-    made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
+    add_device(made)
     made.add_argument("--output", type=Path, default=None, help="write the row as JSON")
     add_force(made)
     return made

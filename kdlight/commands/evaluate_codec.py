@@ -11,8 +11,14 @@ from rich.progress import track
 from rich.table import Table
 
 from kdlight.codec.codec import Codec, hash_of
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output, device, positive
-from kdlight.commands.shared.codecs import CODEC, check_levels
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_device,
+    add_force,
+    check_output,
+    positive,
+)
+from kdlight.commands.shared.codecs import CODEC, add_codec_model, check_levels
 from kdlight.commands.shared.originals import degraded_of, originals_of, sound_of
 from kdlight.errors import InputError
 from kdlight.metrics.speech.catalogue import NAMES, WORD_METRICS, available
@@ -70,7 +76,7 @@ def parser() -> Parser:
         "or for other languages, or nothing; default: by the language",
     )
     made.add_argument("--n-q", type=positive, nargs="+", default=None, help="levels, a row each")
-    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_codec_model(made)
     made.add_argument(
         "--sample-rate",
         type=positive,
@@ -78,7 +84,7 @@ def parser() -> Parser:
         help="Hz to compare --degraded at, default 16000; a checkpoint is compared at its own",
     )
     made.add_argument("--limit", type=positive, default=None, help="only so many files")
-    made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_device(made)
     made.add_argument("--jsonl", type=Path, default=None, help="write a line for each utterance")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")
     add_force(made)

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
-from kdlight.commands.parsing.arguments import device as a_device
+from kdlight.commands.parsing.arguments import Parser, add_device, add_force, check_output, positive
 from kdlight.commands.shared.foreign import GivenSamples
 from kdlight.commands.shared.processes import Process, processes
 from kdlight.commands.shared.sources import DATA, data_of, extractor
@@ -35,7 +34,7 @@ def parser() -> Parser:
         help="inception[:FILE], inception-clean[:FILE], transformers:PATH or timm:NAME",
     )
     made.add_argument("--batch-size", type=positive, default=500, help="images at once")
-    made.add_argument("--device", type=a_device, default="cpu", help="cpu or cuda")
+    add_device(made)
     made.add_argument("--output", type=Path, required=True, help=".npz file to write")
     add_force(made)
     return made

@@ -12,6 +12,7 @@ from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.commands.parsing.arguments import (
     Parser,
     add_force,
+    add_model,
     add_sigmas,
     check_output,
     check_place,
@@ -43,7 +44,12 @@ def parser() -> Parser:
     source.add_argument("--checkpoint", type=Path, help="checkpoint, or .safetensors model")
     source.add_argument("--run", type=Path, help="run folder, or that of all versions: the newest")
     made.add_argument("--output", type=Path, required=True, help=".safetensors file or folder")
-    made.add_argument("--steps", type=positive, default=None, help="the student of that many steps")
+    made.add_argument(
+        "--steps",
+        type=positive,
+        default=None,
+        help="the student of that many steps (default: the last trained)",
+    )
     add_sigmas(made)
     made.add_argument(
         "--to",
@@ -52,7 +58,7 @@ def parser() -> Parser:
         help="for a codec: a folder for transformers' EncodecModel, or encoder and decoder as "
         "ONNX files or torch.export programs; for a causal model of transformers: its folder",
     )
-    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_model(made)
     made.add_argument("--summary", default="", help="one sentence for the model card")
     made.add_argument(
         "--half", action="store_true", help="store the weights of a .safetensors file as float16"

@@ -20,11 +20,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``list``. Reads files only; nothing is imported."""
     parser = Parser(
         "list",
-        "Methods, configurations and bundled models, a line each; a word keeps the lines that "
-        "hold it.",
+        "Methods, data sets, configurations and bundled models, a line each; a word keeps the "
+        "lines that hold it.",
         "list configs digits",
     )
-    kinds = {"methods": methods, "configs": configs, "models": models}
+    kinds = {"methods": methods, "data": data_modules, "configs": configs, "models": models}
     parser.add_argument("kind", nargs="?", choices=list(kinds), help="default: an overview")
     parser.add_argument("word", nargs="?", default="", help="keep the lines that hold this word")
     options = parser.parse_args(argv)
@@ -76,18 +76,22 @@ def overview() -> None:
 
 def methods() -> Iterator[tuple[str, str]]:
     """Class path of every method and the first line of its file; bases end in ``Module``."""
-    for path in sorted((ROOT / "modules").rglob("*.py")):
+    return (line for line in _classes("modules") if not line[0].endswith("Module"))
+
+
+def data_modules() -> Iterator[tuple[str, str]]:
+    """Class path of every data module and the first line of its file."""
+    known = _classes("datamodules")
+    return (line for line in known if line[0].endswith("DataModule") and ".base." not in line[0])
+
+
+def _classes(package: str) -> Iterator[tuple[str, str]]:
+    for path in sorted((ROOT / package).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [
-            node.name
-            for node in tree.body
-            if isinstance(node, ast.ClassDef)
-            and not node.name.startswith("_")
-            and not node.name.endswith("Module")
-        ]
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for name in names:
-            yield f"{module}.{name}", (ast.get_docstring(tree) or "").partition("\n")[0]
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield f"{module}.{node.name}", (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 def configs() -> Iterator[tuple[str, str]]:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_device,
     add_force,
+    add_model,
+    add_steps,
     check_output,
-    device,
     picked,
     positive,
     whole,
@@ -27,11 +29,11 @@ def parser() -> Parser:
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
     made.add_argument("--output", type=Path, required=True, help="file of the pairs (.safetensors)")
     made.add_argument("--count", type=positive, default=10_000, help="how many")
-    made.add_argument("--steps", type=positive, default=None, help="sampling steps")
-    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_steps(made)
+    add_model(made)
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
-    made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_device(made)
     add_force(made)
     return made
 

@@ -9,7 +9,7 @@ from kdlight.errors import InputError
 from kdlight.report.page import write_report
 from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_runs
-from kdlight.report.verdict import compare_runs, verdict_lines
+from kdlight.report.verdict import HEADLINES, compare_runs, verdict_lines
 from kdlight.storage.files import write_json
 
 ONE, SEVERAL = "report.html", "comparison.html"
@@ -33,10 +33,27 @@ def run(verb: str, argv: Sequence[str]) -> None:
         default=None,
         help=f"default: {ONE} beside the run, {SEVERAL} beside the first of several",
     )
-    parser.add_argument("--baseline", default=None, help="name of the arm to compare with")
-    parser.add_argument("--metric", default=None, help="figure of the verdicts")
-    parser.add_argument("--model", default="student", help="model of the verdicts")
-    parser.add_argument("--steps", type=positive, default=None, help="steps of the verdicts")
+    parser.add_argument(
+        "--baseline",
+        default=None,
+        help="the arm (name of runs) that all others are judged against; without it the page shows "
+        "the runs and judges nothing",
+    )
+    parser.add_argument(
+        "--metric",
+        default=None,
+        help="figure of the verdicts, by its name in summary.json; one that no run has is answered "
+        f"with those that they have (default: the first that is there of {', '.join(HEADLINES)})",
+    )
+    parser.add_argument(
+        "--model", default="student", help="model of the verdicts: student, teacher, codec, ..."
+    )
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        default=None,
+        help="steps of the verdicts (default: every number that an arm shares with the baseline)",
+    )
     parser.add_argument(
         "--reach",
         choices=("iterations", "updates"),

@@ -14,11 +14,13 @@ from torch import Tensor
 from kdlight.callbacks.pictures import save_grid, save_walk
 from kdlight.commands.parsing.arguments import (
     Parser,
+    add_device,
     add_force,
+    add_model,
     add_sigmas,
+    add_steps,
     check_output,
     check_place,
-    device,
     picked,
     positive,
     whole,
@@ -50,13 +52,13 @@ def parser() -> Parser:
         "and arr_1), or a new folder (no suffix) of PNGs",
     )
     made.add_argument("--num-samples", type=positive, default=100, help="how many")
-    made.add_argument("--steps", type=positive, default=None, help="sampling steps")
+    add_steps(made)
     add_sigmas(made)
-    made.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_model(made)
     made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
-    made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_device(made)
     add_force(made)
     return made
 

@@ -27,13 +27,9 @@ from kdlight.callbacks.record import RunRecord
 from kdlight.callbacks.stopping import StopAtOnce
 from kdlight.commands.parsing.building import reason_of
 from kdlight.commands.parsing.complaints import explain
+from kdlight.commands.parsing.help import ExampleFormatter, HelpAll, arrange_help
 from kdlight.commands.parsing.numbers import check_numbers
-from kdlight.commands.parsing.parser import (
-    ExampleFormatter,
-    OneSentenceParser,
-    arrange_help,
-    quiet,
-)
+from kdlight.commands.parsing.parser import OneSentenceParser, quiet
 from kdlight.commands.shared.fitting import check_checkpoint, check_parts, check_trainer
 from kdlight.commands.shared.folders import (
     check_name,
@@ -171,12 +167,17 @@ class KDLightCLI(LightningCLI):
             help="Continue --ckpt_path with another seed, batch size or amount of data. What is "
             "given up: the run no longer equals one that was never stopped. run.json says so.",
         )
+        parser.add_argument(
+            "--help_all",
+            action=HelpAll,
+            help="Show the trainer's other options too, and exit.",
+        )
         parser.link_arguments("seed_everything", "model.init_args.seed", apply_on="parse")
         parser.link_arguments("seed_everything", "data.init_args.seed", apply_on="parse")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; say what is wrong in terms of the user's files and keys."""
-        arrange_help(self.verb, self._parser(self.verb))
+        arrange_help(self.verb, self._parser(self.verb), self.argv)
         refused: Exception | None = None
         try:
             super().parse_arguments(parser, args)

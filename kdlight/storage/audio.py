@@ -73,7 +73,11 @@ def audio_info(path: Path) -> AudioInfo:
 
 
 def read_audio(
-    path: Path, sample_rate: int | None = None, start: int = 0, frames: int = -1
+    path: Path,
+    sample_rate: int | None = None,
+    start: int = 0,
+    frames: int = -1,
+    channels: int = 1,
 ) -> Tensor:
     """Audio as (1, T) float32: the mean of the channels, resampled, in [-1, 1] for integer files.
 
@@ -85,6 +89,7 @@ def read_audio(
         start: First sample to read, at the file's own rate.
         frames: Samples to read, at the file's own rate; -1 reads to the end. Ogg and MP3 files
             are decoded from their start all the same.
+        channels: A file of just so many comes as (channels, T), any other as its mean.
 
     Raises:
         InputError: The file is missing, no audio, cut short, empty, or holds a NaN or an infinity.
@@ -95,7 +100,7 @@ def read_audio(
         frames = max(0, info.frames - start)
     with _opened(path) as file:
         _move(path, file, min(start, info.frames))
-        audio = _read(path, file, frames)
+        audio = _read(path, file, frames, mixed=info.channels != channels)
     if audio.shape[-1] < frames:
         raise InputError(
             f"{path}: cut short: expected {start + frames} samples, "
@@ -264,9 +269,16 @@ def _move(path: Path, file: _Forward, start: int) -> None:
         raise _damaged(path) from None
 
 
-def _read(path: Path, file: _Forward, frames: int) -> Tensor:
-    """The mean of the channels of what comes next, (1, frames), or as much as there is."""
-    pieces, left = [torch.zeros(0)], frames
+def _read(path: Path, file: _Forward, frames: int, mixed: bool = True) -> Tensor:
+    """What comes next, (1 or channels, frames), or as much as there is.
+
+    Args:
+        path: For messages.
+        file: Where to read.
+        frames: Samples to read.
+        mixed: Whether to take the mean of the channels.
+    """
+    pieces, left = [torch.zeros(1 if mixed else file.channels, 0)], frames
     try:
         while left:
             block = min(left, BLOCK)
@@ -274,13 +286,13 @@ def _read(path: Path, file: _Forward, frames: int) -> Tensor:
             if not samples.isfinite().all():
                 raise InputError(f"{path}: expected finite samples, found a NaN or an infinity.")
             check_scale(samples, str(path))
-            pieces.append(samples.mean(dim=1))
+            pieces.append(samples.mean(dim=1)[None] if mixed else samples.T)
             left -= len(samples)
             if len(samples) < block:
                 break
     except soundfile.LibsndfileError:
         raise _damaged(path) from None
-    return torch.cat(pieces)[None]
+    return torch.cat(pieces, dim=1)
 
 
 def _damaged(path: Path) -> InputError:

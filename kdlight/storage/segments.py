@@ -36,9 +36,9 @@ class Segment:
         info = audio_info(self.path)
         return info._replace(frames=info.frames - self.start if self.frames < 0 else self.frames)
 
-    def read(self, sample_rate: int | None = None) -> Tensor:
-        """Samples (1, T); see :func:`~kdlight.storage.audio.read_audio`."""
-        return read_audio(self.path, sample_rate, self.start, self.frames)
+    def read(self, sample_rate: int | None = None, channels: int = 1) -> Tensor:
+        """Samples (1 or channels, T); see :func:`~kdlight.storage.audio.read_audio`."""
+        return read_audio(self.path, sample_rate, self.start, self.frames, channels)
 
     def stream(self, sample_rate: int, block: int) -> Iterator[Tensor]:
         """Pieces (1, t); see :func:`~kdlight.storage.audio.stream_audio`."""

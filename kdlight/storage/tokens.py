@@ -11,7 +11,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class TokenFacts:
         source: Name of the audio file, without its folder.
         piece_samples: Samples from piece to piece, of a codec of overlapping pieces; else 0.
         piece_frames: Frames of a piece; else 0.
+        channels: Of the audio as it was coded, which decoding gives back.
     """
 
     sample_rate: int
@@ -59,6 +60,7 @@ class TokenFacts:
     source: str
     piece_samples: int = 0
     piece_frames: int = 0
+    channels: int = 1
 
     @property
     def frames(self) -> int:
@@ -172,6 +174,11 @@ def check_codec(path: Path, tokens: TokenFacts, codec: TokenFacts) -> None:
         expected, found = getattr(codec, name), getattr(tokens, name)
         if found != expected:
             raise InputError(f"{path}: {name}: expected {expected} of the codec, found {found}.")
+    if tokens.channels not in (1, codec.channels):
+        raise InputError(
+            f"{path}: channels: expected 1 or the {codec.channels} of the codec, "
+            f"found {tokens.channels}."
+        )
     if tokens.n_q > codec.n_q:
         raise InputError(f"{path}: n_q: expected at most {codec.n_q}, found {tokens.n_q}.")
     if tokens.codec_digest != codec.codec_digest:
@@ -199,9 +206,9 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
 def _facts(path: Path, description: dict[str, Any]) -> TokenFacts:
     values: dict[str, Any] = {}
     for field in fields(TokenFacts):
-        # What files of 0.1.0 do not have has a default, which is 0.
+        # What files of 0.1.0 do not have has a default.
         value: Any = description.get(field.name, field.default)
-        least = 1 if field.default is MISSING else 0
+        least = 0 if field.default == 0 else 1
         if field.type is str:
             expected, fits = "text", isinstance(value, str)
         elif field.type is int:

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from datamodules.images.pairs import PairsDataModule
+from kdlight.cli import GROUPS, VERBS
 from kdlight.report.runs import load_run
 from kdlight.teachers.diffusion import ASSETS, bundled_teacher
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
@@ -44,11 +45,34 @@ def test_help_begins_with_our_own_options_and_ends_with_the_trainers(
     assert out.startswith(f"usage: python -m kdlight {verb} --config FILE")
     own = ["--name", "--ckpt_path", "--model CONFIG", "--data CONFIG"]
     places = [out.index(f"\n  {option}") for option in own]
-    trainer = out.index("\nLightning's trainer:")
+    trainer = out.index("\nLightning's trainer (")
     assert places == sorted(places)
     assert places[-1] < trainer
     assert out.index("--trainer.accelerator ") > trainer
     assert "registry" not in out[:trainer]
+    assert "ProgressiveDistillation" in out[:trainer]
+    assert "--trainer.max_time" not in out
+    assert len(out.splitlines()) < 140
+
+
+def test_help_all_shows_all_of_the_trainer(kdlight: Run) -> None:
+    found = kdlight("fit", "--help_all")
+    assert found.code == 0
+    assert "\n  --trainer.max_time " in found.out
+    assert found.out.index("\n  --name") < found.out.index("\nLightning's trainer")
+
+
+def test_usage_groups_the_verbs(kdlight: Run) -> None:
+    assert sorted(verb for verbs in GROUPS.values() for verb in verbs) == sorted(VERBS)
+    out = kdlight("--help").out
+    places = [out.index(f"\n{title}:\n") for title in GROUPS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("verb", OURS)
+def test_help_fits_the_screen(verb: str, kdlight: Run) -> None:
+    text = kdlight(verb, "--help").out.partition("example:")[0]
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_usage_without_a_verb(kdlight: Run) -> None:

@@ -13,13 +13,14 @@ from kdlight.errors import InputError
 
 
 class PiecewiseCodec(TransformersCodec):
-    """An EnCodec of transformers that codes pieces (arXiv:2210.13438, section 3.1), in mono.
+    """An EnCodec of transformers that codes pieces (arXiv:2210.13438, section 3.1).
 
     In the published one a piece of a second begins every 0.99 s. As transformers' processor does,
     audio is filled up with silence to whole pieces; as its model does, what the last of them
     shares with a next one is coded once more, as a short piece at the end. What was scaled needs
-    its scales to be decoded: see :meth:`scales`. A stereo model hears mono audio on both channels,
-    and its channels are averaged.
+    its scales to be decoded: see :meth:`scales`. A stereo model takes audio of two channels, or
+    hears mono audio on both; :meth:`decode` averages its channels, :meth:`decode_channels` keeps
+    them.
 
     It can code, but neither be trained nor teach: pieces overlap, so that a frame has no place.
 
@@ -58,7 +59,7 @@ class PiecewiseCodec(TransformersCodec):
         self.piece_samples = int(settings.chunk_stride)
         self.piece_frames = settings.chunk_length // self.hop_length
         self.piece_length = int(settings.chunk_length)
-        self.channels = int(settings.audio_channels)
+        self.audio_channels = int(settings.audio_channels)
         self.scaled = bool(settings.normalize)
 
     @property
@@ -71,7 +72,7 @@ class PiecewiseCodec(TransformersCodec):
 
     @torch.no_grad()
     def encode(self, audio: Tensor, n_q: int | None = None) -> Tensor:
-        """Codes (B, n_q, F) int64 of audio (B, 1, T), piece after piece."""
+        """Codes (B, n_q, F) int64 of audio (B, 1 or audio_channels, T), piece after piece."""
         codes = []
         for piece, scale in self._pieces(audio):
             latents = self.encoder(piece / scale[..., None] if self.scaled else piece)
@@ -80,24 +81,36 @@ class PiecewiseCodec(TransformersCodec):
 
     @torch.no_grad()
     def scales(self, audio: Tensor) -> Tensor | None:
-        """What each piece of audio (B, 1, T) is divided by, (B, pieces); None if by nothing."""
+        """What each piece of audio is divided by, (B, pieces); None if by nothing."""
         if not self.scaled:
             return None
         return torch.cat([scale for _, scale in self._pieces(audio)], dim=1)
+
+    def check_audio(self, audio: Tensor) -> None:
+        channels = sorted({1, self.audio_channels})
+        if audio.ndim != 3 or audio.shape[1] not in channels or audio.shape[2] == 0:
+            counts = " or ".join(map(str, channels))
+            raise InputError(f"audio: expected (B, {counts}, T), found {tuple(audio.shape)}.")
 
     def _pieces(self, audio: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Pieces (B, channels, t) and their scales (B, 1)."""
         self.check_audio(audio)
         length = self.coded_samples(audio.shape[-1])
-        whole = F.pad(audio, (0, length - audio.shape[-1])).repeat(1, self.channels, 1)
+        whole = F.pad(audio, (0, length - audio.shape[-1]))
+        whole = whole.expand(-1, self.audio_channels, -1)
         for start in range(0, length, self.piece_samples):
             piece = whole[..., start : start + self.piece_length]
-            mono = piece.sum(dim=1, keepdim=True) / self.channels
+            mono = piece.sum(dim=1, keepdim=True) / self.audio_channels
             yield piece, mono.square().mean(dim=-1).sqrt() + 1e-8
 
     @torch.no_grad()
     def decode(self, codes: Tensor, scales: Tensor | None = None) -> Tensor:
-        """Audio (B, 1, T) of codes (B, n, F), T as coded.
+        """Audio (B, 1, T), the mean of what :meth:`decode_channels` gives."""
+        return self.decode_channels(codes, scales).mean(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def decode_channels(self, codes: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Audio (B, audio_channels, T) of codes (B, n, F), T as coded.
 
         Args:
             codes: As :meth:`encode` gives them.
@@ -115,7 +128,7 @@ class PiecewiseCodec(TransformersCodec):
         place = torch.linspace(0, 1, self.piece_length + 2, device=codes.device)[1:-1]
         weight = 0.5 - (place - 0.5).abs()
         length = (len(pieces) - 1) * self.piece_samples + pieces[-1].shape[-1] * self.hop_length
-        total = torch.zeros(len(codes), self.channels, length, device=codes.device)
+        total = torch.zeros(len(codes), self.audio_channels, length, device=codes.device)
         share = torch.zeros(length, device=codes.device)
         for index, piece in enumerate(pieces):
             heard = self.decoder(self.quantizer.decode(piece))
@@ -124,4 +137,4 @@ class PiecewiseCodec(TransformersCodec):
             size, start = heard.shape[-1], index * self.piece_samples
             total[..., start : start + size] += weight[:size] * heard
             share[start : start + size] += weight[:size]
-        return (total / share).mean(dim=1, keepdim=True)
+        return total / share

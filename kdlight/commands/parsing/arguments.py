@@ -5,6 +5,7 @@ import difflib
 import math
 import os
 import tempfile
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -20,8 +21,15 @@ RECORDS = ("run.json", "summary.json")
 """What a run says of itself in JSON."""
 
 
-class DefaultsFormatter(argparse.RawDescriptionHelpFormatter):
-    """Names the default behind each option that has one and whose sentence does not say it."""
+class DefaultsFormatter(argparse.HelpFormatter):
+    """Names the default behind each option that has one and whose sentence does not say it.
+
+    Lines of a description are wrapped; those that begin with spaces, as examples do, are kept.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(each if each[:1] == " " else textwrap.fill(each, width) for each in lines)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help
@@ -126,6 +134,31 @@ def picked(
             f"--steps: {len(sigmas)} --sigmas make at most {len(sigmas) + 1} steps, found {steps}."
         )
     return with_sigmas(student, sigmas[: steps - 1])
+
+
+def add_model(to: argparse.ArgumentParser) -> None:
+    """The option ``--model`` of the verbs that take one model of a checkpoint of images."""
+    to.add_argument(
+        "--model",
+        default=None,
+        help="student, teacher or another that the checkpoint holds; a name that it does not hold "
+        "is answered with those that it does (default: student, or else the first)",
+    )
+
+
+def add_steps(to: argparse.ArgumentParser) -> None:
+    """The option ``--steps`` of the verbs that sample once."""
+    to.add_argument(
+        "--steps",
+        type=positive,
+        default=None,
+        help="sampling steps (default: the model's own)",
+    )
+
+
+def add_device(to: argparse.ArgumentParser) -> None:
+    """The option ``--device``."""
+    to.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... or mps")
 
 
 def add_force(to: argparse.ArgumentParser) -> None:

@@ -20,11 +20,13 @@ class Coded(NamedTuple):
         codes: (n_q, F).
         samples: Length at the codec's rate.
         scales: (pieces,), of a codec of pieces that divides by them.
+        channels: Of the audio that was coded.
     """
 
     codes: Tensor
     samples: int
     scales: Tensor | None
+    channels: int = 1
 
 
 class BatchedEncoder:
@@ -48,9 +50,10 @@ class BatchedEncoder:
     ) -> None:
         self.codec, self.n_q = codec, n_q
         self.lengths = {segment: self._coded_samples(segment) for segment in segments}
-        alike: dict[int, list[Segment]] = {}
+        alike: dict[tuple[int, bool], list[Segment]] = {}
         for segment, length in self.lengths.items():
-            alike.setdefault(length, []).append(segment)
+            mixed = length == 0 or segment.info().channels != codec.audio_channels
+            alike.setdefault((length, mixed), []).append(segment)
         self._batch_of = {
             segment: group[index - index % size :][:size]
             for group in alike.values()
@@ -83,7 +86,7 @@ class BatchedEncoder:
         audio: dict[Segment, Tensor] = {}
         for segment in batch:
             try:
-                audio[segment] = segment.read(self.codec.sample_rate)
+                audio[segment] = segment.read(self.codec.sample_rate, self.codec.audio_channels)
             except InputError as error:
                 found[segment] = error
         if audio:
@@ -95,5 +98,5 @@ class BatchedEncoder:
             scales = self.codec.scales(together)
             for index, (segment, own) in enumerate(audio.items()):
                 divided = None if scales is None else scales[index].cpu()
-                found[segment] = Coded(codes[index], own.shape[-1], divided)
+                found[segment] = Coded(codes[index], own.shape[-1], divided, len(own))
         return found

@@ -4,21 +4,31 @@ import argparse
 
 from kdlight.codec.codec import Codec
 from kdlight.codec.streaming import MARGIN
-from kdlight.commands.parsing.arguments import device, positive
+from kdlight.commands.parsing.arguments import add_device, positive
 from kdlight.errors import InputError
 
 BLOCK_SECONDS = 60
 CODEC = (
-    "the codec: a checkpoint or .safetensors of kdlight, a folder of transformers (EnCodec, DAC, "
-    "Mimi, X-Codec) or its id on the Hugging Face hub"
+    "the codec: a checkpoint or .safetensors of kdlight (also what convert wrote), a folder of "
+    "transformers (EnCodec, DAC, Mimi, X-Codec) or its id on the Hugging Face hub"
 )
+
+
+def add_codec_model(to: argparse.ArgumentParser) -> None:
+    """The option ``--model`` of the verbs that take a codec."""
+    to.add_argument(
+        "--model",
+        default=None,
+        help="name of the codec, where a checkpoint holds several; another name is answered with "
+        "those that it holds (default: the first)",
+    )
 
 
 def add_codec(to: argparse.ArgumentParser, levels: str) -> None:
     """The options that choose a model of the codec's file, its levels and its device."""
-    to.add_argument("--model", default=None, help="which model of the checkpoint")
+    add_codec_model(to)
     to.add_argument("--n-q", type=positive, default=None, help=levels)
-    to.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    add_device(to)
 
 
 def add_blocks(to: argparse.ArgumentParser) -> None:
