@@ -50,6 +50,7 @@ from kdlight.storage.atomic import full_disk, sweep
 from kdlight.storage.files import load_checkpoint, write_json
 from kdlight.training.base import DistillationModule
 from kdlight.training.reduction import PartwiseDDP
+from kdlight.training.speed import Speed
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
 MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
@@ -160,6 +161,7 @@ class KDLightCLI(LightningCLI):
         parser.add_argument(
             "--checkpoint_every", type=int, default=500, help="Iterations between checkpoints."
         )
+        parser.add_class_arguments(Speed, "speed")
         parser.add_argument(
             "--inexact_resume",
             type=bool,
@@ -274,6 +276,7 @@ class KDLightCLI(LightningCLI):
             self._record(),
             *self._own_callbacks(given),
         ]
+        self._get(self.config_init, "speed").apply(self.model, section.trainer.precision)
         if section.trainer.strategy == "ddp":
             kwargs["strategy"] = PartwiseDDP()
         kwargs["enable_progress_bar"] = False

@@ -38,6 +38,7 @@ class NoiseStream:
         self.seed = seed
         self._generator = torch.Generator()
         self._rank, self._world_size = 0, 1
+        self._iteration, self._asked = 0, 0
 
     def start(
         self, iteration: int, device: torch.device, rank: int = 0, world_size: int = 1
@@ -46,6 +47,7 @@ class NoiseStream:
         if self._generator.device != device:
             self._generator = torch.Generator(device)
         self._generator.manual_seed(mix(self.seed, iteration))
+        self._iteration, self._asked = iteration, 0
         self._rank, self._world_size = rank, world_size
 
     def _rows(self, joint: Tensor) -> Tensor:
@@ -94,8 +96,12 @@ class NoiseStream:
 
     def common(self, high: int) -> int:
         """One integer uniform in [0, high), the same on every rank."""
-        drawn = torch.randint(high, (1,), generator=self._generator, device=self._generator.device)
-        return int(drawn)
+        host = self._generator
+        if host.device.type != "cpu":
+            # The step waits for this number: fetched from the device, it would wait for all before.
+            self._asked += 1
+            host = torch.Generator().manual_seed(mix(self.seed, self._iteration, self._asked))
+        return int(torch.randint(high, (1,), generator=host))
 
 
 class ReplayedDraws:

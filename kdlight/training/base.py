@@ -130,6 +130,11 @@ class DistillationModule(L.LightningModule):
         found = (getattr(self.get_submodule(name), "provenance", None) for name in self.frozen)
         return next((each for each in found if each is not None), None)
 
+    @property
+    def optimization(self) -> dict[str, Optimization]:
+        """Settings of each trained part."""
+        return self._optimization
+
     def average(self, name: str, average: EMA[Any]) -> None:
         """Update ``average`` after every update of the part ``name``."""
         self._averages.setdefault(name, []).append(average)

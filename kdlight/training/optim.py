@@ -18,7 +18,8 @@ class Optimization:
 
     Args:
         algorithm: Optimizer; ``adam`` is AdamW with ``weight_decay`` 0; ``muon`` has Muon for
-            matrices and AdamW for the rest.
+            matrices and AdamW for the rest; ``adam_8bit`` is AdamW with moments of 8 bits, of the
+            package bitsandbytes.
         lr: Peak learning rate.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
@@ -31,9 +32,10 @@ class Optimization:
         final_lr: Learning rate at the end, as a share of ``lr``.
         hold: Iteration at which the learning rate begins to fall.
         clip: Largest norm of the joint gradient; None for no clipping.
+        fused: Whether one kernel does all of ``adam``'s update; equal to rounding, not to the bit.
     """
 
-    algorithm: Literal["adam", "radam", "muon"] = "adam"
+    algorithm: Literal["adam", "radam", "muon", "adam_8bit"] = "adam"
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -44,6 +46,7 @@ class Optimization:
     final_lr: float = 0.0
     hold: int = 0
     clip: float | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "eps", "clip"):
@@ -65,7 +68,11 @@ class Optimization:
             "betas": (self.beta1, self.beta2),
             "eps": self.eps,
             "weight_decay": self.weight_decay,
-        }
+        } | self._kernels()
+
+    def _kernels(self) -> dict[str, bool]:
+        """How AdamW computes; a checkpoint brings along how it was computed there."""
+        return {"foreach": not self.fused, "fused": self.fused} if self.algorithm == "adam" else {}
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over ``parameters``."""
@@ -76,7 +83,17 @@ class Optimization:
             )
         if self.algorithm == "muon":
             return MuonWithAdamW(trained, self.lr, **self.hyperparameters())
-        return torch.optim.AdamW(trained, lr=self.lr, foreach=True, **self.hyperparameters())
+        if self.algorithm == "adam_8bit":
+            try:
+                from bitsandbytes.optim import AdamW8bit
+            except ImportError:
+                raise InputError(
+                    "algorithm: adam_8bit needs the package bitsandbytes, which is not installed: "
+                    "pip install bitsandbytes."
+                ) from None
+            made: torch.optim.Optimizer = AdamW8bit(trained, self.lr, **self.hyperparameters())
+            return made
+        return torch.optim.AdamW(trained, lr=self.lr, **self.hyperparameters())
 
     def lr_at(self, step: int, total: int) -> float:
         """Learning rate of iteration ``step`` (from 0) of a stage of ``total`` iterations."""

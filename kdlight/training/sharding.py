@@ -149,7 +149,9 @@ def networks_of(module: nn.Module) -> Iterator[nn.Module]:
                 )
             if isinstance(part, CONTAINERS):
                 stack.append(part)
-            elif isinstance(holder, Denoiser) or any(p.requires_grad for p in part.parameters()):
+            elif isinstance(holder, Denoiser | EMA) or any(
+                p.requires_grad for p in part.parameters()
+            ):
                 yield part
 
 
@@ -161,11 +163,11 @@ def shard_network(network: nn.Module, mesh: DeviceMesh, common: set[nn.Parameter
         mesh: The ranks.
         common: Weights that stay whole.
     """
-    for part in (*_blocks(network), network):
+    for part in (*blocks_of(network), network):
         fully_shard(part, mesh=mesh, ignored_params=common)
 
 
-def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
     """What ``network`` is made of: what stands in its outermost lists, and what stands beside them.
 
     Every module has a group of its own, whose weights are there when a gradient reaches its output:
@@ -177,6 +179,6 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
             # DiT's forward reads the first block's embedding of the time, from outside of it.
             yield from blocks[1:] if isinstance(network, DiTTransformer2DModel) else blocks
         elif any(isinstance(below, nn.ModuleList | nn.ModuleDict) for below in part.modules()):
-            yield from _blocks(part)
+            yield from blocks_of(part)
         elif next(part.parameters(), None) is not None:
             yield part

@@ -135,8 +135,8 @@ class ProgressiveDistillation(DiffusionModule):
         x0, condition = batch["image"], {k: v for k, v in batch.items() if k == "label"}
         teacher_levels, student_levels = self.grids[self.round], self.grids[self.round + 1]
         interval = self.noise.integers(len(x0), len(student_levels) - 1)
-        index = (2 * interval.cpu()[:, None] + torch.arange(3)).clamp(max=len(teacher_levels) - 1)
-        levels = teacher_levels[index].to(x0.device)
+        index = 2 * interval[:, None] + torch.arange(3, device=x0.device)
+        levels = teacher_levels.to(x0.device)[index.clamp(max=len(teacher_levels) - 1)]
         sigma, sigma_end = levels[:, 0], levels[:, -1]
         x = x0 + expand(sigma, x0).to(x0.dtype) * self.noise.normal(x0)
         with torch.no_grad():

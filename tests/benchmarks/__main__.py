@@ -18,6 +18,7 @@ from tests.benchmarks.interleave import HEADER
 from tests.benchmarks.sampling import sampling
 from tests.benchmarks.training import (
     CHUNK,
+    consistency,
     diffusion_training,
     progressive_distillation,
     score_distillation,
@@ -41,7 +42,7 @@ def main() -> None:
         print(pairs.row(), flush=True)
     for pairs in progressive_distillation(arguments.turns):
         print(pairs.row(), flush=True)
-    for pairs in score_distillation(arguments.turns):
+    for pairs in (*consistency(arguments.turns), *score_distillation(arguments.turns)):
         print(pairs.row(), flush=True)
     for pairs in sampling(max(3, arguments.turns // 4)):
         print(pairs.row(), flush=True)

@@ -1,7 +1,7 @@
 """The training loops one writes without kdlight: plain float32 PyTorch, nothing wasted.
 
 They take the same networks, losses, optimizer (AdamW, foreach), average and learning-rate
-schedule as kdlight's modules, and hold the same data in memory.
+schedule as kdlight's modules, hold the same data in memory and skip updates that are no numbers.
 """
 
 import copy
@@ -65,6 +65,10 @@ class Trained:
             share = (done - warmup) / (self.steps - warmup)
             lr = self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * share))
         self.optimizer.param_groups[0]["lr"] = lr
+        # The guard of kdlight: an update that is no number is left out.
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if not torch.isfinite(norm).item():
+            return
         self.optimizer.step()
         half_life = min(self.half_life, 0.05 * done)
         decay = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
@@ -141,3 +145,63 @@ class BareProgressive:
         weight = (high**-2).clamp(min=1)
         estimate = edm(self.student, self.sigma_data, x, high, label)
         self.trained.update((weight * (estimate - target) ** 2).mean())
+
+
+class BareConsistency:
+    """Consistency distillation with Heun's step (arXiv:2303.01469), or tuning without a teacher."""
+
+    def __init__(
+        self,
+        teacher: EDMDenoiser,
+        settings: Optimization,
+        half_life: float,
+        steps: int,
+        levels: Tensor | None = None,
+    ) -> None:
+        self.teacher = copy.deepcopy(teacher.network).requires_grad_(False).eval()
+        self.student = copy.deepcopy(teacher.network).requires_grad_(True).train()
+        self.sigma_data, self.sigma_min = teacher.sigma_data, teacher.sigma_min
+        self.levels = None if levels is None else levels.float()
+        self.trained = Trained(self.student, settings, half_life, steps)
+
+    def step(self, x0: Tensor, label: Tensor) -> None:
+        noise = torch.randn_like(x0)
+        if self.levels is None:
+            self._tune(x0, noise, label)
+            return
+        index = torch.randint(len(self.levels) - 1, (len(x0),))
+        sigma, below = (self.levels[index + offset].reshape(-1, 1, 1, 1) for offset in (0, 1))
+        x = x0 + sigma * noise
+        with torch.no_grad():
+            slope = (x - edm(self.teacher, self.sigma_data, x, sigma, label)) / sigma
+            ahead = x + (below - sigma) * slope
+            second = (ahead - edm(self.teacher, self.sigma_data, ahead, below, label)) / below
+            x_below = x + (below - sigma) * (slope + second) / 2
+        state = torch.get_rng_state()
+        estimate = self.consistent(x, sigma, label)
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            target = self.consistent(x_below, below, label)
+        self.trained.update(((estimate - target) ** 2).mean())
+
+    def _tune(self, x0: Tensor, noise: Tensor, label: Tensor) -> None:
+        sigma = (-1.1 + 2 * torch.randn(len(x0), 1, 1, 1)).exp()
+        below = (sigma * (1 - (1 + 8 * torch.sigmoid(-sigma)) / 2)).clamp(min=0)
+        state = torch.get_rng_state()
+        x, x_below = x0 + sigma * noise, x0 + below * noise
+        estimate = edm(self.student, self.sigma_data, x, sigma, label)
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            safe = torch.where(below == 0, sigma, below)
+            target = edm(self.student, self.sigma_data, x_below, safe, label)
+            target = torch.where(below == 0, x_below, target)
+        distance = torch.linalg.vector_norm((estimate - target).flatten(1), dim=1)
+        self.trained.update((distance / (sigma - below).flatten()).mean())
+
+    def consistent(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+        """Preconditioned so that it is the identity at the smallest level."""
+        shifted = sigma - self.sigma_min
+        total = sigma**2 + self.sigma_data**2
+        raw = self.student(x * total.rsqrt(), sigma.flatten().log() / 4, {"label": label})
+        skip = self.sigma_data**2 / (shifted**2 + self.sigma_data**2)
+        return skip * x + self.sigma_data * shifted * total.rsqrt() * raw

@@ -19,10 +19,12 @@ from kdlight.networks.images.discriminator import FeatureHead
 from kdlight.teachers.diffusion import bundled_teacher
 from kdlight.training.base import DistillationModule
 from kdlight.training.optim import Optimization
+from modules.diffusion.consistency_distillation import ConsistencyDistillation
+from modules.diffusion.consistency_tuning import ConsistencyTuning
 from modules.diffusion.diffusion_training import DiffusionTraining
 from modules.diffusion.dmd2 import DMD2
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
-from tests.benchmarks.bare import BareDiffusion, BareProgressive, batches
+from tests.benchmarks.bare import BareConsistency, BareDiffusion, BareProgressive, batches
 from tests.benchmarks.bare_scores import BareDMD2
 from tests.benchmarks.interleave import Clock, Pairs
 
@@ -173,3 +175,27 @@ def score_distillation(turns: int) -> list[Pairs]:
         teacher, optimizer, optimizer, student_every=5, iterations=steps, discriminator=head
     )
     return [race("DMD2 with a discriminator, batch 128", module, bare)]
+
+
+def consistency(turns: int) -> list[Pairs]:
+    """Consistency distillation at 18 levels, and consistency tuning in its first stage."""
+    steps = (turns + 1) * CHUNK
+    teacher = bundled_teacher("digits_teacher")
+    optimizer = Optimization(lr=1e-3, beta2=0.99, decay="cosine")
+    denoiser = teacher.denoiser
+    assert isinstance(denoiser, EDMDenoiser)
+    distilled = ConsistencyDistillation(teacher, optimizer, steps)
+    levels = distilled.grid.sigmas(18)[:-1]
+    tuned = ConsistencyTuning(optimizer, steps, teacher, stages=1)
+    return [
+        race(
+            "consistency distillation, batch 128",
+            distilled,
+            BareConsistency(denoiser, optimizer, 500.0, steps, levels),
+        ),
+        race(
+            "consistency tuning, batch 128",
+            tuned,
+            BareConsistency(denoiser, optimizer, 500.0, steps),
+        ),
+    ]
