@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, EndlessLoader, EvaluationLoader, StreamLoader
+from datamodules.order import permutation
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.metrics.base import SampleMetric
 from kdlight.storage.tokenizers import Tokenizer
+
+Item = TypeVar("Item")
 
 
 def whole(tokens: Tensor) -> Batch:
@@ -22,6 +26,19 @@ def whole(tokens: Tensor) -> Batch:
         "mask": torch.ones(1, length, dtype=torch.bool).expand(count, length),
         "lengths": torch.tensor(length).expand(count),
     }
+
+
+def split_whole(items: list[Item], share: float) -> tuple[list[Item], list[Item]]:
+    """Items to train on and items to hold out, at least one each, chosen by a fixed seed.
+
+    Args:
+        items: At least two.
+        share: Of those that are held out.
+    """
+    count = min(max(round(share * len(items)), 1), len(items) - 1)
+    held = set(permutation(len(items), 0, 0)[:count].tolist())
+    training = [each for number, each in enumerate(items) if number not in held]
+    return training, [each for number, each in enumerate(items) if number in held]
 
 
 class TokenDataModule(EndlessDataModule):

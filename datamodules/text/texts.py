@@ -9,8 +9,8 @@ from rich.progress import track
 from torch import Tensor
 
 from datamodules.loader import Batch
-from datamodules.order import permutation, positive
-from datamodules.text.base import TokenDataModule, whole
+from datamodules.order import positive
+from datamodules.text.base import TokenDataModule, split_whole, whole
 from kdlight.core.memory import check_fits
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
@@ -110,10 +110,7 @@ def split(documents: list[Document], share: float) -> tuple[list[Document], list
         text, place = documents[0]
         cut = round(len(text) * (1 - share))
         return [Document(text[:cut], place)], [Document(text[cut:], place)]
-    count = min(max(round(share * len(documents)), 1), len(documents) - 1)
-    held = set(permutation(len(documents), 0, 0)[:count].tolist())
-    training = [each for number, each in enumerate(documents) if number not in held]
-    return training, [each for number, each in enumerate(documents) if number in held]
+    return split_whole(documents, share)
 
 
 def _packed(texts: Sequence[np.ndarray], length: int, end: int | None) -> Batch:

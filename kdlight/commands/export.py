@@ -23,11 +23,11 @@ from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.diffusion.generator import Generator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
-from kdlight.export.causal_lm import export_causal_lm
+from kdlight.export.language_model import export_language_model
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.storage.files import read_json, save_model
-from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.checkpoint import load_models, models_of
 from kdlight.teachers.codec import load_codec
 
 
@@ -56,7 +56,7 @@ def parser() -> Parser:
         choices=("transformers", "onnx", "torch"),
         default=None,
         help="for a codec: a folder for transformers' EncodecModel, or encoder and decoder as "
-        "ONNX files or torch.export programs; for a causal model of transformers: its folder",
+        "ONNX files or torch.export programs; for a language model of transformers: its folder",
     )
     add_model(made)
     made.add_argument("--summary", default="", help="one sentence for the model card")
@@ -83,7 +83,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
             if options.to != "transformers":
                 raise InputError(f"--to {options.to}: expected transformers for a language model.")
             _check_folder(options.output)
-            export_causal_lm(language, options.output)
+            export_language_model(language, options.output)
             print(options.output)
             return
         _export_codec(load_codec(str(checkpoint), options.model), options.output, options.to)
@@ -121,9 +121,9 @@ def _model(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
 
 def _language_model(checkpoint: Path, options: argparse.Namespace) -> nn.Module | None:
     """A writer of tokens of that name, the student before others; None where there is none."""
-    if not checkpoint.is_file() or checkpoint.suffix == ".safetensors":
+    if not checkpoint.is_file():
         return None
-    models = {name: each for name, each in load_models(checkpoint) if writes_tokens(each)}
+    models = {name: each for name, each in models_of(checkpoint) if writes_tokens(each)}
     return models.get(options.model or "student") or next(iter(models.values()), None)
 
 

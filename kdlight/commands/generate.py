@@ -11,6 +11,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
     SAMPLERS,
@@ -51,6 +52,16 @@ def parser() -> Parser:
         metavar="FILE",
         help=".txt with a prompt a line, or .jsonl with a `prompt` in each",
     )
+    what.add_argument(
+        "--codes",
+        type=Path,
+        nargs="+",
+        default=None,
+        metavar="PATH",
+        help="token files of a codec, or folders of them: fill the levels above --given and write "
+        "token files into the folder --output, for `decode`",
+    )
+    made.add_argument("--given", type=positive, default=1, help="levels of --codes that are kept")
     made.add_argument("--num-samples", type=positive, default=4, help="how many, of each prompt")
     many = made.add_mutually_exclusive_group()
     many.add_argument("--steps", type=positive, default=None, help="sampling steps")
@@ -85,10 +96,19 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``generate``."""
     options = parser().parse_args(argv)
-    check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
+    if options.codes is None:
+        check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
     writer = load_writer(options.checkpoint, options.model)
     writer.generator = with_sampler(writer.generator, options.sampler)
     length = writer.generator.length
+    steps = options.steps
+    if options.tokens_per_call is not None:
+        steps = -(-length // options.tokens_per_call)
+    if options.codes is not None:
+        generator = writer.generator.to(options.device)
+        where = (options.given, steps, options.seed, options.device)
+        fill_files(generator, options.codes, options.output, *where)
+        return
     prompts: list[str | None] = [options.prompt]
     if options.prompts is not None:
         prompts = [each.text for each in read_documents(options.prompts, "prompt", lines=True)]
@@ -96,9 +116,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
         starts = [start_of(writer, prompt, options.infill) for prompt in prompts]
     except InputError as error:
         raise InputError(f"--{_source(options.prompt, options.infill)}: {error}") from None
-    steps = options.steps
-    if options.tokens_per_call is not None:
-        steps = -(-length // options.tokens_per_call)
     if options.guidance_scale:
         for start, _ in starts:
             guided(writer.generator, start, options.guidance_scale)  # refused before the work

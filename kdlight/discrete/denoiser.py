@@ -60,10 +60,14 @@ class MaskedDenoiser(Recorded, nn.Module):
 
     def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log p(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
-        logits = self.network(tokens).float()
+        logits = self.logits(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
             found = logits.log_softmax(dim=2)
         return as_seen(found, tokens)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """What the network says, (B, L, V) float32."""
+        return self.network(tokens).float()  # type: ignore[no-any-return]
 
 
 def as_seen(log_probs: Tensor, tokens: Tensor) -> Tensor:

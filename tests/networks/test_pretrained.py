@@ -14,7 +14,7 @@ from kdlight.core.spec import build, spec_of
 from kdlight.discrete.autoregressive import AutoregressiveGenerator
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
-from kdlight.export.causal_lm import export_causal_lm
+from kdlight.export.language_model import export_language_model
 from kdlight.losses.language.pointwise import ForwardKL
 from kdlight.networks.text.pretrained import causal_lm
 from kdlight.training.optim import Optimization
@@ -112,7 +112,7 @@ def test_a_student_with_adapters_learns_from_completions_and_goes_back(tmp_path)
     assert all("lora" in name for name in moved)
     assert data.tokenizer is not None
     generator = TextGenerator(AutoregressiveGenerator(student), data.tokenizer.portable())
-    export_causal_lm(generator, tmp_path / "out")
+    export_language_model(generator, tmp_path / "out")
     own = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     begun = torch.cat([torch.zeros(2, 1, dtype=torch.int64), TOKENS], dim=1)
     with torch.no_grad():

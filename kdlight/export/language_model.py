@@ -1,20 +1,20 @@
-"""A language model as a folder that ``AutoModelForCausalLM.from_pretrained`` loads."""
+"""A language model as a folder that transformers' ``from_pretrained`` loads."""
 
 from pathlib import Path
 
 from torch import nn
 
 from kdlight.core.spec import spec_of
-from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
+from kdlight.networks.text.masked_lm import MaskedLM
 from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.tokenizers import SubwordTokenizer, Tokenizer
 
 
-def export_causal_lm(model: nn.Module, path: Path) -> None:
+def export_language_model(model: nn.Module, path: Path) -> None:
     """Write a model of transformers with what it has learnt, adapters merged.
 
     ``config.json``, ``model.safetensors`` and ``generation_config.json``; with the tokenizer, if
@@ -30,13 +30,14 @@ def export_causal_lm(model: nn.Module, path: Path) -> None:
     tokenizer: Tokenizer | None = getattr(model, "tokenizer", None)
     if isinstance(model, (TextGenerator, TokenGenerator)):
         model = model.denoiser
-    if not isinstance(model, AutoregressiveModel) or not isinstance(model.network, CausalLM):
+    network = getattr(model, "network", None)
+    if not isinstance(network, (CausalLM, MaskedLM)):
         raise InputError(
-            f"{path}: expected a causal model of transformers to write, found "
+            f"{path}: expected a model of transformers to write, found "
             f"{type(model).__name__}; a .safetensors file takes any model of kdlight."
         )
     with atomic_folder(path, "config.json") as folder:
-        model.network.whole().save_pretrained(folder)  # type: ignore[operator]
+        network.whole().save_pretrained(folder)  # type: ignore[operator]
         if isinstance(tokenizer, SubwordTokenizer):
             _write_tokenizer(tokenizer, folder)
 

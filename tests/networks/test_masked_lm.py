@@ -6,22 +6,19 @@ import pytest
 import torch
 
 from kdlight.core.spec import build, spec_of
-from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.errors import InputError
-from kdlight.networks.text.transformers import TransformersNetwork, from_folder, to_folder
+from kdlight.networks.text.masked_lm import MaskedLM, masked_lm
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 7}
 BERT = {"model_type": "bert", "intermediate_size": 8, "max_position_embeddings": 9, **SMALL}
 MODERN = {"model_type": "modernbert", "intermediate_size": 8, "pad_token_id": 0, **SMALL}
-LLAMA = {"model_type": "llama", "intermediate_size": 8, **SMALL}
-GPT2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 7}
 
 
 def made(config, **arguments):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return TransformersNetwork(config, **arguments).eval()
+        return MaskedLM(config, **arguments).eval()
 
 
 @pytest.mark.parametrize("config", [BERT, MODERN], ids=["bert", "modernbert"])
@@ -38,15 +35,6 @@ def test_masked_models_see_both_sides_and_never_predict_a_mask(config):
     assert torch.allclose(found[0, 0, :6], own, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
-def test_causal_models_see_no_future(config):
-    model = AutoregressiveModel(made(config, kind="causal"), 7, 4)
-    first, second = model(torch.tensor([[1, 2, 3, 4], [1, 2, 5, 4]]))
-    assert torch.allclose(first[:3], second[:3], atol=1e-6)
-    assert not torch.allclose(first[3], second[3])
-    assert model.network.model.config.vocab_size == 8  # one more row begins a text
-
-
 def test_a_network_travels_by_its_spec_and_through_a_folder(tmp_path):
     import tokenizers
     import transformers
@@ -56,20 +44,20 @@ def test_a_network_travels_by_its_spec_and_through_a_folder(tmp_path):
     again.load_state_dict(network.state_dict())
     tokens = torch.tensor([[7, 2, 1]])
     assert torch.equal(again(tokens), network(tokens))
-    to_folder(network, tmp_path)
+    network.whole().save_pretrained(tmp_path)
     words = {word: number for number, word in enumerate([*"abcdef", "[MASK]"])}
     plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "a"))
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, mask_token="[MASK]")
     fast.save_pretrained(tmp_path)
-    back = from_folder(str(tmp_path)).eval()
-    assert back.mask_token == 6
-    assert torch.equal(back(tokens), network(tokens))
+    back = masked_lm(str(tmp_path), length=3).eval()
+    assert (back.length, back.vocabulary, back.network.mask_token) == (3, 7, 6)
+    assert torch.equal(back.network(tokens), network(tokens))
 
 
 def test_what_is_no_model_is_said_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match="expected a vocab_size, and a mask_token below it"):
-        TransformersNetwork({"model_type": "bert"})
+        MaskedLM({"model_type": "bert"})
     with pytest.raises(InputError, match="expected a masked model of transformers, found 'x'"):
-        TransformersNetwork({"model_type": "x", "vocab_size": 3})
-    with pytest.raises(InputError, match="expected a masked language model of transformers"):
-        from_folder(str(tmp_path))
+        MaskedLM({"model_type": "x", "vocab_size": 3})
+    with pytest.raises(InputError, match="expected a masked model of transformers"):
+        masked_lm(str(tmp_path), 3)
