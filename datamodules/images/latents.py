@@ -16,38 +16,57 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.images.framing import Framing
 from datamodules.loader import Batch
+from kdlight.core.noise import mix
+from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.pictures import find_pictures, open_declared, to_float
-from kdlight.teachers.latent import DiffusersAutoencoder, TextEncoder, latent_shape
+from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder, latent_shape
+from kdlight.teachers.pipelines.text import TextEncoder, dropped, embedded
 
 
 class LatentSamples:
-    """Latents with the embeddings of their captions, each caption embedded once.
+    """Latents with what is told of their captions, each caption embedded once.
 
     Args:
         latent: Latents, (N, C, H, W).
-        text: Embeddings of the distinct captions, (M, L, D).
+        told: What is told of the distinct captions, ``text`` (M, L, D) and so on.
         caption: Which of them belongs to a latent, (N,).
+        null: What is told where there is no caption, ``text`` (L, D) and so on.
+        dropout: Share of the samples that come without their caption.
+        seed: Seed of which.
     """
 
-    def __init__(self, latent: Tensor, text: Tensor, caption: Tensor) -> None:
-        self.latent, self.text, self.caption = latent, text, caption
+    def __init__(
+        self,
+        latent: Tensor,
+        told: Condition,
+        caption: Tensor,
+        null: Condition,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.latent, self.told, self.caption, self.null = latent, told, caption, null
+        self.dropout, self.seed = dropout, seed
 
     def __len__(self) -> int:
         return len(self.latent)
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
-        index, _ = key
-        text = self.text[self.caption[index]]
-        return {"image": self.latent[index].float(), "text": text.float()}
+        index, epoch = key
+        told = {name: rows[self.caption[index]] for name, rows in self.told.items()}
+        # A function of sample and epoch, so that neither workers nor a resumed run change it.
+        if self.dropout and mix(self.seed, index, epoch, 7) < self.dropout * 2**63:
+            told = dropped(told, self.null)
+        return {"image": self.latent[index].float()} | {k: v.float() for k, v in told.items()}
 
 
 class CaptionedLatentsDataModule(ImageDataModule):
     """Pictures with captions, ``name.jpg`` beside ``name.txt``, for latent text-to-image models.
 
     Batches are ``{"image": latents (B, C, H, W), "text": embeddings (B, L, D)}`` by the
-    autoencoder and the text encoder of a pipeline. They are computed once, before training
+    autoencoder and the text encoders of a pipeline, with ``text_mask`` (B, L) and ``pooled``
+    (B, P) where its network is told them. They are computed once, before training
     starts, by the first process, and kept in ``cache``: 64 KB a picture of 512 pixels and 115 KB
     a distinct caption for Stable Diffusion, both as float16, and read into memory as a whole.
     That suits up to some ten thousand pictures.
@@ -62,6 +81,8 @@ class CaptionedLatentsDataModule(ImageDataModule):
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order.
+        text_dropout: Share of the pictures that come without their caption, as a model learns
+            that shall be guided.
         bit_depth: Bits that grey pictures of more than 8 bits use; null refuses them.
     """
 
@@ -77,12 +98,18 @@ class CaptionedLatentsDataModule(ImageDataModule):
         steps_per_epoch: int = 500,
         seed: int = 0,
         bit_depth: int | None = None,
+        text_dropout: float = 0.0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
+        if not 0 <= text_dropout < 1:
+            raise InputError(
+                f"text_dropout: expected a fraction from 0 to below 1, found {text_dropout}."
+            )
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
         self.data_dir = Path(data_dir)
         self.path_or_id = path_or_id
+        self.text_dropout = text_dropout
         self.framing = Framing(size)
         self.size = size
         self.bit_depth = bit_depth
@@ -107,10 +134,12 @@ class CaptionedLatentsDataModule(ImageDataModule):
     def read(self) -> Splits:
         self.prepare_data()
         training, held = (torch.tensor(part) for part in self._parts)
-        text = self._encoded["text"]
+        latent, caption = self._encoded["latent"], self._encoded["caption"]
+        told = _named("told.", self._encoded)
+        null = _named("null.", self._encoded)
         parts = [
-            LatentSamples(self._encoded["latent"][part], text, self._encoded["caption"][part])
-            for part in (training, held)
+            LatentSamples(latent[part], told, caption[part], null, dropout, self.seed)
+            for part, dropout in ((training, self.text_dropout), (held, 0.0))
         ]
         return Splits(parts[0], parts[1], reference=parts[0])
 
@@ -161,7 +190,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
     @cached_property
     def _file(self) -> Path:
         """The cache of exactly these pictures, captions, size and pipeline."""
-        known = hashlib.sha256(f"{self.path_or_id}\n{self.size}\n".encode())
+        known = hashlib.sha256(f"2\n{self.path_or_id}\n{self.size}\n".encode())
         if self.bit_depth is not None:
             known.update(f"{self.bit_depth}\n".encode())
         for path in self._pictures:
@@ -185,9 +214,8 @@ class CaptionedLatentsDataModule(ImageDataModule):
         captions = [self._caption(path) for path in self._pictures]
         distinct = sorted(set(captions))
         bar: dict[str, Any] = {"delay": 2, "leave": False}
-        encoder = TextEncoder(self.path_or_id)
-        encoder.encoder.to(device)
-        text = [encoder([caption]).half() for caption in tqdm(distinct, "Embedding", **bar)]
+        encoder = TextEncoder(self.path_or_id).to(device)
+        told = embedded(encoder, tqdm(distinct, "Embedding", **bar))
         autoencoder = DiffusersAutoencoder(self.path_or_id).to(device)
         latent = []
         with torch.no_grad():
@@ -196,8 +224,14 @@ class CaptionedLatentsDataModule(ImageDataModule):
                 latent.append(encoded.half().cpu())
         tensors = {
             "latent": torch.cat(latent),
-            "text": torch.cat(text),
+            **{f"told.{name}": rows.half() for name, rows in told.items()},
+            **{f"null.{name}": rows.half() for name, rows in encoder.null().items()},
             "caption": torch.tensor([distinct.index(caption) for caption in captions]),
         }
         with atomic_path(self._file) as temporary:
             save_file(tensors, temporary)
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> Condition:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

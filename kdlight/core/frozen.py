@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,26 @@ def held(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@runtime_checkable
+class PartlyFrozen(Protocol):
+    """A module of which only a part is ever trained, such as one with adapters."""
+
+    def freeze(self) -> None:
+        """Let that part be trained, and nothing else."""
+
+
+Trained = TypeVar("Trained", bound=nn.Module)
+
+
+def unfrozen(module: Trained) -> Trained:
+    """``module`` with all its weights to be trained, but for those that never are."""
+    module.requires_grad_(True)
+    for part in module.modules():
+        if isinstance(part, PartlyFrozen):
+            part.freeze()
+    return module
+
+
 def drop_frozen(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any
 ) -> None:
@@ -60,11 +80,17 @@ def forgive_frozen(module: nn.Module, incompatible_keys: Any) -> None:
 
 
 def _shared(module: nn.Module) -> set[str]:
-    """Names of the parameters that a frozen part has too, as a base under adapters."""
+    """Names of the parameters that a frozen part has too, as a base under adapters.
+
+    But for those of the models that a checkpoint can be loaded as, which need no teacher.
+    """
+    kept = tuple(f"{prefix}." for prefix in module.models())  # type: ignore[operator]
     parts = (module.get_submodule(name) for name in _names(module))
     frozen = {id(parameter) for part in parts for parameter in part.parameters()}
     named = module.named_parameters(remove_duplicate=False)
-    return {name for name, parameter in named if id(parameter) in frozen}
+    return {
+        name for name, parameter in named if id(parameter) in frozen and not name.startswith(kept)
+    }
 
 
 def _names(module: nn.Module) -> dict[str, str]:

@@ -80,6 +80,12 @@ MODULES = {
 CLASSES = {
     "kdlight.diffusion.denoisers.VPDenoiser": "kdlight.diffusion.coordinates.VPDenoiser",
     "kdlight.diffusion.denoisers.FlowDenoiser": "kdlight.diffusion.coordinates.FlowDenoiser",
+    "kdlight.teachers.latent.DiffusersAutoencoder": (
+        "kdlight.teachers.pipelines.autoencoder.DiffusersAutoencoder"
+    ),
+    "kdlight.teachers.latent.Prompts": "kdlight.teachers.pipelines.text.Prompts",
+    "kdlight.networks.lora.AdaptedUNet": "kdlight.networks.lora.AdaptedNetwork",
+    "kdlight.diffusion.latent.GuidanceDenoiser": "kdlight.diffusion.denoisers.GuidedDenoiser",
 }
 """Single classes and functions that moved out of a module that stayed."""
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
+from kdlight.diffusion.denoisers import ArcDenoiser, Condition, evaluate, expand
 from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.errors import InputError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
-class VPDenoiser(Denoiser):
+class VPDenoiser(ArcDenoiser):
     """A discrete-time variance-preserving network in the convention of diffusers.
 
     The network sees ``z = sqrt(abar) x0 + sqrt(1 - abar) eps`` and a timestep, and predicts
@@ -24,6 +24,7 @@ class VPDenoiser(Denoiser):
         network: Called as ``network(z, timestep, condition)``.
         schedule: Name of a schedule of 1,000 steps, or alpha_bar of every timestep.
         prediction: What the network predicts.
+        sigma_data: Standard deviation of the data: 0.5 for pictures, 1 for scaled latents.
 
     Between timesteps the network is given the fractional timestep interpolated in log sigma.
 
@@ -37,6 +38,7 @@ class VPDenoiser(Denoiser):
         network: nn.Module,
         schedule: Schedule | Sequence[float] = "linear",
         prediction: str = "epsilon",
+        sigma_data: float = 0.5,
     ) -> None:
         if prediction not in PREDICTIONS:
             raise InputError(
@@ -48,6 +50,7 @@ class VPDenoiser(Denoiser):
         self.alphas_cumprod = alphas_cumprod
         self.network = network
         self.prediction = prediction
+        self.sigma_data = sigma_data
         self._log_sigmas = sigmas.log()
 
     def timestep(self, sigma: Tensor) -> Tensor:
@@ -59,7 +62,8 @@ class VPDenoiser(Denoiser):
         fraction = (log_sigma - table[low]) / (table[high] - table[low])
         step = low + fraction.clamp(0, 1)
         nearest = step.round()
-        return torch.where((step - nearest).abs() < 1e-4, nearest, step)
+        # Rounded, not cut off: along a path the timestep still has its rate.
+        return step + torch.where((step - nearest).abs() < 1e-4, nearest - step, 0).detach()
 
     def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """``sqrt(1 + sigma^2) * noise``, so that ``z`` is the unit noise itself."""
@@ -79,7 +83,7 @@ class VPDenoiser(Denoiser):
             return x - sigma.to(x.dtype) * raw
 
 
-class FlowDenoiser(Denoiser):
+class FlowDenoiser(ArcDenoiser):
     """A velocity network ``u = eps - x0`` on ``x_t = (1 - t) x0 + t eps`` (rectified flow).
 
     ``t = sigma / (1 + sigma)`` (Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022,
@@ -89,6 +93,7 @@ class FlowDenoiser(Denoiser):
         network: Called as ``network(x_t, t * time_scale, condition)``.
         time_scale: Factor on the time the network sees, 1000 for diffusers' models.
         sigma_max: Largest noise level to sample with; ``t`` is then just below one.
+        sigma_data: Standard deviation of the data: 0.5 for pictures, 1 for scaled latents.
     """
 
     def __init__(
@@ -97,9 +102,11 @@ class FlowDenoiser(Denoiser):
         time_scale: float = 1.0,
         sigma_min: float = 0.002,
         sigma_max: float = 200.0,
+        sigma_data: float = 0.5,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network
+        self.sigma_data = sigma_data
         self.time_scale = time_scale
 
     def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ was trained in other coordinates is translated here and nowhere else, so a metho
 mentions alpha_bar or a velocity.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +15,16 @@ from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
 Condition = dict[str, Tensor]
-"""What a sample is conditioned on: ``label`` (B,) integers, ``augment`` (B, A), ..."""
+"""What a sample is conditioned on: ``label`` (B,) integers, ``augment`` (B, A), ``text``
+(B, L, D) with its ``text_mask`` (B, L) and ``pooled`` (B, P), ``time_ids`` (B, 6), ..."""
+
+GUIDED = ("label", "text", "text_mask", "pooled")
+"""What classifier-free guidance extrapolates away from, all of it together."""
+
+
+def without(condition: Condition | None, *names: str) -> Condition:
+    """A condition without the entries ``names``; a network has something to put in their place."""
+    return {name: value for name, value in (condition or {}).items() if name not in names}
 
 
 def expand(sigma: Tensor, x: Tensor) -> Tensor:
@@ -66,6 +78,30 @@ class Denoiser(Recorded, nn.Module):
         return int(getattr(getattr(self, "network", None), "num_classes", 0))
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions that its network can be told."""
+        inside = getattr(self, "network", None) or getattr(self, "denoiser", None)
+        known = getattr(inside, "conditions", None)
+        if known is None:
+            return ("label",) if self.num_classes else ()
+        return tuple(known)
+
+    def condition_of(self, batch: Mapping[str, Any]) -> Condition:
+        """What of a batch the network can be told.
+
+        Raises:
+            InputError: The batch has neither label nor text for a network that is told one.
+        """
+        found = {name: batch[name] for name in self.conditions if name in batch}
+        needed = [name for name in self.conditions if name in ("label", "text")]
+        if needed and not any(name in found for name in needed):
+            raise InputError(
+                f"data: expected batches with {' or '.join(needed)}, which the model is told, "
+                f"found {', '.join(batch)}."
+            )
+        return found
+
+    @property
     def network_calls(self) -> int:
         """Network evaluations (NFE) of one call with a full condition."""
         return 1
@@ -88,7 +124,32 @@ class Denoiser(Recorded, nn.Module):
         raise NotImplementedError
 
 
-class EDMDenoiser(Denoiser):
+class ArcDenoiser(Denoiser):
+    """Base of the denoisers whose network can be read as TrigFlow's F, in continuous time.
+
+    Attributes:
+        sigma_data: Standard deviation of the data.
+    """
+
+    sigma_data: float
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """``F(x, t)``; of a diffusion model ``sigma_data F`` is its ODE's velocity ``dx_t/dt``.
+
+        Any denoiser has one: ``F = (cos t x - D / sigma_data) / sin t``, with D at
+        ``sigma = sigma_data tan t`` (Lu & Song 2024, arXiv:2410.11081, section 3).
+
+        Args:
+            x: The state on the arc over the data's spread, ``x_t / sigma_data``, (B, ...).
+            t: Time on the arc, (B,), float64, in (0, pi/2).
+            condition: What the sample is conditioned on.
+        """
+        cos, sin = expand(t.cos(), x).to(x.dtype), expand(t.sin(), x).to(x.dtype)
+        x0: Tensor = self(self.sigma_data * x / cos, self.sigma_data * t.tan(), condition)
+        return (cos * x - x0 / self.sigma_data) / sin
+
+
+class EDMDenoiser(ArcDenoiser):
     """Raw network F preconditioned as in EDM (Karras et al. 2022, arXiv:2206.00364, table 1).
 
     Args:
@@ -121,7 +182,7 @@ class EDMDenoiser(Denoiser):
             return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * raw
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        """TrigFlow's F of this network: see :meth:`TrigFlowDenoiser.velocity`.
+        """TrigFlow's F of this network: see :meth:`ArcDenoiser.velocity`.
 
         With ``sigma = sigma_data tan t`` EDM's preconditioning is TrigFlow's, ``c_skip = cos^2 t``,
         ``c_out = sigma_data sin t`` and ``c_in x = x_t / sigma_data``, but for the sign of F.
@@ -129,7 +190,7 @@ class EDMDenoiser(Denoiser):
         return -evaluate(self.network, x, (self.sigma_data * t.tan()).log() / 4, condition)
 
 
-class TrigFlowDenoiser(Denoiser):
+class TrigFlowDenoiser(ArcDenoiser):
     """Raw network F preconditioned as in TrigFlow (Lu & Song 2024, arXiv:2410.11081, section 3).
 
     ``D = cos t x_t - sin t sigma_data F(x_t / sigma_data, t)`` on the arc
@@ -158,13 +219,7 @@ class TrigFlowDenoiser(Denoiser):
         self.time_scale = time_scale
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        """``F(x, t)``; of a diffusion model ``sigma_data F`` is its ODE's velocity ``dx_t/dt``.
-
-        Args:
-            x: The state on the arc over the data's spread, ``x_t / sigma_data``, (B, ...).
-            t: Time on the arc, (B,), float64, in (0, pi/2).
-            condition: What the sample is conditioned on.
-        """
+        """The network's own output: see :meth:`ArcDenoiser.velocity`."""
         return evaluate(self.network, x, self.time_scale * t, condition)
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
@@ -283,10 +338,14 @@ class GuidedDenoiser(Denoiser):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
 
     ``D_u + guidance_scale * (D_c - D_u)``: 1 is no guidance. (The paper's ``w`` is
-    ``guidance_scale - 1``.)
+    ``guidance_scale - 1``.) Samples may bring scales of their own, ``condition["guidance"]`` (B,):
+    its ODE is then the augmented one of latent consistency models (arXiv:2310.04378, eq. 9), an
+    Euler step of which is ``z + (1 + w) psi(c) - w psi(none)``. A network that is told the
+    guidance itself is told it, and nothing is extrapolated by it. Guidance of a guided denoiser
+    multiplies the scales.
 
     Args:
-        denoiser: A denoiser trained with class dropout.
+        denoiser: A denoiser trained with condition dropout.
         guidance_scale: How far to extrapolate from unconditional to conditional.
     """
 
@@ -302,16 +361,21 @@ class GuidedDenoiser(Denoiser):
 
     @property
     def network_calls(self) -> int:
-        guides = self.guidance_scale != 1.0 and self.num_classes > 0
+        guides = self.guidance_scale != 1.0 and any(name in GUIDED for name in self.conditions)
         return (1 + guides) * self.denoiser.network_calls
 
     def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
         return self.denoiser.prior(noise, sigma)
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
-        conditional: Tensor = self.denoiser(x, sigma, condition)
-        if self.guidance_scale == 1.0 or not condition or "label" not in condition:
+        told, scales = condition or {}, None
+        if "guidance" in told and "guidance" not in self.conditions:
+            scales, told = told["guidance"], without(told, "guidance")
+        conditional: Tensor = self.denoiser(x, sigma, told)
+        plain = self.guidance_scale == 1.0 if scales is None else bool((scales == 1).all())
+        if plain or not any(name in told for name in GUIDED):
             return conditional
-        rest = {name: value for name, value in condition.items() if name != "label"}
-        unconditional: Tensor = self.denoiser(x, sigma, rest)
-        return unconditional.lerp(conditional, self.guidance_scale)
+        unconditional: Tensor = self.denoiser(x, sigma, without(told, *GUIDED))
+        if scales is None:
+            return unconditional.lerp(conditional, self.guidance_scale)
+        return unconditional.lerp(conditional, expand(scales, x).to(x.dtype))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,30 @@ class Generator(Recorded, nn.Module):
     def provenance(self) -> dict[str, str]:
         """Where the weights came from."""
         return self.denoiser.provenance
+
+    def surroundings(self) -> dict[str, Any]:
+        """What else it takes to sample, beside denoiser, grid and sampler, by argument."""
+        return {}
+
+    def of(
+        self,
+        denoiser: Denoiser,
+        grid: Grid,
+        algorithm: Algorithm,
+        steps: Sequence[int],
+        any_steps: bool = False,
+    ) -> "Generator":
+        """A generator of another denoiser, such as a student's, in the same surroundings."""
+        settings: dict[str, Any] = self.surroundings()
+        return type(self)(
+            denoiser=denoiser,
+            grid=grid,
+            shape=self.shape,
+            algorithm=algorithm,
+            steps=steps,
+            any_steps=any_steps,
+            **settings,
+        )
 
     def accepts(self, steps: int) -> bool:
         """Whether this generator is made to sample in ``steps`` steps."""

@@ -1,4 +1,4 @@
-"""What latent diffusion adds to denoisers and generators: autoencoder, prompts, guided walks.
+"""What latent diffusion adds to denoisers and generators: autoencoder, prompts, latent consistency.
 
 Latent diffusion models (Rombach et al. 2022, arXiv:2112.10752) are variance-preserving, and
 latent consistency models (Luo et al. 2023, arXiv:2310.04378) are written in their discrete time.
@@ -6,6 +6,7 @@ Both are translated here, so that methods see noise levels only.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,56 +20,6 @@ from kdlight.diffusion.samplers import Algorithm, StepCallback
 from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.diffusion.sigmas import Grid
 from kdlight.errors import InputError
-
-GUIDED = ("label", "text")
-"""What classifier-free guidance extrapolates away from."""
-
-
-def alone(condition: Condition | None, *names: str) -> Condition:
-    """A condition without the entries ``names``."""
-    return {name: value for name, value in (condition or {}).items() if name not in names}
-
-
-class GuidanceDenoiser(Denoiser):
-    """Classifier-free guidance whose scale comes with each sample, as ``condition["guidance"]``.
-
-    ``D_u + guidance (D_c - D_u)``, 1 is no guidance. Its ODE is the augmented one of latent
-    consistency models (arXiv:2310.04378, eq. 9), whose ``w`` is ``guidance - 1``: an Euler step
-    with this estimate is ``z + (1 + w) psi(c) - w psi(none)``.
-
-    Args:
-        denoiser: A denoiser trained with condition dropout.
-        guidance_scale: Scale of samples that bring none.
-    """
-
-    def __init__(self, denoiser: Denoiser, guidance_scale: float = 1.0) -> None:
-        super().__init__(denoiser.sigma_min, denoiser.sigma_max)
-        self.denoiser = denoiser
-        self.guidance_scale = guidance_scale
-        self.provenance = denoiser.provenance
-
-    @property
-    def num_classes(self) -> int:
-        return self.denoiser.num_classes
-
-    @property
-    def network_calls(self) -> int:
-        return (2 if self.guidance_scale != 1 else 1) * self.denoiser.network_calls
-
-    def prior(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        return self.denoiser.prior(noise, sigma)
-
-    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
-        named = alone(condition, "guidance")
-        conditional: Tensor = self.denoiser(x, sigma, named)
-        guidance = (condition or {}).get("guidance")
-        if guidance is None:
-            guidance = torch.full((len(x),), self.guidance_scale, dtype=torch.float64)
-        if not any(name in named for name in GUIDED) or bool((guidance == 1).all()):
-            return conditional
-        unconditional: Tensor = self.denoiser(x, sigma, alone(named, *GUIDED))
-        scale = expand(guidance, x).to(x.dtype)
-        return unconditional + scale * (conditional - unconditional)
 
 
 class LatentConsistencyDenoiser(VPDenoiser):
@@ -192,20 +143,31 @@ class Autoencoder(Recorded, nn.Module):
 
 
 class PromptTable(Recorded, nn.Module):
-    """Base of a list of prompts with their embeddings, by number.
+    """Base of a list of prompts with what a network is told of them, by number.
 
-    Attributes:
-        text: Embeddings, (N, L, D).
+    Args:
+        table: Conditions of all prompts, such as ``text`` (N, L, D) and ``pooled`` (N, P).
     """
 
-    text: Tensor
+    def __init__(self, table: Condition) -> None:
+        super().__init__()
+        self.names = tuple(table)
+        for name, rows in table.items():
+            self.register_buffer(name, rows, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.get_buffer(self.names[0]))
+
+    def condition(self, number: Tensor) -> Condition:
+        """What is told of the prompts ``number`` (B,)."""
+        return {name: self.get_buffer(name)[number] for name in self.names}
 
 
 class LatentGenerator(Generator):
     """A generator whose samples are decoded: noise is latent, samples are pictures.
 
     Prompts are asked for by number, as classes are: ``condition["label"]`` names one of
-    ``prompts``; ``condition["text"]``, an embedding, says it directly.
+    ``prompts``; embeddings (``condition["text"]`` and what goes with it) say it directly.
 
     Args:
         denoiser: Estimates clean latents.
@@ -235,7 +197,10 @@ class LatentGenerator(Generator):
 
     @property
     def num_classes(self) -> int:
-        return self.denoiser.num_classes if self.prompts is None else len(self.prompts.text)
+        return self.denoiser.num_classes if self.prompts is None else len(self.prompts)
+
+    def surroundings(self) -> dict[str, Any]:
+        return {"autoencoder": self.autoencoder, "prompts": self.prompts}
 
     def forward(
         self,
@@ -247,6 +212,6 @@ class LatentGenerator(Generator):
         """Sample and decode; see :meth:`Generator.forward`. A callback is given latents."""
         asked = dict(condition or {})
         if self.prompts is not None and "label" in asked:
-            asked["text"] = self.prompts.text[asked.pop("label")]
+            asked |= self.prompts.condition(asked.pop("label"))
         with torch.no_grad():
             return self.autoencoder.decode(super().forward(noise, asked, steps, callback))

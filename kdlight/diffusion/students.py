@@ -1,14 +1,16 @@
 """Students that start as their teachers: the teacher's network behind the student's denoiser."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from kdlight.core.frozen import unfrozen
 from kdlight.core.spec import rebuilt
-from kdlight.diffusion.coordinates import VPDenoiser
+from kdlight.diffusion.coordinates import FlowDenoiser, VPDenoiser
 from kdlight.diffusion.denoisers import (
     BoundaryDenoiser,
     ConsistencyDenoiser,
@@ -29,6 +31,36 @@ class Scalable(Protocol):
         """An untrained network as this one, with ``factor`` times its channels."""
 
 
+@dataclass
+class Adapters:
+    """How a network is adapted: ``W x`` becomes ``W x + (alpha / rank) B A x``.
+
+    Args:
+        rank: Rank of ``B A``.
+        alpha: Scale of the adapters; null is ``rank``, a factor of 1.
+        layers: How the names of the adapted layers end; null for those that are usual in its kind
+            of network.
+    """
+
+    rank: int = 64
+    alpha: float | None = None
+    layers: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"rank: expected at least 1, found {self.rank}.")
+        if self.alpha is not None and not self.alpha > 0:
+            raise InputError(f"alpha: expected a number above 0, found {self.alpha}.")
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """A network whose layers can be given adapters."""
+
+    def adapted(self, adapters: Adapters) -> nn.Module:
+        """The network itself with trained adapters beside its layers, which stay as they are."""
+
+
 @dataclass(frozen=True)
 class LikeTeacher:
     """A student described by how it differs from its teacher; in YAML ``student: {width: 0.5}``.
@@ -38,12 +70,15 @@ class LikeTeacher:
     Args:
         width: Channels of the student's network for one of the teacher's. At 1 the student starts
             from the teacher's weights, at any other width untrained.
+        adapters: Train adapters of these settings (LoRA) beside the teacher's own weights, which
+            the student shares, in memory too; null trains all weights.
         prediction: What the student's network predicts; null is what the teacher's does. Only the
             network of a ``VPDenoiser`` can be taught another prediction.
     """
 
     width: float = 1.0
     prediction: Literal["v_prediction", "sample"] | None = None
+    adapters: Adapters | None = None
 
     def __post_init__(self) -> None:
         if not self.width > 0:
@@ -55,6 +90,13 @@ class LikeTeacher:
         Raises:
             InputError: The denoiser's network has no other width, or no other prediction.
         """
+        if self.adapters is not None:
+            if self.width != 1 or self.prediction is not None:
+                raise InputError(
+                    "student.adapters: expected width 1 and prediction null, since all but the "
+                    "adapters stays as the teacher has it."
+                )
+            return adapted(teacher, self.adapters)
         made = copy.deepcopy(teacher)
         if self.width != 1:
             network = getattr(made, "network", made)
@@ -73,6 +115,28 @@ class LikeTeacher:
                 )
             made = rebuilt(made, network=made.network, prediction=self.prediction)
         return made
+
+
+def adapted(denoiser: Denoiser, adapters: Adapters) -> Denoiser:
+    """A denoiser with trained adapters whose other weights are those of ``denoiser`` themselves.
+
+    Args:
+        denoiser: The original; it stays as it is.
+        adapters: Settings of the adapters.
+
+    Raises:
+        InputError: Its network takes no adapters.
+    """
+    network = getattr(denoiser, "network", None)
+    if not isinstance(network, Adaptable):
+        raise InputError(
+            f"adapters: expected a teacher with a network of diffusers, found a "
+            f"{type(network or denoiser).__name__}."
+        )
+    tensors = itertools.chain(denoiser.parameters(), denoiser.buffers())
+    made = copy.deepcopy(denoiser, {id(tensor): tensor for tensor in tensors})
+    made.network = made.network.adapted(adapters)  # type: ignore[operator, union-attr]
+    return made
 
 
 def unguided(teacher: Generator) -> Denoiser:
@@ -103,7 +167,7 @@ def copy_of(
             f"student: expected a student of its own for a teacher without weights, a "
             f"{type(source).__name__}, found null."
         )
-    made = (like or LikeTeacher()).of(source).requires_grad_(True).train()
+    made = unfrozen((like or LikeTeacher()).of(source)).train()
     if dropout is not None:
         for module in made.modules():
             if isinstance(module, nn.Dropout):
@@ -117,8 +181,10 @@ def consistency_student(
     """A consistency function that starts as the teacher's denoiser.
 
     An EDM network gets the preconditioning of consistency models, which agrees with EDM's far
-    above ``sigma_min`` (Song et al. 2023, arXiv:2303.01469, appendix C); any other denoiser is
-    blended with the identity (:class:`~kdlight.diffusion.denoisers.BoundaryDenoiser`).
+    above ``sigma_min`` (Song et al. 2023, arXiv:2303.01469, appendix C). A denoiser that predicts
+    noise or a velocity stays as it is: its estimate is ``x`` itself at level 0, which is then the
+    boundary. Any other is blended with the identity
+    (:class:`~kdlight.diffusion.denoisers.BoundaryDenoiser`).
 
     Args:
         teacher: The teacher.
@@ -131,6 +197,10 @@ def consistency_student(
     made = copy_of(teacher, dropout, like)
     if isinstance(made, EDMDenoiser):
         return ConsistencyDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)
+    if isinstance(made, FlowDenoiser) or (
+        isinstance(made, VPDenoiser) and made.prediction != "sample"
+    ):
+        return made
     return BoundaryDenoiser(made)
 
 

@@ -74,11 +74,16 @@ def _check(generator: Generator, denoiser: VPDenoiser, steps: int) -> UNet2D:
             "says nothing of x0, and the division by a vanishing alpha makes noise of its errors; "
             "train with prediction sample or v_prediction."
         )
-    _check_walk(generator, denoiser, steps)
+    check_walk(generator, denoiser, steps)
     return network
 
 
-def _check_walk(generator: Generator, denoiser: VPDenoiser, steps: int) -> None:
+def check_walk(generator: Generator, denoiser: VPDenoiser, steps: int) -> None:
+    """Refuse a walk that ``DDIMScheduler`` does not know.
+
+    Raises:
+        InputError: It is one.
+    """
     count = len(denoiser.alphas_cumprod)
     # One step to 0 is the same Euler step for every sampler.
     if steps > 1 and generator.algorithm != "euler":

@@ -5,7 +5,7 @@ from pathlib import Path
 from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.latent import LatentConsistencyDenoiser
+from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator
 from kdlight.errors import InputError
 from kdlight.export.consistency import export_consistency
 from kdlight.export.ddim import export_ddim
@@ -26,7 +26,13 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
             something else lives at ``path``.
     """
     denoiser = generator.denoiser
-    if isinstance(denoiser, LatentConsistencyDenoiser):
+    if isinstance(generator, LatentGenerator) and not isinstance(
+        denoiser, LatentConsistencyDenoiser
+    ):
+        from kdlight.export.pipeline import export_pipeline
+
+        export_pipeline(generator, path, steps or generator.steps[0])
+    elif isinstance(denoiser, LatentConsistencyDenoiser):
         # Text encoders take seconds to import.
         from kdlight.export.latent_consistency import export_latent_consistency
 

@@ -3,21 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, LCMScheduler
-from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator, SkippingGrid
 from kdlight.errors import InputError
+from kdlight.export.pipeline import ADAPTERS, betas_of, write_adapters
 from kdlight.networks.images.unet_condition import UNet2DCondition
-from kdlight.networks.lora import AdaptedUNet
+from kdlight.networks.lora import AdaptedNetwork
 from kdlight.storage.atomic import atomic_folder
-from kdlight.teachers.latent import DiffusersAutoencoder, open_pipeline
-
-ADAPTERS = "pytorch_lora_weights.safetensors"
-"""The name under which diffusers' ``load_lora_weights`` looks for adapters in a folder."""
+from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder
+from kdlight.teachers.pipelines.folder import open_pipeline
 
 _INSTEAD = "export to safetensors instead"
 
@@ -73,8 +70,10 @@ def export_latent_consistency(generator: Generator, path: Path, steps: int) -> N
     assert isinstance(generator.grid, SkippingGrid)
     scheduler = scheduler_of(denoiser, generator.grid)
     with atomic_folder(path, "model_index.json", ADAPTERS) as folder:
-        if isinstance(network, AdaptedUNet):
-            _write_adapters(network, scheduler, source, folder, steps)
+        if isinstance(network, AdaptedNetwork):
+            write_adapters(network, scheduler, folder)
+            card = ADAPTERS_CARD.format(source=source, steps=steps)
+            (folder / "README.md").write_text(card, encoding="utf-8")
         else:
             _write_pipeline(denoiser, network, scheduler, source, folder, steps)
 
@@ -82,10 +81,9 @@ def export_latent_consistency(generator: Generator, path: Path, steps: int) -> N
 def scheduler_of(denoiser: LatentConsistencyDenoiser, grid: SkippingGrid) -> LCMScheduler:
     """The scheduler that walks as ``grid`` does and reads the network as ``denoiser`` does."""
     alphas_cumprod = denoiser.alphas_cumprod
-    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     return LCMScheduler(
         num_train_timesteps=len(alphas_cumprod),
-        trained_betas=(1 - alphas_cumprod / previous).tolist(),
+        trained_betas=betas_of(alphas_cumprod),
         prediction_type=denoiser.prediction,
         original_inference_steps=len(grid.timesteps),
         timestep_scaling=denoiser.timestep_scale,
@@ -119,24 +117,9 @@ def _write_pipeline(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_adapters(
-    network: AdaptedUNet, scheduler: LCMScheduler, source: str, folder: Path, steps: int
-) -> None:
-    # diffusers reads a scale of 1 where the file says none: the factor goes into B.
-    factor = network.alpha / network.rank
-    tensors = {
-        name: (tensor * factor if ".lora_B." in name else tensor).cpu().contiguous().clone()
-        for name, tensor in network.adapters().items()
-    }
-    save_file(tensors, folder / ADAPTERS, metadata={"format": "pt"})
-    scheduler.save_pretrained(folder)
-    card = ADAPTERS_CARD.format(source=source, steps=steps)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-
-
 def _check(
     generator: Generator, steps: int
-) -> tuple[LatentConsistencyDenoiser, UNet2DCondition | AdaptedUNet, str]:
+) -> tuple[LatentConsistencyDenoiser, UNet2DCondition | AdaptedNetwork, str]:
     denoiser, grid = generator.denoiser, generator.grid
     if not isinstance(denoiser, LatentConsistencyDenoiser):
         raise InputError(
@@ -163,7 +146,7 @@ def _check(
         )
     grid.sigmas(steps)  # complains about a walk that the grid has not
     network = denoiser.network
-    adapted = isinstance(network, AdaptedUNet) and not network.guidance_dim
+    adapted = isinstance(network, AdaptedNetwork) and not network.guidance_dim
     told = isinstance(network, UNet2DCondition) and network.guidance_dim
     if not (adapted or told) or network.num_classes:
         raise InputError(
@@ -171,5 +154,5 @@ def _check(
             f"that is not told, found a {type(network).__name__} of guidance_dim "
             f"{getattr(network, 'guidance_dim', 0)}: {_INSTEAD}."
         )
-    assert isinstance(network, UNet2DCondition | AdaptedUNet)
+    assert isinstance(network, UNet2DCondition | AdaptedNetwork)
     return denoiser, network, generator.autoencoder.path_or_id

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,8 +29,9 @@ def recorded(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor]
     """The outputs of the submodules ``layers`` during the block, in the order they were made."""
     seen: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append(output)
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        # Blocks that carry text along give it first, the picture last.
+        seen.append(output[-1] if isinstance(output, tuple) else output)
 
     hooks = [network.get_submodule(name).register_forward_hook(keep) for name in layers]
     try:

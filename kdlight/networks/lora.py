@@ -1,20 +1,17 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the U-Nets of diffusers."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the networks of diffusers."""
 
 import copy
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
-from kdlight.diffusion.denoisers import Condition, Denoiser
+from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.students import Adapters
 from kdlight.errors import InputError
-from kdlight.networks.images.unet import UNet2D
-from kdlight.networks.images.unet_condition import UNet2DCondition
 
-LAYERS = (
+UNET_LAYERS = (
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
     *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
     "time_emb_proj",
@@ -22,36 +19,45 @@ LAYERS = (
 """The layers that LCM-LoRA adapts: all of attention, and of the residual blocks."""
 
 
-@dataclass
-class Adapters:
-    """How a network is adapted: ``W x`` becomes ``W x + (alpha / rank) B A x``.
+class DiffusersNetwork(Recorded, nn.Module):
+    """Base of the networks that hold one of diffusers, as ``model``.
 
-    Args:
-        rank: Rank of ``B A``.
-        alpha: Scale of the adapters; null is ``rank``, a factor of 1.
-        layers: How the names of the adapted layers end; null for all of :data:`LAYERS`.
+    Attributes:
+        model: The network of diffusers.
+        shape: Shape of one sample.
+        num_classes: Number of classes; 0 for none.
+        null_class: Whether there is one more class that stands for "no class".
+        conditions: Names of the conditions that it can be told.
+        part: Name of such networks in a pipeline's folder.
+        adapted_layers: How the names of the layers end that adapters usually go beside.
     """
 
-    rank: int = 64
-    alpha: float | None = None
-    layers: list[str] | None = None
+    model: Any
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    null_class: bool = False
+    conditions: tuple[str, ...]
+    part: ClassVar[str] = "unet"
+    adapted_layers: ClassVar[tuple[str, ...]] = UNET_LAYERS
 
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InputError(f"rank: expected at least 1, found {self.rank}.")
-        if self.alpha is not None and not self.alpha > 0:
-            raise InputError(f"alpha: expected a number above 0, found {self.alpha}.")
+    def adapted(self, adapters: Adapters) -> "AdaptedNetwork":
+        """This network itself with trained adapters.
+
+        Raises:
+            InputError: ``peft`` is not installed, or no layer has such a name.
+        """
+        return AdaptedNetwork(self, adapters.rank, adapters.alpha, adapters.layers)
 
 
-class AdaptedUNet(Recorded, nn.Module):
-    """A U-Net whose weights stay as they are while adapters beside its layers are trained.
+class AdaptedNetwork(Recorded, nn.Module):
+    """A network of diffusers whose weights stay as they are while adapters beside them are trained.
 
     Adapters start at zero: the network is then the one it was made of. A copy (an average of
     the weights, say) has adapters of its own and shares all other weights, in memory and in a
     checkpoint.
 
     Args:
-        network: The network, one of diffusers; it is changed in place.
+        network: The network, with one of diffusers in it; it is changed in place.
         rank: Rank of the adapters.
         alpha: See :class:`Adapters`.
         layers: See :class:`Adapters`.
@@ -62,7 +68,7 @@ class AdaptedUNet(Recorded, nn.Module):
 
     def __init__(
         self,
-        network: UNet2DCondition | UNet2D,
+        network: "DiffusersNetwork",
         rank: int = 64,
         alpha: float | None = None,
         layers: Sequence[str] | None = None,
@@ -70,11 +76,13 @@ class AdaptedUNet(Recorded, nn.Module):
         super().__init__()
         self.shape = network.shape
         self.num_classes = network.num_classes
+        self.null_class = network.null_class
+        self.conditions = network.conditions
         self.guidance_dim = getattr(network, "guidance_dim", 0)
         self.alpha = rank if alpha is None else alpha
         self.rank = rank
         self.network = network
-        _inject(network.model, rank, self.alpha, list(LAYERS if layers is None else layers))
+        _inject(network.model, rank, self.alpha, list(layers or network.adapted_layers))
         self.freeze()
 
     def _parts(self) -> Iterator[tuple[str, nn.Parameter, bool]]:
@@ -88,13 +96,14 @@ class AdaptedUNet(Recorded, nn.Module):
 
     def adapters(self) -> dict[str, Tensor]:
         """The adapters by the names that diffusers' ``load_lora_weights`` knows."""
+        part = f"{self.network.part}."
         return {
-            name.replace("network.model.", "unet.", 1).replace(".default.", "."): parameter.detach()
+            name.replace("network.model.", part, 1).replace(".default.", "."): parameter.detach()
             for name, parameter, adapts in self._parts()
             if adapts
         }
 
-    def merged(self) -> UNet2DCondition | UNet2D:
+    def merged(self) -> "DiffusersNetwork":
         """A network of the original kind whose weights hold the adapters."""
         made = copy.deepcopy(self.network, self._shared({}))
         plain = type(self.network)(**self.network._init_args)
@@ -120,34 +129,11 @@ class AdaptedUNet(Recorded, nn.Module):
                 memo[id(parameter)] = parameter
         return memo
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "AdaptedUNet":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AdaptedNetwork":
         made = self.__class__.__new__(self.__class__)
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, self._shared(memo)))
         return made
-
-
-def adapted(denoiser: Denoiser, adapters: Adapters) -> Denoiser:
-    """A denoiser with trained adapters whose other weights are those of ``denoiser`` themselves.
-
-    Args:
-        denoiser: The original; it stays as it is.
-        adapters: Settings of the adapters.
-
-    Raises:
-        InputError: Its network takes no adapters.
-    """
-    network = getattr(denoiser, "network", None)
-    if not isinstance(network, UNet2D | UNet2DCondition):
-        raise InputError(
-            f"adapters: expected a teacher with a U-Net of diffusers, found a "
-            f"{type(network or denoiser).__name__}."
-        )
-    tensors = itertools.chain(denoiser.parameters(), denoiser.buffers())
-    made = copy.deepcopy(denoiser, {id(tensor): tensor for tensor in tensors})
-    settings = (adapters.rank, adapters.alpha, adapters.layers)
-    made.network = AdaptedUNet(made.network, *settings)  # type: ignore[arg-type]
-    return made
 
 
 def _inject(model: nn.Module, rank: int, alpha: float, layers: list[str]) -> None:

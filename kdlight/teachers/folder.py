@@ -112,8 +112,12 @@ def _check_pipeline(root: Path, index: dict[str, Any]) -> None:
         raise InputError(f"{root}: expected a UNet2DModel, found {parts.get('unet')}.")
 
 
-def read_scheduler(folder: Folder) -> Any:
+def read_scheduler(folder: Folder, dynamic: bool = False) -> Any:
     """The scheduler, of a kind that has a counterpart here.
+
+    Args:
+        folder: Where it is.
+        dynamic: Whether its shift may depend on the number of tokens.
 
     One that ends in pure noise (Lin et al. 2023, arXiv:2305.08891) gets a last alpha_bar that is
     finite, as diffusers' Euler scheduler does it.
@@ -140,7 +144,7 @@ def read_scheduler(folder: Folder) -> Any:
         _check_prediction(scheduler, ("epsilon",), path)
     elif kind in FLOW_SCHEDULERS:
         for name in ("use_dynamic_shifting", "invert_sigmas", "shift_terminal"):
-            if scheduler.config.get(name):
+            if scheduler.config.get(name) and not (dynamic and name == "use_dynamic_shifting"):
                 raise InputError(f"{path}: {name}: expected none, found {scheduler.config[name]}.")
     # from_config drops the name; callers tell the families apart by it.
     scheduler.register_to_config(_class_name=kind)

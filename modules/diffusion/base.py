@@ -28,11 +28,10 @@ class DiffusionModule(DistillationModule):
         return None
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Samples of the first generator, for the labels of the batch."""
+        """Samples of the first generator, for the labels or texts of the batch."""
         _, generator = next(iter(self.generators().values()))
         # Not from the global generator, of which every rank has the same.
         self.noise.start(batch_idx, self.device, self.global_rank, self.trainer.world_size)
         noise = batch["noise"] if "noise" in batch else self.noise.normal(batch["image"])
-        condition = {"label": batch["label"]} if generator.num_classes else {}
-        samples: Tensor = generator(noise, condition)
+        samples: Tensor = generator(noise, generator.denoiser.condition_of(batch))
         return samples

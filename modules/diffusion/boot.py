@@ -117,8 +117,7 @@ class Boot(FewStepModule):
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Condition]:
         """Unit noise (B, ...) and what its samples are conditioned on."""
-        condition = {"label": batch["label"]} if self.student.num_classes else {}
-        return batch["noise"], condition
+        return batch["noise"], self.condition_of(batch)
 
     def step(self, batch: Batch) -> None:
         noise, condition = self.prepare(batch)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from kdlight.core.frozen import unfrozen
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.generator import Generator
@@ -57,9 +58,9 @@ class FewStepModule(DiffusionModule):
     ) -> None:
         super().__init__(iterations, optimizers, accumulate, seed, max_non_finite)
         if teacher is not None:
-            if student.num_classes != teacher.num_classes:
+            if student.num_classes != teacher.denoiser.num_classes:
                 raise InputError(
-                    f"student: expected the teacher's {teacher.num_classes} classes, "
+                    f"student: expected the teacher's {teacher.denoiser.num_classes} classes, "
                     f"found {student.num_classes}."
                 )
             self.add_frozen("teacher", teacher)
@@ -82,16 +83,14 @@ class FewStepModule(DiffusionModule):
         self._grid = PrefixGrid([first, *intermediate])
         self._algorithm = algorithm
         self._shape = tuple(shape)
-        self.student = student.requires_grad_(True)
+        self.student = unfrozen(student)
         self.augmentation = augmentation
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Condition]:
         """Clean data (B, ...), augmented if so configured, and what they are conditioned on."""
-        x0, condition = batch["image"], {}
-        if self.student.num_classes:
-            condition["label"] = batch["label"]
+        x0, condition = batch["image"], self.condition_of(batch)
         if self.augmentation is not None:
             draws = self.noise.normal(x0.new_empty(len(x0), self.augmentation.draws))
             x0, condition["augment"] = self.augmentation(x0, draws, self.noise.uniform(len(x0)))
@@ -99,10 +98,18 @@ class FewStepModule(DiffusionModule):
 
     def generators(self) -> dict[str, tuple[str, Generator]]:
         steps = tuple(range(1, self._grid.longest + 1))
-        generator = Generator(
-            self.ema.module, self._grid, self._shape, self._algorithm, steps, any_steps=False
-        )
-        return {"ema.module": ("student", generator)}
+        return {"ema.module": ("student", self.sampled(self.ema.module, steps))}
+
+    def sampled(self, denoiser: Denoiser, steps: Sequence[int]) -> Generator:
+        """A student's denoiser as it samples: what the teacher decodes, it decodes too."""
+        teacher = self.teacher_generator()
+        if teacher is not None:
+            return teacher.of(denoiser, self._grid, self._algorithm, steps)
+        return Generator(denoiser, self._grid, self._shape, self._algorithm, steps, any_steps=False)
+
+    def condition_of(self, batch: Batch) -> Condition:
+        """What a batch's samples are conditioned on: all that the student can be told."""
+        return self.student.condition_of(batch)
 
     def teacher_generator(self) -> Generator | None:
         teacher = getattr(self, "teacher", None)

@@ -3,27 +3,19 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.curricula import TargetDecay
-from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.latent import (
-    Autoencoder,
-    GuidanceDenoiser,
-    LatentConsistencyDenoiser,
-    LatentGenerator,
-    PromptTable,
-    SkippingGrid,
-)
+from kdlight.diffusion.latent import LatentConsistencyDenoiser, SkippingGrid
+from kdlight.diffusion.students import Adaptable, Adapters, unguided
 from kdlight.errors import InputError
 from kdlight.losses.consistency import consistency_pair
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import teacher_walk
 from kdlight.networks.images.unet_condition import UNet2DCondition
-from kdlight.networks.lora import AdaptedUNet, Adapters
-from kdlight.teachers.latent import latent_space
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
@@ -115,20 +107,13 @@ class LatentConsistency(FewStepModule):
             student,
             {"student": optimizer},
             iterations,
-            teacher=latent_space(teacher),
+            teacher=teacher,
             ema_half_life=ema_half_life,
             accumulate=accumulate,
             seed=seed,
             max_non_finite=max_non_finite,
         )
-        if isinstance(student.network, AdaptedUNet):
-            student.network.freeze()
-        self.add_frozen("augmented", GuidanceDenoiser(source))
-        self._decoded = isinstance(teacher, LatentGenerator)
-        if isinstance(teacher, LatentGenerator):
-            self.add_frozen("autoencoder", teacher.autoencoder)
-            if teacher.prompts is not None:
-                self.add_frozen("prompts", teacher.prompts)
+        self.add_frozen("augmented", GuidedDenoiser(source))
         self.grid = grid
         self.low, self.high = low, high
         self.distance = distance or SquaredL2()
@@ -137,12 +122,6 @@ class LatentConsistency(FewStepModule):
         if self.target is not None:
             self.average("student", self.target)
         self._steps = tuple(steps)
-
-    def prepare(self, batch: Batch) -> tuple[Tensor, Condition]:
-        x0, condition = super().prepare(batch)
-        if "text" in batch:
-            condition["text"] = batch["text"]
-        return x0, condition
 
     def step(self, batch: Batch) -> None:
         # Algorithm 1. One draw more than the plain method: the guidance scale of the walk.
@@ -171,46 +150,16 @@ class LatentConsistency(FewStepModule):
         assert isinstance(augmented, Denoiser)
         return augmented
 
-    def _decoding(self, generator: Generator) -> Generator:
-        """A generator of latents as one of pictures, where there is an autoencoder."""
-        if not self._decoded:
-            return generator
-        autoencoder, prompts = self.autoencoder, getattr(self, "prompts", None)
-        assert isinstance(autoencoder, Autoencoder)
-        assert prompts is None or isinstance(prompts, PromptTable)
-        return LatentGenerator(
-            generator.denoiser,
-            generator.grid,
-            generator.shape,
-            autoencoder,
-            prompts,
-            generator.algorithm,
-            generator.steps,
-            generator.any_steps,
-        )
-
     def generators(self) -> dict[str, tuple[str, Generator]]:
-        sampled = Generator(self.ema.module, self.grid, self._shape, "consistency", self._steps)
-        return {"ema.module": ("student", self._decoding(sampled))}
-
-    def teacher_generator(self) -> Generator | None:
-        teacher = super().teacher_generator()
-        return None if teacher is None else self._decoding(teacher)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Samples for the texts or labels of the batch."""
-        _, generator = next(iter(self.generators().values()))
-        self.noise.start(batch_idx, self.device, self.global_rank, self.trainer.world_size)
-        z0, condition = self.prepare(batch)
-        samples: Tensor = generator(self.noise.normal(z0), condition)
-        return samples
+        teacher = self.teacher_generator()
+        assert teacher is not None
+        sampled = teacher.of(self.ema.module, self.grid, "consistency", self._steps, True)
+        return {"ema.module": ("student", sampled)}
 
 
 def _source(teacher: Generator) -> VPDenoiser:
     """The teacher's denoiser below any guidance."""
-    found = teacher.denoiser
-    while isinstance(found, GuidedDenoiser | GuidanceDenoiser):
-        found = found.denoiser
+    found = unguided(teacher)
     if not isinstance(found, VPDenoiser):
         raise InputError(
             f"teacher: expected a model with variance-preserving timesteps, a VPDenoiser, found a "
@@ -222,15 +171,18 @@ def _source(teacher: Generator) -> VPDenoiser:
 def _network(source: VPDenoiser, guidance_dim: int, adapters: Adapters | None) -> nn.Module:
     """The student's network: the teacher's, told the guidance scale or adapted if asked for."""
     network = copy.deepcopy(source.network)
-    if (guidance_dim or adapters) and not isinstance(network, UNet2DCondition):
+    if guidance_dim and not isinstance(network, UNet2DCondition):
         raise InputError(
-            f"{'guidance_dim' if guidance_dim else 'adapters'}: expected "
-            f"{'0' if guidance_dim else 'null'} for a {type(network).__name__}; only a "
-            f"UNet2DCondition can be told the guidance scale or adapted."
+            f"guidance_dim: expected 0 for a {type(network).__name__}; only a UNet2DCondition can "
+            f"be told the guidance scale."
         )
-    if isinstance(network, UNet2DCondition):
-        if guidance_dim:
-            network = network.told_guidance(guidance_dim)
-        if adapters is not None:
-            return AdaptedUNet(network, adapters.rank, adapters.alpha, adapters.layers)
+    if adapters is not None and not isinstance(network, Adaptable):
+        raise InputError(
+            f"adapters: expected null for a {type(network).__name__}; only a network of diffusers "
+            f"can be adapted."
+        )
+    if guidance_dim and isinstance(network, UNet2DCondition):
+        network = network.told_guidance(guidance_dim)
+    if adapters is not None and isinstance(network, Adaptable):
+        return network.adapted(adapters)
     return network

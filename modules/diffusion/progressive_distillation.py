@@ -85,7 +85,7 @@ class ProgressiveDistillation(DiffusionModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        if guidance_scale != 1 and not teacher.num_classes:
+        if guidance_scale != 1 and not teacher.denoiser.conditions:
             raise InputError(
                 f"guidance_scale: expected 1 for a teacher without classes, found {guidance_scale}."
             )
@@ -132,7 +132,7 @@ class ProgressiveDistillation(DiffusionModule):
 
     def step(self, batch: Batch) -> None:
         # Algorithm 2 of the paper; z_t is x / sqrt(1 + sigma^2).
-        x0, condition = batch["image"], {k: v for k, v in batch.items() if k == "label"}
+        x0, condition = batch["image"], self.student.condition_of(batch)
         teacher_levels, student_levels = self.grids[self.round], self.grids[self.round + 1]
         interval = self.noise.integers(len(x0), len(student_levels) - 1)
         index = 2 * interval[:, None] + torch.arange(3, device=x0.device)
@@ -174,14 +174,8 @@ class ProgressiveDistillation(DiffusionModule):
     def _generator(self, denoiser: nn.Module, grid: int) -> Generator:
         assert isinstance(denoiser, Denoiser)
         levels = self.grids[grid]
-        return Generator(
-            denoiser,
-            FixedGrid(levels.tolist()),
-            self.get_teacher().shape,
-            "euler",
-            (len(levels) - 1,),
-            any_steps=False,
-        )
+        steps = len(levels) - 1
+        return self.get_teacher().of(denoiser, FixedGrid(levels.tolist()), "euler", (steps,))
 
     def get_teacher(self) -> Generator:
         """The external teacher."""
@@ -218,8 +212,11 @@ def _lengths_of_rounds(iterations: int | list[int], rounds: int) -> list[int]:
 
 def _blank(denoiser: Denoiser) -> Denoiser:
     blank = copy.deepcopy(denoiser).requires_grad_(False).eval()
+    # A copy with adapters shares what lies under them.
+    shared = {id(parameter) for parameter in denoiser.parameters()}
     for parameter in blank.parameters():
-        parameter.zero_()
+        if id(parameter) not in shared:
+            parameter.zero_()
     return blank
 
 
@@ -228,9 +225,9 @@ def _student_of(
 ) -> Denoiser:
     # Without the teacher's dropout: it regresses onto what it can reach, and has data without end.
     made = student_of(student, teacher, 0.0, copy_of)
-    if made.num_classes != teacher.num_classes:
+    if made.num_classes != teacher.denoiser.num_classes:
         raise InputError(
-            f"student: expected the teacher's {teacher.num_classes} classes, "
+            f"student: expected the teacher's {teacher.denoiser.num_classes} classes, "
             f"found {made.num_classes}."
         )
     if isinstance(made, VPDenoiser) and made.prediction == "epsilon":

@@ -13,14 +13,20 @@ from kdlight.core.frozen import held
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasNoise, LogNormalNoise, NoiseLaw
-from kdlight.diffusion.students import LikeTeacher, copy_of, student_of, unguided
+from kdlight.diffusion.students import (
+    Adapters,
+    LikeTeacher,
+    adapted,
+    copy_of,
+    student_of,
+    unguided,
+)
 from kdlight.errors import InputError
 from kdlight.losses.adversarial import discriminator_loss, generator_loss
 from kdlight.losses.denoising import Weighting, weight_of
 from kdlight.losses.scores import DistributionMatching, ScoreObjective
 from kdlight.networks.checkpointing import checkpoint_activations
 from kdlight.networks.images.discriminator import Head, check_head, judged
-from kdlight.networks.lora import Adapters, adapted
 from kdlight.training.balance import LossBalance
 from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
@@ -276,7 +282,7 @@ class ScoreDistillationModule(FewStepModule):
 
     def asked(self, batch: Batch) -> Condition:
         """What the samples are conditioned on."""
-        return {"label": batch["label"]} if self.student.num_classes else {}
+        return self.condition_of(batch)
 
     def generate(self, noise: Tensor, condition: Condition, batch: Batch) -> Tensor:
         """The student's samples, (B, ...), with the gradient of its last step alone.

@@ -63,7 +63,7 @@ class TrajectoryRegression(FewStepModule):
                 "data: expected pairs of noise and image "
                 f"(datamodules.images.pairs.PairsDataModule), found batches of {', '.join(batch)}."
             )
-        return batch["noise"], {"label": batch["label"]} if self.student.num_classes else {}
+        return batch["noise"], self.condition_of(batch)
 
     def step(self, batch: Batch) -> None:
         noise, condition = self.prepare(batch)

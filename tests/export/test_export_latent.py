@@ -137,4 +137,4 @@ def test_what_diffusers_cannot_run_is_refused(tmp_path, folders):
     pixels = UNet2DCondition(8, 1, guidance_dim=16, block_out_channels=(8, 8))
     plain = LatentConsistencyDenoiser(pixels)
     refused(Generator(plain, SkippingGrid(), (1, 8, 8), "consistency"), "without an autoencoder")
-    refused(latent_teacher(folder), "GuidanceDenoiser cannot become a latent consistency pipeline")
+    refused(latent_teacher(folder), "GuidedDenoiser cannot become a latent consistency pipeline")

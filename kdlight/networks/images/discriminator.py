@@ -10,7 +10,7 @@ from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser
 from kdlight.errors import InputError
 from kdlight.networks.activations import recorded, require_layers
-from kdlight.networks.lora import AdaptedUNet
+from kdlight.networks.lora import AdaptedNetwork
 
 
 class Head(Recorded, nn.Module):
@@ -32,8 +32,9 @@ class Head(Recorded, nn.Module):
 class FeatureHead(Head):
     """A small classifier on each of the layers (Yin et al. 2024, arXiv:2405.14867, section 4.3).
 
-    Maps (B, C, H, W) go through two convolutions with stride and are averaged, vectors (B, C)
-    through two linear layers. A sample has one logit a layer.
+    Maps (B, C, H, W), which the tokens of a pipeline's transformer are laid out as, go through two
+    convolutions with stride and are averaged, vectors (B, C) through two linear layers. A sample
+    has one logit a layer.
 
     Args:
         layers: Names of the submodules whose outputs are judged, ``model.mid_block`` for a
@@ -109,7 +110,7 @@ def network_of(denoiser: nn.Module) -> nn.Module:
             f"discriminator: expected a denoiser with a network whose layers can be judged, "
             f"found a {type(denoiser).__name__}."
         )
-    return network.network if isinstance(network, AdaptedUNet) else network
+    return network.network if isinstance(network, AdaptedNetwork) else network
 
 
 def check_head(head: Head, denoiser: nn.Module) -> None:
@@ -136,8 +137,15 @@ def judged(
     Returns:
         The estimate of the clean samples, (B, ...), and logits (B, P) in float32 at least.
     """
-    with recorded(network_of(denoiser), head.layers) as seen:
+    network = network_of(denoiser)
+    with recorded(network, head.layers) as seen:
         estimate = denoiser(x, sigma, condition)
+    grid = getattr(network, "token_grid", None)
+    if grid is not None:
+        # Tokens (B, N, D) as the map that they are of.
+        seen = [
+            layer.mT.reshape(len(layer), -1, *grid) if layer.ndim == 3 else layer for layer in seen
+        ]
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
         return estimate, head([layer.to(dtype) for layer in seen])

@@ -9,9 +9,10 @@ from diffusers import UNet2DModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded, rebuilt
+from kdlight.core.spec import rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
+from kdlight.networks.lora import DiffusersNetwork
 
 
 def _groups(widths: Sequence[int]) -> int:
@@ -29,7 +30,7 @@ def _contiguous(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (inputs[0].contiguous(),)
 
 
-class UNet2D(Recorded, nn.Module):
+class UNet2D(DiffusersNetwork):
     """A U-Net for images: ``diffusers.UNet2DModel``, called ``network(x, noise, condition)``.
 
     The embedding of the noise number is the sinusoidal one made for timesteps 0 to 1000. A
@@ -87,6 +88,7 @@ class UNet2D(Recorded, nn.Module):
         self.shape = (channels, height, width)
         self.num_classes = num_classes
         self.null_class = null_class
+        self.conditions = ("label",) if num_classes else ()
         self.noise_scale = noise_scale
         self.interval = interval
         arguments: dict[str, Any] = {

@@ -9,9 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
+from kdlight.networks.lora import DiffusersNetwork
 
 
 def guidance_embedding(guidance: Tensor, dim: int) -> Tensor:
@@ -32,12 +32,14 @@ def guidance_embedding(guidance: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-class UNet2DCondition(Recorded, nn.Module):
+class UNet2DCondition(DiffusersNetwork):
     """The U-Net of latent diffusion: ``network(z, timestep, condition)``.
 
     Where ``condition`` has no ``text``, :attr:`null_text` stands in, the embedding of the empty
     prompt; where it has no ``label``, the class for "no class" does. A network with
-    ``guidance_dim`` is told ``guidance`` besides and has to be.
+    ``guidance_dim`` is told ``guidance`` besides and has to be. One with ``pooled_dim``, as Stable
+    Diffusion XL's, is told ``pooled`` text and ``time_ids``, the sizes and the cut of a picture:
+    :attr:`null_pooled` and :attr:`whole` stand in.
 
     Args:
         size: Height and width of the latent.
@@ -51,12 +53,18 @@ class UNet2DCondition(Recorded, nn.Module):
         dropout: Dropout probability inside each residual block.
         null_class: Whether there is one more class, the label ``num_classes``, for "no class".
         options: Further arguments of ``UNet2DConditionModel``, by its own names; they win.
+        pooled_dim: Width of the pooled text; 0 for a network that is told none.
 
     Attributes:
         null_text: Text that stands in where none is given, (L, D), saved with the weights.
+        null_pooled: Pooled text that stands in, (P,).
+        whole: Time ids that stand in, (6,): height and width of the picture, top and left of the
+            cut, height and width of what is drawn, in pixels.
     """
 
     null_text: Tensor | None
+    null_pooled: Tensor | None
+    whole: Tensor | None
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class UNet2DCondition(Recorded, nn.Module):
         dropout: float = 0.0,
         null_class: bool = True,
         options: Mapping[str, Any] | None = None,
+        pooled_dim: int = 0,
     ) -> None:
         super().__init__()
         if guidance_dim and (guidance_dim < 4 or guidance_dim % 2):
@@ -82,6 +91,14 @@ class UNet2DCondition(Recorded, nn.Module):
         self.null_class = null_class
         self.text_shape = None if text_shape is None else tuple(text_shape)
         self.guidance_dim = guidance_dim
+        told = {
+            "label": num_classes,
+            "text": text_shape,
+            "pooled": pooled_dim,
+            "time_ids": pooled_dim,
+            "guidance": guidance_dim,
+        }
+        self.conditions = tuple(name for name, size in told.items() if size)
         attends = "CrossAttn" if text_shape is not None else ""
         deeper = len(block_out_channels) - 1
         groups = math.gcd(32, *(channels // 4 for channels in block_out_channels))
@@ -111,6 +128,8 @@ class UNet2DCondition(Recorded, nn.Module):
         self.register_buffer(
             "null_text", None if self.text_shape is None else torch.zeros(self.text_shape)
         )
+        self.register_buffer("null_pooled", torch.zeros(pooled_dim) if pooled_dim else None)
+        self.register_buffer("whole", torch.zeros(6) if pooled_dim else None)
 
     def told_guidance(self, guidance_dim: int) -> "UNet2DCondition":
         """A copy that is told the guidance scale, through a new layer that starts at zero.
@@ -130,7 +149,8 @@ class UNet2DCondition(Recorded, nn.Module):
         Args:
             x: Noisy latents z, (B, C, H, W).
             noise: Timestep, (B,).
-            condition: May hold ``text`` (B, L, D), ``label`` (B,) and ``guidance`` (B,).
+            condition: May hold ``text`` (B, L, D), ``label`` (B,), ``guidance`` (B,),
+                ``pooled`` (B, P) and ``time_ids`` (B, 6).
 
         Returns:
             The network's prediction, shape of ``x``.
@@ -153,9 +173,17 @@ class UNet2DCondition(Recorded, nn.Module):
             encoder_hidden_states=None if text is None else text.to(x),
             class_labels=self._label(told, x),
             timestep_cond=guidance,
+            added_cond_kwargs=self._added(told, x),
             return_dict=False,
         )
         return output[0]  # type: ignore[no-any-return]
+
+    def _added(self, condition: Condition, x: Tensor) -> dict[str, Tensor] | None:
+        if self.null_pooled is None or self.whole is None:
+            return None
+        pooled = condition.get("pooled", self.null_pooled.expand(len(x), -1))
+        time_ids = condition.get("time_ids", self.whole.expand(len(x), -1))
+        return {"text_embeds": pooled.to(x), "time_ids": time_ids.to(x)}
 
     def _label(self, condition: Condition, x: Tensor) -> Tensor | None:
         if not self.num_classes:

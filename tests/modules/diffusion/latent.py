@@ -10,7 +10,7 @@ SIZE = 16
 """Side of its pictures; its latents are half as wide."""
 
 
-def write_pipeline(path: Path, prediction: str = "epsilon") -> str:
+def write_pipeline(path: Path, prediction: str = "epsilon", size: int = SIZE) -> str:
     """Write the pipeline as a folder of diffusers and return its name."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -20,7 +20,7 @@ def write_pipeline(path: Path, prediction: str = "epsilon") -> str:
             up_block_types=("UpDecoderBlock2D",) * 2,
             latent_channels=4,
             norm_num_groups=4,
-            sample_size=SIZE,
+            sample_size=size,
         )
         letters = "abcdefghijklmnopqrstuvwxyz"
         words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{each}</w>" for each in letters)]
@@ -44,7 +44,7 @@ def write_pipeline(path: Path, prediction: str = "epsilon") -> str:
         for parameter in text_encoder.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         unet = UNet2DConditionModel(
-            sample_size=SIZE // 2,
+            sample_size=size // 2,
             block_out_channels=(8, 8),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),

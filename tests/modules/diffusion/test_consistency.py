@@ -83,8 +83,11 @@ def test_a_student_starts_as_its_teacher() -> None:
         # The two preconditionings differ by terms of order sigma_min / sigma.
         expected = teacher.denoiser(x, level, label)
         assert (student(x, level, label) - expected).abs().max() < 0.01 * expected.abs().max()
+    # A velocity's estimate is x itself at level 0 already, one of x0 is not.
     flow = Generator(FlowDenoiser(network()), KarrasGrid(), (3,))
-    assert isinstance(consistency_student(flow), BoundaryDenoiser)
+    assert isinstance(consistency_student(flow), FlowDenoiser)
+    x0 = Generator(VPDenoiser(network(), "linear", "sample"), KarrasGrid(), (3,))
+    assert isinstance(consistency_student(x0), BoundaryDenoiser)
 
 
 def test_dropout_of_a_copied_network() -> None:

@@ -9,8 +9,8 @@ from diffusers import (
 )
 
 from kdlight.diffusion.coordinates import VPDenoiser
-from kdlight.diffusion.denoisers import Denoiser
-from kdlight.diffusion.latent import GuidanceDenoiser, LatentConsistencyDenoiser, SkippingGrid
+from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser
+from kdlight.diffusion.latent import LatentConsistencyDenoiser, SkippingGrid
 from kdlight.diffusion.samplers import euler_step
 from kdlight.diffusion.schedules import alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.errors import InputError
@@ -106,7 +106,7 @@ def test_a_guided_step_is_that_of_diffusers_ddim(prediction):
         x = z * (1 + SIGMAS[here] ** 2).sqrt()
         levels = SIGMAS[[here, there]].expand(4, 2)
         condition = {"label": label, "guidance": guidance}
-        walked = teacher_walk(GuidanceDenoiser(source), x, levels, condition)
+        walked = teacher_walk(GuidedDenoiser(source), x, levels, condition)
     found = walked / (1 + SIGMAS[there] ** 2).sqrt()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
@@ -121,7 +121,7 @@ def test_a_guided_step_is_the_sum_of_two_steps():
             euler_step(x, source(x, here, condition), here, there) - x
             for condition in ({"label": label}, {})
         ]
-        guided = GuidanceDenoiser(source)(
+        guided = GuidedDenoiser(source)(
             x, here, {"label": label, "guidance": torch.full((2,), 8.0)}
         )
     expected = x + 8 * steps[0] - 7 * steps[1]
@@ -136,7 +136,7 @@ def test_text_and_label_are_what_guidance_leaves_out():
             told.append(set(condition or {}))
             return x
 
-    guided = GuidanceDenoiser(Listener(0.1, 1.0), 2.0)
+    guided = GuidedDenoiser(Listener(0.1, 1.0), 2.0)
     x, text = torch.zeros(1, 1, 2, 2), torch.zeros(1, 3, 4)
     guided(x, torch.tensor(1.0), {"text": text, "augment": x, "guidance": torch.ones(1) * 3})
     assert told == [{"text", "augment"}, {"augment"}]

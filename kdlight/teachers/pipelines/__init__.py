@@ -1,0 +1,1 @@
+"""Latent pipelines of diffusers, part by part."""

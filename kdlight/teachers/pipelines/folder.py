@@ -1,0 +1,147 @@
+"""Folders of latent pipelines: found, checked, and their models read from safetensors alone."""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers.utils import logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+
+from kdlight.errors import InputError
+from kdlight.storage.files import read_json, sha256_of
+
+KINDS = {
+    "unet": ("UNet2DConditionModel",),
+    "transformer": (
+        "DiTTransformer2DModel",
+        "PixArtTransformer2DModel",
+        "SanaTransformer2DModel",
+        "SD3Transformer2DModel",
+        "FluxTransformer2DModel",
+    ),
+    "vae": ("AutoencoderKL", "AutoencoderDC"),
+}
+"""What the parts of a pipeline may be."""
+_LIBRARIES = ("diffusers", "transformers")
+# What diffusers and transformers raise for files that are missing, cut short or do not fit.
+DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, SafetensorError)
+
+
+def open_pipeline(path_or_id: str) -> Path:
+    """The folder of a latent pipeline, fetched from the hub if it is no folder.
+
+    Raises:
+        InputError: There is no such folder or repository, or it holds another kind of pipeline.
+    """
+    root = Path(path_or_id)
+    if not root.is_dir():
+        root = _download(path_or_id)
+    parts = parts_of(root)
+    network = network_part(root)
+    for part in (network, "vae"):
+        if parts.get(part) not in KINDS[part]:
+            raise InputError(
+                f"{root}: expected a latent pipeline whose {part} is a "
+                f"{' or '.join(KINDS[part])}, found {parts.get(part)}."
+            )
+    return root
+
+
+def parts_of(root: Path) -> dict[str, str]:
+    """Classes of a pipeline's parts by their names, and ``pipeline``, its own.
+
+    Raises:
+        InputError: There is no index, or a part is of another library than those that are known.
+    """
+    index = read_json(root / "model_index.json")
+    if not isinstance(index, dict):
+        raise InputError(f"{root / 'model_index.json'}: expected a JSON object.")
+    found = {"pipeline": str(index.get("_class_name"))}
+    for name, value in index.items():
+        if not (isinstance(value, list) and len(value) == 2 and value[1] is not None):
+            continue
+        library, kind = value
+        # Only the safety checker, which is never read, is of the pipeline's own module.
+        if library not in _LIBRARIES and name != "safety_checker":
+            raise InputError(
+                f"{root}: {name}: expected a part of {' or '.join(_LIBRARIES)}, found {library}."
+            )
+        found[name] = str(kind)
+    return found
+
+
+def network_part(root: Path) -> str:
+    """Name of the part that denoises."""
+    return "transformer" if "transformer" in parts_of(root) else "unet"
+
+
+def _download(repository: str) -> Path:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
+        raise InputError(f"{repository}: no such folder.")
+    texts = [f"{part}{n}/*" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")]
+    folders = ["unet/*", "transformer/*", "vae/*", "scheduler/*", *texts]
+    try:
+        found = snapshot_download(
+            repository,
+            allow_patterns=["model_index.json", *folders],
+            ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16.*", "*non_ema*"],
+        )
+    except (OSError, ValueError, HfHubHTTPError):
+        raise InputError(
+            f"{repository}: no such folder, and no repository of that name could be fetched "
+            "from the Hugging Face hub."
+        ) from None
+    return Path(found)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """No bars and warnings of diffusers: what is wrong is an error in one sentence here."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.FATAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def load_part(root: Path, part: str) -> Any:
+    """A model of diffusers in a pipeline's folder, frozen, from safetensors only.
+
+    Raises:
+        InputError: There are no safetensors, or they are damaged or do not fit.
+    """
+    folder = root / part
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{folder}: no safetensors weights; pickled weights are not read.")
+    kind = getattr(diffusers, parts_of(root)[part])
+    try:
+        with silent():
+            model, report = kind.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except DAMAGE:
+        raise InputError(f"{folder}: the weights are damaged or do not fit config.json.") from None
+    missing = set(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{folder}: weights do not fit config.json: {len(missing)} missing, such as "
+            f"{min(missing)}."
+        )
+    return model.requires_grad_(False).eval()
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of a model's safetensors, of all together where it has several."""
+    digests = [sha256_of(file) for file in sorted(folder.glob("*.safetensors"))]
+    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digests[0] if len(digests) == 1 else joined

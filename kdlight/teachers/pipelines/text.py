@@ -1,0 +1,141 @@
+"""What a pipeline's network is told of prompts: by the pipeline's own encoders."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from kdlight.codec.foreign.files import quiet
+from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.latent import PromptTable
+from kdlight.errors import InputError
+from kdlight.storage.files import read_json
+from kdlight.teachers.pipelines.folder import (
+    DAMAGE,
+    network_part,
+    open_pipeline,
+    parts_of,
+    silent,
+)
+
+ENCODED = {
+    "StableDiffusionPipeline": ("text", "null_text"),
+    "LatentConsistencyModelPipeline": ("text", "null_text"),
+    "StableDiffusionXLPipeline": ("text", "null_text", "pooled", "null_pooled"),
+    "StableDiffusion3Pipeline": ("text", "null_text", "pooled", "null_pooled"),
+    "PixArtAlphaPipeline": ("text", "text_mask", "null_text", "null_text_mask"),
+    "PixArtSigmaPipeline": ("text", "text_mask", "null_text", "null_text_mask"),
+    "SanaPipeline": ("text", "text_mask", "null_text", "null_text_mask"),
+    "FluxPipeline": ("text", "pooled"),
+}
+"""What ``encode_prompt`` of each pipeline returns, in order; ``null_*`` is of no prompt."""
+
+
+class TextEncoder:
+    """A pipeline's tokenizers and text encoders, for as long as captions are embedded.
+
+    Args:
+        path_or_id: See :func:`~kdlight.teachers.pipelines.folder.open_pipeline`.
+
+    Raises:
+        InputError: The pipeline takes no text, or its encoders are missing or damaged.
+    """
+
+    def __init__(self, path_or_id: str) -> None:
+        root = open_pipeline(path_or_id)
+        parts = parts_of(root)
+        kind = parts["pipeline"]
+        if kind not in ENCODED:
+            raise InputError(
+                f"{root}: expected a pipeline that takes text ({', '.join(ENCODED)}), found {kind}."
+            )
+        self.names = ENCODED[kind]
+        others = {network_part(root), "vae", "scheduler", "safety_checker", "feature_extractor"}
+        index = read_json(root / "model_index.json")
+        absent = {name for name, value in index.items() if value == [None, None]}
+        omitted: dict[str, Any] = dict.fromkeys((others & set(parts)) | absent)
+        encoders = [name for name in parts if name.startswith("text_encoder")]
+        for name in encoders:
+            if not list((root / name).glob("*.safetensors")):
+                raise InputError(f"{root / name}: no safetensors weights; pickled are not read.")
+        try:
+            with quiet(), silent():
+                self.pipeline = getattr(diffusers, kind).from_pretrained(
+                    root, use_safetensors=True, local_files_only=True, **omitted
+                )
+        except DAMAGE:
+            raise InputError(
+                f"{root}: the files of a text encoder or of its tokenizer are damaged: "
+                f"{', '.join(encoders)}."
+            ) from None
+        # Without its third encoder Stable Diffusion 3 asks the network how wide text is.
+        config = read_json(root / network_part(root) / "config.json")
+        told = SimpleNamespace(config=SimpleNamespace(**config))
+        setattr(self.pipeline, network_part(root), told)
+
+    def to(self, device: torch.device | str) -> "TextEncoder":
+        """The same encoders, on a device."""
+        self.pipeline.to(device)
+        return self
+
+    @torch.no_grad()
+    def _encode(self, captions: list[str]) -> Condition:
+        arguments: dict[str, Any] = {"device": self.pipeline.device, "num_images_per_prompt": 1}
+        if self.names[-1].startswith("null_"):
+            arguments["do_classifier_free_guidance"] = True
+        if "StableDiffusion3" in type(self.pipeline).__name__:
+            arguments |= {"prompt_2": None, "prompt_3": None}
+        elif "Flux" in type(self.pipeline).__name__:
+            arguments["prompt_2"] = None
+        found = self.pipeline.encode_prompt(prompt=captions, **arguments)
+        pairs = zip(self.names, found, strict=False)  # Flux adds numbers that are always the same
+        return {name: value.float().cpu() for name, value in pairs}
+
+    def __call__(self, captions: Sequence[str]) -> Condition:
+        """What is told of captions, ``text`` (N, L, D) and so on, float32, as the pipeline does."""
+        found = self._encode(list(captions))
+        return {name: rows for name, rows in found.items() if not name.startswith("null_")}
+
+    def null(self) -> Condition:
+        """What is told where there is no prompt, ``text`` (L, D) and so on."""
+        found = self._encode([""])
+        if not any(name.startswith("null_") for name in found):
+            return {name: rows[0] for name, rows in found.items()}
+        return {
+            name.removeprefix("null_"): rows[0]
+            for name, rows in found.items()
+            if name.startswith("null_")
+        }
+
+
+class Prompts(PromptTable):
+    """Prompts embedded by the text encoders of a pipeline.
+
+    Args:
+        path_or_id: See :func:`~kdlight.teachers.pipelines.folder.open_pipeline`.
+        prompts: The prompts.
+
+    Attributes:
+        null: What is told where there is no prompt, each without the batch.
+    """
+
+    def __init__(self, path_or_id: str, prompts: list[str]) -> None:
+        if not prompts:
+            raise InputError("prompts: expected at least one, found none.")
+        encode = TextEncoder(path_or_id)
+        super().__init__(embedded(encode, prompts))
+        self.null = encode.null()
+
+
+def embedded(encode: TextEncoder, prompts: Sequence[str]) -> Condition:
+    """What is told of prompts, each embedded by itself: its neighbours change nothing."""
+    rows = [encode([prompt]) for prompt in prompts]
+    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+def dropped(condition: dict[str, Tensor], null: Condition) -> dict[str, Tensor]:
+    """A sample's condition with nothing said: what ``null`` has replaces what it has."""
+    return {**condition, **{name: null[name] for name in condition if name in null}}

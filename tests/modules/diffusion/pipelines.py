@@ -1,0 +1,158 @@
+"""Latent pipelines of random weights, of every family, small enough for tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from tests.modules.diffusion.latent import write_pipeline
+
+SIDE = 4
+"""Side of their latents; pictures are twice as wide."""
+
+
+def _autoencoder(**config: Any) -> Any:
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=2 * SIDE,
+        **config,
+    )
+
+
+def _text(width: int, projected: bool = True) -> Any:
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    config = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=width,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=6,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        projection_dim=6,
+    )
+    return kind(config)
+
+
+def _moved(pipeline: Any, path: Path) -> str:
+    """Written with every weight moved: layers that start at zero would make equality empty."""
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            for parameter in part.parameters():
+                torch.nn.init.normal_(parameter, std=0.3)
+    pipeline.save_pretrained(path)
+    return str(path)
+
+
+def _tokenizer(path: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{each}</w>" for each in letters)]
+    return CLIPTokenizer(
+        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=6
+    )
+
+
+SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def stable_diffusion(path: Path) -> str:
+    return write_pipeline(path, "v_prediction", size=2 * SIDE)
+
+
+def stable_diffusion_xl(path: Path) -> str:
+    pipeline = diffusers.StableDiffusionXLPipeline(
+        vae=_autoencoder(),
+        text_encoder=_text(8, projected=False),
+        text_encoder_2=_text(8),
+        tokenizer=_tokenizer(path),
+        tokenizer_2=_tokenizer(path),
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=SIDE,
+            block_out_channels=(8, 8),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=16,
+            attention_head_dim=2,
+            norm_num_groups=4,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=6 + 6 * 4,
+        ),
+        scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", **SCALED_LINEAR),
+        add_watermarker=False,
+    )
+    return _moved(pipeline, path)
+
+
+def dit(path: Path) -> str:
+    pipeline = diffusers.DiTPipeline(
+        transformer=diffusers.DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=4,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            sample_size=SIDE,
+            patch_size=2,
+            num_embeds_ada_norm=2,
+        ),
+        vae=_autoencoder(),
+        scheduler=diffusers.DDIMScheduler(clip_sample=False),
+        id2label={0: "cat", 1: "dog"},
+    )
+    return _moved(pipeline, path)
+
+
+def stable_diffusion_3(path: Path) -> str:
+    pipeline = diffusers.StableDiffusion3Pipeline(
+        transformer=diffusers.SD3Transformer2DModel(
+            sample_size=SIDE,
+            patch_size=2,
+            in_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            caption_projection_dim=16,
+            pooled_projection_dim=12,
+            out_channels=4,
+            pos_embed_max_size=4,
+        ),
+        vae=_autoencoder(shift_factor=0.06),
+        text_encoder=_text(8),
+        text_encoder_2=_text(8),
+        text_encoder_3=None,
+        tokenizer=_tokenizer(path),
+        tokenizer_2=_tokenizer(path),
+        tokenizer_3=None,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    return _moved(pipeline, path)
+
+
+FAMILIES: dict[str, Callable[[Path], str]] = {
+    "sd": stable_diffusion,
+    "sdxl": stable_diffusion_xl,
+    "dit": dit,
+    "sd3": stable_diffusion_3,
+}
+
+
+def write_family(family: str, path: Path) -> str:
+    """Write the pipeline of a family as a folder, always the same, and return its name."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FAMILIES[family](path)
