@@ -10,6 +10,8 @@ from kdlight.errors import InputError
 from kdlight.export.consistency import export_consistency
 from kdlight.export.ddim import export_ddim
 from kdlight.export.folder import INSTEAD
+from kdlight.networks.images.unet_condition import UNet2DCondition
+from kdlight.networks.lora import AdaptedNetwork
 
 
 def export_diffusers(generator: Generator, path: Path, steps: int | None = None) -> None:
@@ -26,9 +28,7 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
             something else lives at ``path``.
     """
     denoiser = generator.denoiser
-    if isinstance(generator, LatentGenerator) and not isinstance(
-        denoiser, LatentConsistencyDenoiser
-    ):
+    if isinstance(generator, LatentGenerator) and not _is_latent_consistency(generator):
         from kdlight.export.pipeline import export_pipeline
 
         export_pipeline(generator, path, steps or generator.steps[0])
@@ -47,3 +47,16 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
             f"a {type(denoiser).__name__} cannot become a diffusers pipeline, which needs a "
             f"VPDenoiser, an EDMDenoiser or a ConsistencyDenoiser: {INSTEAD}."
         )
+
+
+def _is_latent_consistency(generator: LatentGenerator) -> bool:
+    """Whether diffusers has a pipeline of its own for such a student, of one text encoder."""
+    network = getattr(generator.denoiser, "network", None)
+    adapted = isinstance(network, AdaptedNetwork)
+    inner = network.network if isinstance(network, AdaptedNetwork) else network
+    return (
+        isinstance(generator.denoiser, LatentConsistencyDenoiser)
+        and isinstance(inner, UNet2DCondition)
+        and inner.null_pooled is None
+        and (adapted or inner.guidance_dim > 0)
+    )

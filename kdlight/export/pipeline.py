@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdlight.diffusion.coordinates import FlowDenoiser, VPDenoiser
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator
+from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator, SkippingGrid
 from kdlight.errors import InputError
 from kdlight.export.ddim import check_walk
 from kdlight.export.folder import INSTEAD, check_steps
@@ -79,11 +79,11 @@ def export_pipeline(generator: LatentGenerator, path: Path, steps: int) -> None:
     check_steps(generator, steps)
     source = _source(generator)
     root = open_pipeline(source)
-    scheduler, call = walk_of(generator, steps)
+    scheduler, stops = walk_of(generator, steps)
     kind = parts_of(root)["pipeline"]
     network = generator.denoiser.network
     assert isinstance(network, AdaptedNetwork | DiffusersNetwork)
-    named = _named_walk(kind, call, steps)
+    named = _named_walk(kind, scheduler, stops, steps)
     said = {"steps": steps, "plural": "" if steps == 1 else "s", "source": source}
     said["call"] = ", ".join([_asked(kind), *named, *_guidance(kind, generator)])
     said["scheduler"] = type(scheduler).__name__
@@ -171,8 +171,10 @@ def walk_of(generator: Generator, steps: int) -> tuple[SchedulerMixin, list[floa
         raise InputError(
             f"sigma_data: LCMScheduler has 0.5, found {denoiser.sigma_data}: {INSTEAD}."
         )
+    grid = generator.grid
+    stops = len(grid.timesteps) if isinstance(grid, SkippingGrid) else len(denoiser.alphas_cumprod)
     lcm = LCMScheduler(
-        original_inference_steps=len(denoiser.alphas_cumprod),
+        original_inference_steps=stops,
         timestep_scaling=denoiser.timestep_scale if told else IDENTITY,
         **table,
     )
@@ -199,11 +201,12 @@ def _whole(denoiser: VPDenoiser, levels: Tensor) -> list[float]:
     return nearest.tolist()
 
 
-def _named_walk(kind: str, stops: Sequence[float], steps: int) -> list[str]:
+def _named_walk(kind: str, scheduler: Any, stops: Sequence[float], steps: int) -> list[str]:
     """How a pipeline is told where to stop."""
     if all(stop <= 1 for stop in stops):
         return [f"num_inference_steps={steps}", f"sigmas={[round(stop, 8) for stop in stops]}"]
-    usual = [999 - 1000 * index // steps for index in range(steps)]
+    scheduler.set_timesteps(steps)
+    usual = [int(step) for step in scheduler.timesteps]
     whole = [int(stop) for stop in stops]
     if whole == usual:
         return [f"num_inference_steps={steps}"]

@@ -6,13 +6,7 @@ from torch import Tensor
 from kdlight.core.noise import ReplayedDraws
 from kdlight.core.whole import whole
 from kdlight.diffusion.augmentation import Augmentation
-from kdlight.diffusion.denoisers import (
-    Condition,
-    Denoiser,
-    EDMDenoiser,
-    TrigFlowDenoiser,
-    expand,
-)
+from kdlight.diffusion.denoisers import ArcDenoiser, Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import LogNormalNoise, NoiseLaw
 from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
@@ -43,8 +37,8 @@ class ContinuousConsistency(FewStepModule):
         optimizer: Settings of the student's optimizer.
         iterations: Training batches.
         teacher: Whose ODE is distilled; null trains from data alone.
-        student: A student of its own, an ``EDMDenoiser`` or a ``TrigFlowDenoiser``, or how it
-            differs from the teacher; null copies the teacher's network.
+        student: A student of its own, of EDM, TrigFlow, VP or flow, or how it differs from the
+            teacher; null copies the teacher's network.
         shape: Shape of one sample, needed without a teacher.
         dropout: Dropout of the copied network; null leaves the teacher's.
         noise_law: Law of ``sigma_data tan t``; null is the paper's for CIFAR-10, log-normal with
@@ -67,7 +61,7 @@ class ContinuousConsistency(FewStepModule):
         max_non_finite: Skipped updates in a row after which the run stops.
     """
 
-    student: EDMDenoiser | TrigFlowDenoiser
+    student: ArcDenoiser
 
     def __init__(
         self,
@@ -92,10 +86,10 @@ class ContinuousConsistency(FewStepModule):
         max_non_finite: int = 10,
     ) -> None:
         student = student_of(student, teacher, dropout, copy_of)
-        if not isinstance(student, EDMDenoiser | TrigFlowDenoiser):
+        if not isinstance(student, ArcDenoiser):
             raise InputError(
-                "student: expected an EDMDenoiser or a TrigFlowDenoiser, which have a velocity in "
-                f"continuous time, found a {type(student).__name__}."
+                "student: expected an EDMDenoiser, TrigFlowDenoiser, VPDenoiser or FlowDenoiser, "
+                f"which have a velocity in continuous time, found a {type(student).__name__}."
             )
         for name, value in {"warmup": warmup, "c": c}.items():
             if value < 0:

@@ -18,6 +18,10 @@ CELLS = [
 ]
 
 
+# Cells that make no sense, and what is said of them.
+REFUSED = {("lcm", "sd3"): "teacher: expected a model with variance-preserving timesteps"}
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("families")
@@ -46,6 +50,7 @@ def teachers(folders):
 
 def stock(path, noise, labelled, call, family):
     """What stock diffusers draws, called as the folder's card says."""
+    # Stable Diffusion 3 without its third encoder, as diffusers wants to be told.
     kept = {"text_encoder_3": None, "tokenizer_3": None} if family == "sd3" else {}
     pipeline = DiffusionPipeline.from_pretrained(path, **kept)
     pipeline.set_progress_bar_config(disable=True)
@@ -87,6 +92,10 @@ def call_of(path):
 @pytest.mark.parametrize(("method", "family"), CELLS)
 def test_a_method_on_a_pipeline(method, family, teachers, folders, tmp_path):
     teacher = teachers(family)
+    if (method, family) in REFUSED:
+        with pytest.raises(InputError, match=REFUSED[method, family]):
+            build(method, teacher)
+        return
     data = LatentData(teacher)
     whole = fit(build(method, teacher), data, [SaveAt(tmp_path, (2,))])
     assert whole.non_finite_total == 0
@@ -96,8 +105,6 @@ def test_a_method_on_a_pipeline(method, family, teachers, folders, tmp_path):
     assert any(
         not torch.equal(weight, before[name]) for name, weight in whole.student.named_parameters()
     )
-    if method == "mean_flow":
-        return
     *_, (_, generator) = whole.generators().values()
     for steps in sorted({1, max(generator.steps)} & set(generator.steps)):
         export_diffusers(generator, tmp_path / "out", steps)

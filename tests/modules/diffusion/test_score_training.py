@@ -271,7 +271,11 @@ def test_the_balance_is_measured_at_the_samples_before_the_update():
         (DMD2, {"weights": {"gan": -1.0}}, r"weights\.gan: expected at least 0, found -1"),
         (DMD2, {"first": 30.0}, "first: expected a noise level above 0, at most the student's 20"),
         (DMD2, {"checkpointing": True}, "checkpointing: expected a network of diffusers"),
-        (DMD2, {"fake_adapters": Adapters(2)}, "adapters: expected a teacher with a U-Net"),
+        (
+            DMD2,
+            {"fake_adapters": Adapters(2)},
+            "adapters: expected a teacher with a network of diffusers",
+        ),
         (
             DMD2,
             {"discriminator": lambda: MeanHead(["blocks.9"])},
