@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from kdlight.errors import InputError
 from kdlight.export.diffusers import export_diffusers
 from kdlight.teachers.latent import latent_teacher
 from tests.exactness.harness import SaveAt, differing, fit, state
