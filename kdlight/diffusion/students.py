@@ -18,6 +18,7 @@ from kdlight.diffusion.denoisers import (
     EDMDenoiser,
     GuidedDenoiser,
 )
+from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.signal import SignalDenoiser
 from kdlight.errors import InputError
@@ -225,6 +226,38 @@ def signal_student(
             f"a {type(made).__name__}, found null."
         )
     return SignalDenoiser(made.network, made.sigma_data, made.sigma_min, made.sigma_max)
+
+
+@runtime_checkable
+class TellsInterval(Protocol):
+    """A network of which there is a copy that is told how far a jump goes."""
+
+    def told_interval(self) -> nn.Module:
+        """That copy; it starts as the network itself."""
+
+
+def mean_flow_student(
+    teacher: Generator, dropout: float | None = None, like: LikeTeacher | None = None
+) -> MeanFlowDenoiser:
+    """A flow map that starts at the velocity of its teacher, whatever the jump.
+
+    Args:
+        teacher: The teacher, of flow matching.
+        dropout: See :func:`copy_of`.
+        like: See :func:`copy_of`.
+
+    Raises:
+        InputError: The teacher is no FlowDenoiser, or its network cannot be told the interval.
+    """
+    made = copy_of(teacher, dropout, like)
+    if not isinstance(made, FlowDenoiser) or not isinstance(made.network, TellsInterval):
+        # Networks of other teachers see another input at another number.
+        raise InputError(
+            f"student: expected a MeanFlowDenoiser of its own for a teacher that is no flow-"
+            f"matching transformer of a pipeline, a {type(made).__name__} of a "
+            f"{type(getattr(made, 'network', made)).__name__}, found null."
+        )
+    return MeanFlowDenoiser(made.network.told_interval(), made.time_scale)
 
 
 Made = TypeVar("Made", bound=Denoiser)

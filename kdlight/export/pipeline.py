@@ -13,11 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdlight.diffusion.coordinates import FlowDenoiser, VPDenoiser
+from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator, SkippingGrid
 from kdlight.errors import InputError
 from kdlight.export.ddim import check_walk
 from kdlight.export.folder import INSTEAD, check_steps
+from kdlight.networks.images.transformers import PipelineTransformer
 from kdlight.networks.lora import AdaptedNetwork, DiffusersNetwork
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import read_json
@@ -94,6 +96,9 @@ def export_pipeline(generator: LatentGenerator, path: Path, steps: int) -> None:
             card = ADAPTERS_CARD.format(**said)
         else:
             plain = network.merged() if isinstance(network, AdaptedNetwork) else network
+            if isinstance(generator.denoiser, MeanFlowDenoiser):
+                assert isinstance(plain, PipelineTransformer)
+                plain = plain.of_interval(stops[0] * generator.denoiser.time_scale)
             _write_pipeline(root, plain, scheduler, folder)
             card = PIPELINE_CARD.format(**said)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -143,11 +148,12 @@ def walk_of(generator: Generator, steps: int) -> tuple[SchedulerMixin, list[floa
     denoiser, levels = generator.denoiser, generator.grid.sigmas(steps)[:-1]
     fresh = generator.algorithm == "consistency"
     if steps > 1 and generator.algorithm not in ("consistency", "euler"):
+        # A flow map in one step is an Euler step of the jump that it always makes.
         raise InputError(
             f"algorithm: diffusers walks with euler or consistency, found "
             f"{generator.algorithm}: {INSTEAD}."
         )
-    if isinstance(denoiser, FlowDenoiser):
+    if isinstance(denoiser, FlowDenoiser | MeanFlowDenoiser):
         flow = FlowMatchEulerDiscreteScheduler(shift=1.0, stochastic_sampling=fresh)
         return flow, (levels / (1 + levels)).tolist()
     if not isinstance(denoiser, VPDenoiser):
@@ -193,10 +199,10 @@ def _whole(denoiser: VPDenoiser, levels: Tensor) -> list[float]:
     nearest = timesteps.round()
     if (timesteps != nearest).any():
         table = ((1 - denoiser.alphas_cumprod) / denoiser.alphas_cumprod).sqrt()
-        known = ", ".join(f"{table[int(index)]:.6g}" for index in nearest.tolist())
+        known = ", ".join(f"{table[int(index)]:.8g}" for index in nearest.tolist())
         raise InputError(
             f"intermediate: diffusers stops at whole timesteps, near by at the noise levels "
-            f"{known}; found {', '.join(f'{level:.6g}' for level in levels.tolist())}: {INSTEAD}."
+            f"{known}; found {', '.join(f'{level:.8g}' for level in levels.tolist())}: {INSTEAD}."
         )
     return nearest.tolist()
 

@@ -5,9 +5,11 @@ tokenizers. The network becomes a denoiser of latents; the others stay as they a
 again from the folder wherever a model of theirs is rebuilt, so no checkpoint holds them.
 """
 
+from kdlight.diffusion.coordinates import FlowDenoiser
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.latent import LatentGenerator
 from kdlight.diffusion.samplers import Algorithm
+from kdlight.errors import InputError
 from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder
 from kdlight.teachers.pipelines.folder import digest_of, network_part, open_pipeline, parts_of
 from kdlight.teachers.pipelines.network import in_coordinates, read_network
@@ -43,6 +45,11 @@ def latent_teacher(
     table = None if labelled else Prompts(path_or_id, prompts or [""])
     network = read_network(root, {} if table is None else table.null, size)
     denoiser, grid = in_coordinates(root, network)
+    if isinstance(denoiser, FlowDenoiser) and algorithm == "heun":
+        raise InputError(
+            "algorithm: expected euler or dpmpp_2m for a model of flow matching, whose walk starts "
+            "at a noise level that heun's differences do not survive, found heun."
+        )
     digest = digest_of(root / network_part(root))
     denoiser.provenance = {"source": path_or_id, "sha256": digest}
     return LatentGenerator(

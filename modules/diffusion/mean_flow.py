@@ -8,6 +8,7 @@ from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import FlowNoise, NoiseLaw
+from kdlight.diffusion.students import mean_flow_student, student_of
 from kdlight.errors import InputError
 from kdlight.losses.continuous import Derivative
 from kdlight.losses.mean_flow import (
@@ -30,7 +31,8 @@ class MeanFlow(FewStepModule):
     ``ratio`` 0.75 and ``power`` 0.75.
 
     Args:
-        student: The flow map to train.
+        student: The flow map to train; null copies the network of a latent teacher of flow
+            matching, such as Stable Diffusion 3, which then is told how far a jump goes.
         optimizer: Settings of its optimizer.
         iterations: Training batches.
         teacher: A model whose probability flow is distilled; null learns from data alone.
@@ -58,7 +60,7 @@ class MeanFlow(FewStepModule):
 
     def __init__(
         self,
-        student: MeanFlowDenoiser,
+        student: MeanFlowDenoiser | None,
         optimizer: Optimization,
         iterations: int = 10_000,
         teacher: Generator | None = None,
@@ -82,6 +84,7 @@ class MeanFlow(FewStepModule):
             raise InputError(f"ratio: expected a number from 0 to 1, found {ratio}.")
         if not offset > 0:
             raise InputError(f"offset: expected a number above 0, found {offset}.")
+        student = student_of(student, teacher, None, mean_flow_student)
         _check_guidance(student, guidance_scale, guidance_mix, class_dropout)
         super().__init__(
             student,

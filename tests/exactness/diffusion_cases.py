@@ -11,9 +11,9 @@ from kdlight.diffusion.denoisers import ConsistencyDenoiser, EDMDenoiser, TrigFl
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid, TrailingGrid
+from kdlight.diffusion.students import Adapters, LikeTeacher
 from kdlight.networks.images.discriminator import FeatureHead, Head, MeanHead
 from kdlight.networks.images.unet_condition import UNet2DCondition
-from kdlight.networks.lora import Adapters
 from kdlight.networks.loss_weight import AdaptiveWeight
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.training.balance import LossBalance
@@ -232,20 +232,26 @@ def score_distillation(method: type[ScoreDistillationModule], **settings: Any) -
     return make
 
 
-def lora_fake_score(**kwargs: Any) -> DMD2:
-    with torch.random.fork_rng():
-        torch.manual_seed(2)  # adapters start at random
-        return DMD2(
-            latent_teacher(),
-            Optimization(lr=3e-3),
-            Optimization(lr=3e-3),
-            iterations=20,
-            student_every=1,
-            fake_adapters=Adapters(rank=2),
-            checkpointing=True,
-            ema_half_life=3.0,
-            **kwargs,
-        )
+def lora_scores(student: LikeTeacher | None = None) -> Maker:
+    """A maker of DMD2 whose fake score, and student if asked for, are adapters on the teacher."""
+
+    def make(**kwargs: Any) -> DMD2:
+        with torch.random.fork_rng():
+            torch.manual_seed(2)  # adapters start at random
+            return DMD2(
+                latent_teacher(),
+                Optimization(lr=3e-3),
+                Optimization(lr=3e-3),
+                iterations=20,
+                student=student,
+                student_every=1,
+                fake_adapters=Adapters(rank=2),
+                checkpointing=True,
+                ema_half_life=3.0,
+                **kwargs,
+            )
+
+    return make
 
 
 def boot(**kwargs: Any) -> Boot:
@@ -292,7 +298,8 @@ DIFFUSION = {
         ),
         20,
     ),
-    "dmd2_lora": Case(lora_fake_score, 20),
+    "dmd2_lora": Case(lora_scores(), 20),
+    "dmd2_lora_student": Case(lora_scores(LikeTeacher(adapters=Adapters(rank=2))), 20),
     "sid": Case(score_distillation(SiD), 20, parts=NOISE),
     "sida": Case(score_distillation(SiDA, discriminator=lambda: tiny_head(False)), 20),
     "fdistill": Case(score_distillation(FDistill, discriminator=tiny_head), 20),

@@ -1,14 +1,21 @@
 """The transformers of diffusers' latent pipelines behind the interface of kdlight's networks."""
 
+import contextlib
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import diffusers
 import torch
-from diffusers.models.embeddings import LabelEmbedding
-from torch import Tensor
+from diffusers.models.embeddings import (
+    LabelEmbedding,
+    TimestepEmbedding,
+    get_timestep_embedding,
+)
+from torch import Tensor, nn
 
+from kdlight.core.spec import rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.lora import DiffusersNetwork
@@ -29,6 +36,8 @@ class PipelineTransformer(DiffusersNetwork):
         shape: Shape of one latent.
         config: Arguments of the network of diffusers, by its own names.
         null: Shape of what stands in for each of the conditions that are tensors.
+        interval: Whether it is told how far a jump goes, in units of the noise number, as flow
+            maps are; a missing number means 0.
 
     Attributes:
         token_grid: Rows and columns of the tokens that a latent becomes.
@@ -37,25 +46,96 @@ class PipelineTransformer(DiffusersNetwork):
     part: ClassVar[str] = "transformer"
     adapted_layers: ClassVar[tuple[str, ...]] = (*ATTENTION, *FEED_FORWARD)
     kind: ClassVar[str]
+    number_scale: ClassVar[float] = 1.0
+    """Factor that makes the noise number one from 0 to 1000."""
 
     def __init__(
         self,
         shape: Sequence[int],
         config: Mapping[str, Any],
         null: Mapping[str, Sequence[int]] | None = None,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.model = getattr(diffusers, self.kind)(**config)
+        self.interval = interval
+        self.interval_embedding = self._interval_embedding() if interval else None
         self.conditions = tuple(null or {})
         for name, size in (null or {}).items():
-            self.register_buffer(f"null_{name}", torch.zeros(*size))
+            self.register_buffer(f"null_{name}", torch.zeros(tuple(size)))
         patch = self.patch_size
         if any(side % patch for side in self.shape[1:]):
             raise InputError(
                 f"shape: expected sides that are multiples of {patch}, found {self.shape}."
             )
         self.token_grid = (self.shape[1] // patch, self.shape[2] // patch)
+
+    def _time_embeddings(self) -> list[TimestepEmbedding]:
+        """Where the time enters; adaptive norms of some networks have one each."""
+        return [
+            module
+            for name, module in self.model.named_modules()
+            if name.endswith("timestep_embedder") and isinstance(module, TimestepEmbedding)
+        ]
+
+    def _interval_embedding(self) -> TimestepEmbedding:
+        first = self._time_embeddings()[0]
+        made = TimestepEmbedding(first.linear_1.in_features, first.linear_2.out_features)
+        # At zero, so that a student starts as the network it was copied from.
+        nn.init.zeros_(made.linear_2.weight)
+        nn.init.zeros_(made.linear_2.bias)
+        return made
+
+    def told_interval(self) -> "PipelineTransformer":
+        """A copy that is told how far a jump goes, through layers that start at zero."""
+        if self.interval:
+            return copy.deepcopy(self)
+        made = rebuilt(self, interval=True)
+        made.load_state_dict(self.state_dict(), strict=False)
+        return made.to(next(self.parameters())).train(self.training)
+
+    def of_interval(self, interval: float) -> "PipelineTransformer":
+        """A copy that is told nothing of it, but always makes jumps of one length.
+
+        Args:
+            interval: Their length, in units of the noise number.
+        """
+        made = rebuilt(self, interval=False)
+        made.load_state_dict(self.state_dict(), strict=False)
+        made = made.to(next(self.parameters())).train(self.training)
+        with torch.no_grad():
+            number = next(self.parameters()).new_tensor([interval])
+            for embedding in made._time_embeddings():
+                embedding.linear_2.bias += self._embedded(number)[0]
+        return made
+
+    def _embedded(self, interval: Tensor) -> Tensor:
+        assert self.interval_embedding is not None
+        width = self.interval_embedding.linear_1.in_features
+        features = get_timestep_embedding(
+            interval * self.number_scale, width, flip_sin_to_cos=True, downscale_freq_shift=0
+        )
+        embedded: Tensor = self.interval_embedding(features.to(next(self.parameters())))
+        return embedded
+
+    @contextlib.contextmanager
+    def _telling(self, interval: Tensor) -> Iterator[None]:
+        """The embedded interval is added wherever the time enters, during the block."""
+        if self.interval_embedding is None:
+            yield
+            return
+        told = self._embedded(interval)
+
+        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return output + told
+
+        hooks = [module.register_forward_hook(add) for module in self._time_embeddings()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @property
     def patch_size(self) -> int:
@@ -81,12 +161,14 @@ class PipelineTransformer(DiffusersNetwork):
         Args:
             x: Noisy latents, (B, C, H, W).
             noise: Timestep or time, (B,).
-            condition: Some of :attr:`conditions`.
+            condition: Some of :attr:`conditions`, and ``interval`` (B,).
 
         Returns:
             The network's prediction, shape of ``x``; a learned variance is left out.
         """
-        return self.call(x, noise, self.told(condition, x))[:, : x.shape[1]]
+        interval = (condition or {}).get("interval", torch.zeros_like(noise))
+        with self._telling(interval):
+            return self.call(x, noise, self.told(condition, x))[:, : x.shape[1]]
 
     def call(self, x: Tensor, noise: Tensor, told: Condition) -> Tensor:
         """The network of diffusers, called as its pipeline does."""
@@ -104,8 +186,9 @@ class ClassTransformer(PipelineTransformer):
         shape: Sequence[int],
         config: Mapping[str, Any],
         null: Mapping[str, Sequence[int]] | None = None,
+        interval: bool = False,
     ) -> None:
-        super().__init__(shape, config, null)
+        super().__init__(shape, config, null, interval)
         self.num_classes = int(self.model.config.num_embeds_ada_norm)
         self.conditions = ("label",)
         for module in self.model.modules():
@@ -182,6 +265,7 @@ class FluxTransformer(PipelineTransformer):
 
     kind: ClassVar[str] = "FluxTransformer2DModel"
     adapted_layers: ClassVar[tuple[str, ...]] = JOINT
+    number_scale: ClassVar[float] = 1000.0
 
     @property
     def patch_size(self) -> int:

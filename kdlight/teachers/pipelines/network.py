@@ -21,6 +21,9 @@ from kdlight.teachers.pipelines.folder import load_part, network_part, parts_of
 
 LATENT_SIGMA_DATA = 1.0
 """Standard deviation of scaled latents, about."""
+PURE_NOISE = 2.0**25
+"""Noise level whose flow time is 1 in float32: pipelines show their networks time 1 itself, and
+the fastest wave of its embedding tells 0.9999 from it."""
 EMBEDDED_GUIDANCE = 3.5
 """What a network that is told the guidance is told where nothing is asked for, as Flux's."""
 
@@ -134,12 +137,14 @@ def in_coordinates(root: Path, network: DiffusersNetwork) -> tuple[Denoiser, Gri
     settings = scheduler.config
     kind = settings["_class_name"]
     if kind in FLOW_SCHEDULERS:
-        # Flux gives its network a time from 0 to 1, all others one from 0 to 1000.
-        scale = 1.0 if "Flux" in type(network).__name__ else float(settings["num_train_timesteps"])
+        scale = float(settings["num_train_timesteps"])
+        if isinstance(network, PipelineTransformer):
+            scale /= network.number_scale
         flow = FlowDenoiser(network, scale, sigma_data=LATENT_SIGMA_DATA)
-        if not settings["use_dynamic_shifting"]:
-            return flow, FlowGrid(float(settings["shift"]), float(scheduler.sigma_min))
-        return flow, FlowGrid(dynamic_shift(settings, network))
+        if settings["use_dynamic_shifting"]:
+            return flow, FlowGrid(dynamic_shift(settings, network), sigma_max=PURE_NOISE)
+        last = float(scheduler.sigma_min)
+        return flow, FlowGrid(float(settings["shift"]), last, PURE_NOISE)
     if kind not in VP_SCHEDULERS:
         raise InputError(
             f"{file}: expected a variance-preserving or flow-matching scheduler, found {kind}."

@@ -10,7 +10,7 @@ from datamodules.loader import StreamLoader
 from kdlight.diffusion.coordinates import FlowDenoiser, VPDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentGenerator
-from kdlight.diffusion.students import LikeTeacher, unguided
+from kdlight.diffusion.students import Adapters, LikeTeacher, unguided
 from kdlight.networks.images.discriminator import FeatureHead, Head, MeanHead
 from kdlight.training.base import DistillationModule
 from kdlight.training.optim import Optimization
@@ -21,6 +21,7 @@ from modules.diffusion.disback import DisBack
 from modules.diffusion.dmd2 import DMD2
 from modules.diffusion.fdistill import FDistill
 from modules.diffusion.latent_consistency import LatentConsistency
+from modules.diffusion.mean_flow import MeanFlow
 from modules.diffusion.progressive_distillation import ProgressiveDistillation
 from modules.diffusion.sid import SiD
 from modules.diffusion.sida import SiDA
@@ -105,18 +106,37 @@ def latent_consistency(teacher: Generator, **kwargs: Any) -> DistillationModule:
     return LatentConsistency(teacher, OPTIMIZATION, 4, ema_half_life=2.0, **settings)
 
 
+def mean_flow(teacher: Generator, **kwargs: Any) -> DistillationModule:
+    settings = {"student": None, "ratio": 0.5, "ema_half_life": 2.0, **kwargs}
+    student = settings.pop("student")
+    return MeanFlow(student, OPTIMIZATION, 4, teacher, intermediate=[], **settings)
+
+
 METHODS: dict[str, Callable[..., DistillationModule]] = {
     "progressive_distillation": progressive,
     "consistency_distillation": consistency,
     "ect": tuning(ConsistencyTuning, stages=2),
     "scm": tuning(ContinuousConsistency, warmup=2),
     "lcm": latent_consistency,
+    "mean_flow": mean_flow,
     "dmd2": score(DMD2, discriminator=head, intermediate=walk),
     "sid": score(SiD, first=None),
     "sida": score(SiDA, discriminator=lambda t: head(t, mean=True), first=None),
     "fdistill": score(FDistill, discriminator=head, intermediate=walk),
     "disback": score(DisBack, degradation_iterations=1, backtracking_iterations=1, path_length=1),
 }
+
+
+SCORES = ("dmd2", "sid", "sida", "fdistill", "disback")
+ADAPTABLE = tuple(name for name in METHODS if name not in ("lcm", "mean_flow"))
+"""Methods whose student may be adapters on the teacher's weights; LCM has adapters of its own."""
+
+
+def adapters_for(method: str) -> dict[str, Any]:
+    """Arguments by which student and fake score are adapters on the teacher's weights."""
+    adapters = Adapters(rank=2)
+    found: dict[str, Any] = {"student": LikeTeacher(adapters=adapters)}
+    return found | ({"fake_adapters": adapters} if method in SCORES else {})
 
 
 def build(method: str, teacher: Generator, **kwargs: Any) -> DistillationModule:

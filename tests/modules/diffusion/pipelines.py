@@ -155,4 +155,95 @@ def write_family(family: str, path: Path) -> str:
     """Write the pipeline of a family as a folder, always the same, and return its name."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FAMILIES[family](path)
+        return (FAMILIES | FAMILIES_BY_EMBEDDING)[family](path)
+
+
+# Without text encoders, which are large even when small: called with embeddings. --------------
+
+TEXTLESS = {"text_encoder": None, "tokenizer": None}
+
+
+def flux(path: Path) -> str:
+    pipeline = diffusers.FluxPipeline(
+        transformer=diffusers.FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=12,
+            pooled_projection_dim=10,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 4, 8),
+        ),
+        vae=_autoencoder(shift_factor=0.1),
+        text_encoder_2=None,
+        tokenizer_2=None,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        **TEXTLESS,
+    )
+    return _moved(pipeline, path)
+
+
+def pixart(path: Path) -> str:
+    pipeline = diffusers.PixArtSigmaPipeline(
+        transformer=diffusers.PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            cross_attention_dim=16,
+            sample_size=SIDE,
+            patch_size=2,
+            caption_channels=12,
+            use_additional_conditions=False,
+        ),
+        vae=_autoencoder(),
+        scheduler=diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False),
+        **TEXTLESS,
+    )
+    return _moved(pipeline, path)
+
+
+def sana(path: Path) -> str:
+    pipeline = diffusers.SanaPipeline(
+        transformer=diffusers.SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=8,
+            cross_attention_dim=16,
+            caption_channels=12,
+            sample_size=16,
+            patch_size=1,
+        ),
+        vae=diffusers.AutoencoderDC(
+            latent_channels=4,
+            attention_head_dim=4,
+            encoder_block_types=("ResBlock", "EfficientViTBlock"),
+            decoder_block_types=("ResBlock", "EfficientViTBlock"),
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            encoder_layers_per_block=(1, 1),
+            decoder_layers_per_block=(1, 1),
+            encoder_qkv_multiscales=((), (5,)),
+            decoder_qkv_multiscales=((), (5,)),
+            decoder_norm_types="rms_norm",
+            decoder_act_fns="silu",
+            scaling_factor=0.41,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        **TEXTLESS,
+    )
+    return _moved(pipeline, path)
+
+
+FAMILIES_BY_EMBEDDING: dict[str, Callable[[Path], str]] = {
+    "flux": flux,
+    "pixart": pixart,
+    "sana": sana,
+}

@@ -1,15 +1,20 @@
 """Every few-step method on latent pipelines: a step, a resumed run, stock diffusers' samples."""
 
+import json
+
+import diffusers
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from kdlight.core.frozen import digest
 from kdlight.errors import InputError
 from kdlight.export.diffusers import export_diffusers
-from kdlight.teachers.latent import latent_teacher
+from kdlight.export.pipeline import ADAPTERS
+from kdlight.teachers.checkpoint import load_models
 from tests.exactness.harness import SaveAt, differing, fit, state
-from tests.modules.diffusion.matrix import METHODS, LatentData, build
-from tests.modules.diffusion.pipelines import FAMILIES, write_family
+from tests.modules.diffusion.matrix import ADAPTABLE, METHODS, LatentData, adapters_for, build
+from tests.modules.diffusion.pipelines import FAMILIES
 
 # One cell of every row and of every column.
 DIAGONAL = {("dmd2", "sd"), ("progressive_distillation", "sdxl"), ("sida", "dit"), ("ect", "sd3")}
@@ -20,47 +25,28 @@ CELLS = [
 
 
 # Cells that make no sense, and what is said of them.
-REFUSED = {("lcm", "sd3"): "teacher: expected a model with variance-preserving timesteps"}
+REFUSED = {("lcm", "sd3"): "teacher: expected a model with variance-preserving timesteps"} | {
+    ("mean_flow", family): "student: expected a MeanFlowDenoiser of its own .* a VPDenoiser of a"
+    for family in ("sd", "sdxl", "dit")
+}
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families")
-    made = {}
-
-    def get(family):
-        if family not in made:
-            made[family] = write_family(family, root / family)
-        return made[family]
-
-    return get
-
-
-@pytest.fixture(scope="session")
-def teachers(folders):
-    made = {}
-
-    def get(family):
-        if family not in made:
-            prompts = None if family == "dit" else ["a cat", "dogs"]
-            made[family] = latent_teacher(folders(family), prompts, guidance_scale=2.0)
-        return made[family]
-
-    return get
-
-
-def stock(path, noise, labelled, call, family):
-    """What stock diffusers draws, called as the folder's card says."""
+def stock(path, source, noise, family):
+    """What stock diffusers draws, loaded and called as the folder's card says."""
     # Stable Diffusion 3 without its third encoder, as diffusers wants to be told.
     kept = {"text_encoder_3": None, "tokenizer_3": None} if family == "sd3" else {}
-    pipeline = DiffusionPipeline.from_pretrained(path, **kept)
+    adapters = (path / ADAPTERS).is_file()
+    pipeline = DiffusionPipeline.from_pretrained(source if adapters else path, **kept)
+    if adapters:
+        config = json.loads((path / "scheduler_config.json").read_text())
+        pipeline.scheduler = getattr(diffusers, config["_class_name"]).from_pretrained(path)
+        pipeline.load_lora_weights(path)
     pipeline.set_progress_bar_config(disable=True)
-    arguments = dict(call)
-    arguments |= {"latents": noise, "output_type": "pt"}
+    call = call_of(path)
     torch.manual_seed(7)
-    if labelled:
-        return drawn_by_dit(pipeline, noise, arguments)
-    return pipeline(["a cat", "dogs"], **arguments).images
+    if family == "dit":
+        return drawn_by_dit(pipeline, noise, call)
+    return pipeline(["a cat", "dogs"], latents=noise, output_type="pt", **call).images
 
 
 def drawn_by_dit(pipeline, noise, arguments):
@@ -70,12 +56,7 @@ def drawn_by_dit(pipeline, noise, arguments):
     original, first = module.randn_tensor, [noise]
     module.randn_tensor = lambda *a, **k: first.pop() if first else original(*a, **k)
     try:
-        images = pipeline(
-            class_labels=[0, 1],
-            guidance_scale=1,
-            num_inference_steps=arguments["num_inference_steps"],
-            output_type="np",
-        ).images
+        images = pipeline(**{**arguments, "class_labels": [0, 1], "output_type": "np"}).images
     finally:
         module.randn_tensor = original
     return torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -88,6 +69,19 @@ def call_of(path):
     found = {}
     eval(line, {"pipeline": lambda *a, **k: found.update(k)})
     return found
+
+
+def compared(generator, family, folders, tmp_path):
+    """Export, and compare what stock diffusers draws with what the generator does."""
+    for steps in sorted({1, max(generator.steps)} & set(generator.steps)):
+        out = tmp_path / f"{steps}_steps"
+        export_diffusers(generator, out, steps)
+        noise = torch.randn(2, *generator.shape, generator=torch.Generator().manual_seed(3))
+        torch.manual_seed(7)
+        mine = generator(noise, {"label": torch.tensor([0, 1])}, steps)
+        theirs = stock(out, folders(family), noise, family)
+        torch.testing.assert_close(theirs, (mine / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-4)
+        assert theirs.std() > 1e-3
 
 
 @pytest.mark.parametrize(("method", "family"), CELLS)
@@ -107,11 +101,40 @@ def test_a_method_on_a_pipeline(method, family, teachers, folders, tmp_path):
         not torch.equal(weight, before[name]) for name, weight in whole.student.named_parameters()
     )
     *_, (_, generator) = whole.generators().values()
-    for steps in sorted({1, max(generator.steps)} & set(generator.steps)):
-        export_diffusers(generator, tmp_path / "out", steps)
-        noise = torch.randn(2, *generator.shape, generator=torch.Generator().manual_seed(3))
-        torch.manual_seed(7)
-        mine = generator(noise, {"label": torch.tensor([0, 1])}, steps)
-        theirs = stock(tmp_path / "out", noise, family == "dit", call_of(tmp_path / "out"), family)
-        torch.testing.assert_close(theirs, (mine / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-4)
-        assert theirs.std() > 1e-3
+    compared(generator, family, folders, tmp_path)
+
+
+# Adapters on the teacher's own weights: one default cell, and all methods on one pipeline that
+# loads adapters, all pipelines with one method.
+OFTEN = ("ect", "sd3")
+ADAPTED = [
+    pytest.param(*cell, marks=() if cell == OFTEN else pytest.mark.slow)
+    for cell in sorted(
+        {(method, "sd") for method in ADAPTABLE}
+        | {("dmd2", family) for family in FAMILIES}
+        | {OFTEN}
+    )
+]
+
+
+@pytest.mark.parametrize(("method", "family"), ADAPTED)
+def test_a_student_of_adapters(method, family, teachers, folders, tmp_path):
+    teacher = teachers(family)
+    digest_before = digest(teacher)
+    module = build(method, teacher, **adapters_for(method))
+    base = {id(parameter) for parameter in teacher.parameters()}
+    assert all(("lora_" in n) != (id(p) in base) for n, p in module.student.named_parameters())
+    whole = fit(module, LatentData(teacher), [SaveAt(tmp_path, (2,))])
+    made = build(method, teacher, **adapters_for(method))
+    again = fit(made, LatentData(teacher), ckpt_path=tmp_path / "2.ckpt")
+    assert not list(differing(state(whole), state(again)))
+    assert digest(teacher) == digest_before
+    ((_, stored),) = load_models(tmp_path / "2.ckpt")[-1:]
+    *_, (_, generator) = whole.generators().values()
+    for name, weight in generator.denoiser.state_dict().items():
+        if "lora_" not in name:
+            assert torch.equal(stored.denoiser.state_dict()[name], weight), "needs no teacher"
+    for name, weight in generator.denoiser.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)  # else four steps of training hardly show
+    compared(generator, family, folders, tmp_path)
