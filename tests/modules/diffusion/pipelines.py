@@ -48,7 +48,7 @@ def _moved(pipeline: Any, path: Path) -> str:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             for parameter in part.parameters():
-                torch.nn.init.normal_(parameter, std=0.3)
+                torch.nn.init.normal_(parameter, std=0.2)
     pipeline.save_pretrained(path)
     return str(path)
 
@@ -107,7 +107,7 @@ def dit(path: Path) -> str:
             num_layers=2,
             sample_size=SIDE,
             patch_size=2,
-            num_embeds_ada_norm=2,
+            num_embeds_ada_norm=1000,  # DiTPipeline calls no class 1000, whatever the network
         ),
         vae=_autoencoder(),
         scheduler=diffusers.DDIMScheduler(clip_sample=False),
