@@ -14,6 +14,7 @@ from diffusers import (
 from PIL import Image
 
 from datamodules.images.latents import CaptionedLatentsDataModule
+from datamodules.images.prompts import PromptsDataModule
 from kdlight.diffusion.curricula import ConstantDecay
 from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.diffusion.generator import Generator
@@ -23,6 +24,7 @@ from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import AdaptedNetwork, Adapters
 from kdlight.networks.mlp import ScaleShiftMLP
 from kdlight.teachers.latent import latent_teacher
+from kdlight.teachers.pipelines.text import TextEncoder
 from tests.exactness.harness import fit
 from tests.modules.diffusion.latent import write_pipeline
 from tests.modules.diffusion.latent_consistency_examples import method, teacher, told, unet
@@ -189,6 +191,38 @@ def test_captioned_pictures_are_encoded_once(pictures, folder, monkeypatch):
     again.prepare_data()
     (pictures / "0.txt").write_text("another")
     assert data(pictures, folder)._file != cache
+
+
+def test_captions_are_left_out_as_often_as_asked(pictures, folder):
+    module = data(pictures, folder, text_dropout=0.5)
+    samples, held = module.splits.training, module.splits.heldout
+    null = samples.null["text"].float()
+    keys = [(index, epoch) for index in range(6) for epoch in range(50)]
+    gone = [torch.equal(samples[key]["text"], null) for key in keys]
+    assert 0.4 < sum(gone) / len(gone) < 0.6
+    assert gone == [torch.equal(samples[key]["text"], null) for key in keys], "the same again"
+    assert not any(torch.equal(held[(index, 0)]["text"], null) for index in range(2))
+    with pytest.raises(InputError, match="text_dropout: expected a fraction"):
+        data(pictures, folder, text_dropout=1.0)
+
+
+def test_prompts_alone(folder, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\n\ndogs\n")
+    module = PromptsDataModule(str(file), folder, size=16, batch_size=4, device="cpu")
+    assert module.shape == (4, 8, 8)
+    batch = next(iter(module.train_dataloader()))
+    assert batch["noise"].shape == (4, 4, 8, 8)
+    known = TextEncoder(folder)(["a cat", "dogs"])["text"].half().float()
+    for text in batch["text"]:
+        assert any(torch.allclose(text, each, atol=2e-3) for each in known)
+    again = PromptsDataModule(str(file), folder, size=16, batch_size=4, device="cpu")
+    again.prepare_data = lambda: None  # embedded already
+    other = next(iter(again.train_dataloader()))
+    assert all(torch.equal(batch[name], other[name]) for name in batch)
+    file.write_text("\n")
+    with pytest.raises(InputError, match="prompts.txt: expected a prompt a line, found none"):
+        PromptsDataModule(str(file), folder).prepare_data()
 
 
 def test_bad_data_are_refused(pictures, folder):
