@@ -9,7 +9,14 @@ from datamodules.order import positive, seeded
 from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.utterances import SpeechSplits, Utterance, split_speakers
 from datamodules.speech.voices.formant_phones import NAMES
-from datamodules.speech.voices.formant_score import compose, draw_lexicon, draw_speaker, draw_words
+from datamodules.speech.voices.formant_score import (
+    STEP,
+    Word,
+    compose,
+    draw_lexicon,
+    draw_speaker,
+    draw_words,
+)
 from datamodules.speech.voices.formant_synthesis import step_samples, synthesise
 from kdlight.errors import InputError
 
@@ -90,7 +97,7 @@ class FormantDataModule(SpeechDataModule):
     def read(self) -> SpeechSplits:
         return split_speakers(self.all_utterances, self.heldout, "formant speech")
 
-    def _speak(self, number: int, utterance: int, lexicon: list[list[str]]) -> Utterance:
+    def _speak(self, number: int, utterance: int, lexicon: list[Word]) -> Utterance:
         speaker = draw_speaker(number, self.corpus)
         generator = seeded(self.corpus, 2, number, utterance)
         low, high = self.words
@@ -106,4 +113,6 @@ class FormantDataModule(SpeechDataModule):
             speaker=speaker.name,
             phones=score.phones,
             phone_step=step_samples(self.sample_rate),
+            syllables=tuple((STEP * first, STEP * behind) for first, behind in score.syllables),
+            nuclei=tuple((STEP * first, STEP * behind) for first, behind in score.nuclei),
         )

@@ -33,6 +33,8 @@ class Utterance:
         phones: Phone of every sample step, (T / ``phone_step``,) int64, where they are known.
         phone_step: Samples of one entry of ``phones``.
         words: Second at which each word starts, and the word, where they are known.
+        syllables: Seconds at which each syllable starts and ends, where they are known.
+        nuclei: The same of each syllable's vowel.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Utterance:
     phones: Tensor | None = None
     phone_step: int = 1
     words: tuple[tuple[float, str], ...] = ()
+    syllables: tuple[tuple[float, float], ...] = ()
+    nuclei: tuple[tuple[float, float], ...] = ()
 
     def read(self, start: int = 0, samples: int | None = None) -> Tensor:
         """Samples ``start`` to ``start + samples`` (or the end), (1, n) float32.

@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
+from kdlight.commands.encode_syllables import run_segments
 from kdlight.commands.parsing.arguments import Parser, positive
 from kdlight.commands.shared.batches import BatchedEncoder, Coded
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
@@ -50,6 +51,12 @@ def parser() -> Parser:
         "many samples where its layers fill up the last frame), whose codes stay what they are "
         "alone, but where rounding decides between two as near",
     )
+    made.add_argument(
+        "--segments",
+        action="store_true",
+        help="of an encoder of syllables (SyllableDistillation): NAME.jsonl with start, end and "
+        "unit of each, and NAME.npz with times, units and embeddings",
+    )
     add_blocks(made)
     return made
 
@@ -57,6 +64,9 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``encode``."""
     options = parser().parse_args(argv)
+    if options.segments:
+        run_segments(options, listed)
+        return
     codec = load_codec(str(options.checkpoint), options.model)
     check_levels(codec, options.n_q)
     work = planned(options.inputs, options.output, listed, ".npz")

@@ -9,11 +9,16 @@ import lightning as L
 import torch
 
 from kdlight.codec.balancer import GradientBalancer
+from kdlight.codec.frame_rate import MelEncoder
+from kdlight.codec.syllable_encoder import SyllableEncoder
+from kdlight.guidance.speech import SpeechSource
 from kdlight.losses.spectral import LogMelLoss
 from kdlight.networks.speech.period import MultiPeriodDiscriminator
 from kdlight.training.optim import Optimization
 from modules.speech.codec_training import CodecTraining
+from modules.speech.syllable_distillation import SyllableDistillation
 from tests.exactness.harness import Case
+from tests.guidance.tiny_guidance import HOP, Loudness
 from tests.modules.speech.guided_cases import (
     RATE,
     TinyTalk,
@@ -49,9 +54,26 @@ def talk(batch_size: int) -> L.LightningDataModule:
     return TinyTalk(batch_size // 3)
 
 
+def syllable_distillation(**kwargs: Any) -> SyllableDistillation:
+    """Two stages under loudness, many items noisy."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        student = SyllableEncoder(MelEncoder(3, RATE, HOP, 320, 16, 8, 1, 2), 3, RATE, HOP)
+    return SyllableDistillation(
+        student,
+        SpeechSource(Loudness()),
+        Optimization(lr=3e-3, clip=1.0),
+        stage_iterations=[12, 8],
+        rate=20.0,
+        noisy=0.6,
+        **kwargs,
+    )
+
+
 SPEECH = {
     "codec_training": Case(codec_training, 20, (3,), data_module=talk),
     "guided_codec": Case(guided, 20, data_module=talk),
     "guided_split_codec": Case(guided_split, 20, data_module=talk),
+    "syllable_distillation": Case(syllable_distillation, 20, (12,), data_module=talk),
     "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, data_module=talk),
 }

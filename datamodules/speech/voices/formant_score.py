@@ -38,6 +38,22 @@ class Speaker:
     jitter: float = 0.005
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of the lexicon.
+
+    Attributes:
+        syllables: Phones of each of its syllables.
+    """
+
+    syllables: tuple[tuple[str, ...], ...]
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """Phones of all syllables in order."""
+        return tuple(phone for syllable in self.syllables for phone in syllable)
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """One utterance as the synthesiser reads it; every tensor is (N,), one entry a step.
@@ -48,6 +64,8 @@ class Score:
         left: Steps to the end of the phone, the step itself counted, int64.
         f0: Fundamental frequency, Hz.
         words: Phones of every word, ``hh-ah-l-ow``, with spaces between.
+        syllables: First step of every syllable, and the step behind its last.
+        nuclei: The same of each syllable's vowel.
     """
 
     phones: Tensor
@@ -55,6 +73,8 @@ class Score:
     left: Tensor
     f0: Tensor
     words: str
+    syllables: tuple[tuple[int, int], ...] = ()
+    nuclei: tuple[tuple[int, int], ...] = ()
 
 
 def draw_speaker(number: int, corpus: int) -> Speaker:
@@ -73,48 +93,54 @@ def draw_speaker(number: int, corpus: int) -> Speaker:
     )
 
 
-def draw_lexicon(size: int, corpus: int) -> list[list[str]]:
-    """Words of one to three syllables as lists of phones; the first are the shortest."""
+def draw_lexicon(size: int, corpus: int) -> list[Word]:
+    """Words of one to three syllables; the first have the fewest phones."""
     generator = seeded(corpus, 1)
 
     def pick(options: Sequence[str]) -> list[str]:
         return options[int(torch.randint(len(options), (), generator=generator))].split()
 
-    words: dict[tuple[str, ...], None] = {}
+    # Words that sound the same are one, however their syllables part.
+    words: dict[tuple[str, ...], Word] = {}
     while len(words) < size:
         syllables = 1 + int(
             torch.multinomial(torch.tensor([0.5, 0.35, 0.15]), 1, generator=generator)
         )
-        word = [p for _ in range(syllables) for p in pick(ONSETS) + pick(NUCLEI) + pick(CODAS)]
-        words[tuple(word)] = None
-    return sorted((list(word) for word in words), key=len)
+        word = Word(
+            tuple(tuple(pick(ONSETS) + pick(NUCLEI) + pick(CODAS)) for _ in range(syllables))
+        )
+        words.setdefault(word.phones, word)
+    return sorted(words.values(), key=lambda word: len(word.phones))
 
 
-def draw_words(lexicon: list[list[str]], count: int, generator: torch.Generator) -> list[list[str]]:
+def draw_words(lexicon: list[Word], count: int, generator: torch.Generator) -> list[Word]:
     """Words of a sentence; word n of the lexicon is as frequent as Zipf's law says, 1 / (n + 2)."""
     weights = 1 / (torch.arange(len(lexicon), dtype=torch.float64) + 2)
     chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
     return [lexicon[index] for index in chosen.tolist()]
 
 
-def compose(words: Sequence[Sequence[str]], speaker: Speaker, generator: torch.Generator) -> Score:
+def compose(words: Sequence[Word], speaker: Speaker, generator: torch.Generator) -> Score:
     """Give the phones of a sentence durations, and the sentence a contour of pitch.
 
     Pitch falls over the sentence, rises on most first vowels of words, and is a little unsteady.
 
     Args:
-        words: Phones of every word.
+        words: What is said.
         speaker: Who speaks.
         generator: Of everything that varies from one reading to another.
     """
     names, accents = ["SIL"], [0.0]
+    places: list[tuple[int, int]] = []  # of syllables among the phones
     for word in words:
         accent = 0.05 + 0.15 * float(torch.rand((), generator=generator))
-        for name in word:
-            vowel = name in NUCLEI
-            names.append(name)
-            accents.append(accent if vowel else 0.0)
-            accent = 0.0 if vowel else accent
+        for syllable in word.syllables:
+            places.append((len(names), len(names) + len(syllable)))
+            for name in syllable:
+                vowel = name in NUCLEI
+                names.append(name)
+                accents.append(accent if vowel else 0.0)
+                accent = 0.0 if vowel else accent
         if word is not words[-1] and torch.rand((), generator=generator) < 0.12:
             names.append("SIL")
             accents.append(0.0)
@@ -138,8 +164,12 @@ def compose(words: Sequence[Sequence[str]], speaker: Speaker, generator: torch.G
     contour = contour / contour.mean()
     shake = smooth(torch.randn(len(phones), 1, generator=generator), 3)[:, 0]
     f0 = speaker.f0 * contour * (1 + speaker.jitter * shake)
-    text = " ".join("-".join(name.lower() for name in word) for word in words)
-    return Score(phones, place, left, f0, text)
+    text = " ".join("-".join(name.lower() for name in word.phones) for word in words)
+    edges = [0, *steps.cumsum(0).tolist()]
+    syllables = tuple((edges[first], edges[behind]) for first, behind in places)
+    vowels = [place for place, name in enumerate(names) if name in NUCLEI]
+    nuclei = tuple((edges[place], edges[place + 1]) for place in vowels)
+    return Score(phones, place, left, f0, text, syllables, nuclei)
 
 
 def smooth(tracks: Tensor, width: int) -> Tensor:

@@ -12,6 +12,7 @@ from datamodules.speech.voices.formant_phones import NAMES, NUMBERS, PHONES
 from datamodules.speech.voices.formant_score import (
     Score,
     Speaker,
+    Word,
     compose,
     draw_lexicon,
     draw_speaker,
@@ -22,6 +23,7 @@ from datamodules.speech.voices.formant_synthesis import glottal_source, step_sam
 from kdlight.errors import InputError
 
 RATE = 16000
+SEEM_IGHT = [Word((("S", "IY", "M"),)), Word((("AY", "T"),))]
 STEADY = {"breath": 0.0, "jitter": 0.0}
 MAN = Speaker("man", 100.0, 1.0, **STEADY)
 CHILD = Speaker("child", 200.0, 1.17, **STEADY)
@@ -187,7 +189,7 @@ def test_utterances_have_the_documented_form(data):
 
 def test_phones_have_durations_near_the_usual():
     speaker = draw_speaker(0, 0)
-    score = compose([["S", "IY", "M"], ["AY", "T"]], speaker, seeded(1))
+    score = compose(SEEM_IGHT, speaker, seeded(1))
     ends = (score.left == 1).nonzero()[:, 0] + 1
     lengths = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.long))
     phones = score.phones[ends - 1]
@@ -200,7 +202,8 @@ def test_phones_have_durations_near_the_usual():
     assert score.words == "s-iy-m ay-t"
     assert score.f0.mean() == pytest.approx(speaker.f0, rel=0.02)
     assert torch.equal(
-        score.phones, compose([["S", "IY", "M"], ["AY", "T"]], speaker, seeded(1)).phones
+        score.phones,
+        compose(SEEM_IGHT, speaker, seeded(1)).phones,
     )
 
 
@@ -234,10 +237,27 @@ def test_labels_follow_the_crops(data):
     assert batch["phones"].shape[1] * 320 == batch["audio"].shape[2]
 
 
+def test_syllables_fill_the_words_and_lie_on_their_phones():
+    utterance = module().all_utterances[0]
+    phones = sum(len(word.split("-")) for word in utterance.transcript.split())
+    vowels = {"vowel"}
+    kinds = [PHONES[int(number)].kind for number in utterance.phones]
+    assert len(utterance.syllables) <= phones
+    for start, end in utterance.syllables:
+        steps = [round(time * RATE / utterance.phone_step) for time in (start, end)]
+        inside = kinds[steps[0] : steps[1]]
+        assert "silence" not in inside
+        # One nucleus each, and a boundary is where the phone changes.
+        assert sum(a != b for a, b in zip(["", *inside], inside, strict=False) if b in vowels) == 1
+        assert utterance.phones[steps[0] - 1] != utterance.phones[steps[0]]
+    joined = {round(end, 6) for _, end in utterance.syllables}
+    assert any(round(start, 6) in joined for start, _ in utterance.syllables)
+
+
 def test_frequent_words_are_those_of_zipf():
     lexicon = draw_lexicon(100, 0)
-    assert len({tuple(word) for word in lexicon}) == 100
-    assert [len(word) for word in lexicon] == sorted(len(word) for word in lexicon)
+    assert len({word.phones for word in lexicon}) == 100
+    assert [len(word.phones) for word in lexicon] == sorted(len(word.phones) for word in lexicon)
     drawn = draw_words(lexicon, 20000, seeded(0))
     shares = torch.tensor([drawn.count(lexicon[rank]) for rank in (0, 8, 48)]) / 20000
     weights = 1 / (torch.arange(100.0) + 2)

@@ -1,0 +1,195 @@
+"""Do a run's segments fall where syllables do? Held-out speakers, against the true boundaries."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kdlight.codec.frames import FrameGrid
+from kdlight.codec.syllable_encoder import SyllableEncoder
+from kdlight.codec.syllables import greedy_segments, threshold_for_count
+from kdlight.errors import InputError
+from kdlight.metrics.speech.boundaries import BoundaryScores, around, between, edges, joints
+from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+from kdlight.teachers.frames import FrameTeacher
+from kdlight.teachers.mel import MelTeacher
+from kdlight.training.base import DistillationModule
+
+Row = dict[str, Any]
+HEADLINE = (
+    *("model", "nucleus_precision", "nucleus_recall", "nucleus_f1", "nucleus_r_value"),
+    *("boundary_f1", "boundary_r_value", "segments_per_second"),
+)
+NEAR = 0.02
+"""Seconds that a boundary may lie inside a vowel: one frame."""
+
+
+class SyllableReport(L.Callback):
+    """Boundaries of the student's syllables, and of the plain features beside it.
+
+    When training ends (and for ``test``): a row of ``summary.json`` for the student, for the
+    teacher's features and for the log-mel spectrogram. Each is cut by the same greedy rule, at the
+    threshold that finds as many segments on training recordings as they have peaks of intensity,
+    so that none is judged at a better place of its own curve.
+
+    ``nucleus_...`` asks for one boundary between the vowels of neighbouring syllables, wherever it
+    lies there; ``boundary_...`` for every start and end of a true syllable, to ``tolerance``.
+
+    Args:
+        teacher: Whose features are cut beside the student's; null leaves the row out.
+        utterances: Most held-out recordings; null for all.
+        tolerance: Seconds that a boundary may be off.
+        rate: Segments a second of speech of every row; null counts peaks of intensity.
+        calibration: Training recordings that thresholds of teacher and spectrogram are found on.
+
+    Raises:
+        InputError: A number is out of range; or, before training starts, the method trains no
+            :class:`~kdlight.codec.syllable_encoder.SyllableEncoder`, or the data know no syllables.
+    """
+
+    def __init__(
+        self,
+        teacher: FrameTeacher | None = None,
+        utterances: int | None = None,
+        tolerance: float = 0.05,
+        rate: float | None = None,
+        calibration: int = 48,
+    ) -> None:
+        if (utterances is not None and utterances < 1) or calibration < 1:
+            raise InputError(
+                "SyllableReport: expected utterances and calibration of at least 1, found "
+                f"{utterances} and {calibration}."
+            )
+        if not tolerance >= 0:
+            raise InputError(f"tolerance: expected at least 0 s, found {tolerance}.")
+        if rate is not None and not rate > 0:
+            raise InputError(f"rate: expected above 0, found {rate}.")
+        self.teacher = teacher
+        self.utterances = utterances
+        self.tolerance = tolerance
+        self.rate = rate
+        self.calibration = calibration
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        encoder_of(pl_module)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        held = data.heldout_utterances() if hasattr(data, "heldout_utterances") else []
+        if not held or not all(utterance.syllables for utterance in held):
+            raise InputError(
+                "SyllableReport: expected held-out speech whose syllables are known, found "
+                f"{type(data).__name__} without."
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    @torch.no_grad()
+    def _summarise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, DistillationModule)
+        folder = trainer.log_dir  # a collective: every rank asks, and once
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        encoder = encoder_of(module).eval()
+        listeners = {"student": Listener(encoder)}
+        if self.teacher is not None:
+            listeners["teacher"] = Listener(encoder, self.teacher.to(module.device))
+        mel = MelTeacher(80, encoder.sample_rate, encoder.hop_length, 2 * encoder.hop_length)
+        listeners["log_mel"] = Listener(encoder, mel.to(module.device))
+        learnt = data.training_utterances()
+        learnt = learnt[:: max(1, len(learnt) // self.calibration)][: self.calibration]
+        rows = []
+        for name, listener in listeners.items():
+            listener.calibrate(learnt, self.rate)
+            scores = BoundaryScores("boundary_"), BoundaryScores("nucleus_")
+            seconds = segments = 0.0
+            for utterance in data.heldout_utterances()[: self.utterances]:
+                found, spoken = listener.segments(utterance)
+                scores[0].update(edges(found), around(edges(utterance.syllables), self.tolerance))
+                vowels = utterance.nuclei
+                inner = [
+                    time
+                    for time in joints(found)
+                    if vowels[0][1] - NEAR <= time <= vowels[-1][0] + NEAR
+                ]
+                scores[1].update(inner, between(vowels, NEAR))
+                seconds, segments = seconds + spoken, segments + len(found)
+            row: Row = {"model": name}
+            for score in scores:
+                figures = score.compute()
+                row |= {key: float(figures[key]) for key in score.names}
+            rows.append(row | {"segments_per_second": segments / seconds})
+        if folder:
+            write_json(Path(folder) / "summary.json", rows)
+            console = Console()
+            shown = [{key: row[key] for key in HEADLINE} for row in rows]
+            (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+
+
+def encoder_of(module: DistillationModule) -> SyllableEncoder:
+    """The encoder that a run trains.
+
+    Raises:
+        InputError: It trains none.
+    """
+    models = (model for _, model in module.models().values())
+    found = next((model for model in models if isinstance(model, SyllableEncoder)), None)
+    if found is None:
+        raise InputError(
+            "SyllableReport: expected a method that trains an encoder of syllables, found "
+            f"{type(module).__name__}."
+        )
+    return found
+
+
+class Listener:
+    """Features of recordings, and their cut at one threshold.
+
+    Args:
+        encoder: The student, whose rule of silence all share.
+        teacher: Whose features; the student's if None.
+    """
+
+    def __init__(self, encoder: SyllableEncoder, teacher: FrameTeacher | None = None) -> None:
+        self.encoder = encoder
+        self.teacher = teacher
+        self.mean: Tensor | float = 0.0
+        self.scale: Tensor | float = 1.0
+        self.threshold = 0.0
+
+    def features(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """Features (F, D) of one recording (1, 1, T)."""
+        if self.teacher is None:
+            return self.encoder(audio)[0]  # type: ignore[no-any-return]
+        grid = FrameGrid(self.encoder.sample_rate, self.encoder.hop_length)
+        return self.teacher(audio, lengths, grid).features[0]  # type: ignore[no-any-return]
+
+    def heard(self, utterance: Any) -> tuple[Tensor, Tensor]:
+        """Features (F, D) and frames of speech (F,) of a whole recording."""
+        padded, lengths = self.encoder.whole(utterance.read())
+        return self.features(padded, lengths), self.encoder.speech(padded, lengths)[0]
+
+    def calibrate(self, utterances: list[Any], rate: float | None) -> None:
+        """Find the threshold, and for other features than the student's their mean and scale."""
+        found = [self.heard(utterance) for utterance in utterances]
+        if self.teacher is not None:
+            frames = torch.cat([features[speech] for features, speech in found])
+            self.mean, self.scale = frames.mean(dim=0), frames.std(dim=0).clamp(min=1e-5)
+        normal = [((features - self.mean) / self.scale, speech) for features, speech in found]
+        wanted = sum(self.encoder.wanted(utterance.read(), rate) for utterance in utterances)
+        self.threshold = threshold_for_count(normal, wanted)
+
+    def segments(self, utterance: Any) -> tuple[list[tuple[float, float]], float]:
+        """Starts and ends in seconds, and the seconds of speech."""
+        features, speech = self.heard(utterance)
+        found = greedy_segments((features - self.mean) / self.scale, speech, self.threshold)
+        rate = self.encoder.frame_rate
+        return [(start / rate, stop / rate) for start, stop in found], int(speech.sum()) / rate
