@@ -14,6 +14,7 @@ from PIL import Image
 
 from kdlight.callbacks.codec import CodecReport
 from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.syllables import SyllableReport
 from kdlight.callbacks.token_probe import TokenProbe
 from kdlight.callbacks.tokens import TokenFiles
 from kdlight.callbacks.tokens_report import TokenReport
@@ -140,11 +141,9 @@ NARROW_CODEC = {
     for key, value in (("width", "8"), ("layers", "1"))
 }
 SMALL_CODEC = SHORT_CROPS | NARROW_CODEC
-SMALLER["formant/codec.yaml"] = SMALL_CODEC | {
-    DATA + "speakers": "5",
-    DATA + "utterances": "2",
-    DATA + "heldout": "1",
-}
+FEW_FORMANTS = {DATA + "speakers": "5", DATA + "utterances": "2", DATA + "heldout": "1"}
+SMALLER["formant/codec.yaml"] = SMALL_CODEC | FEW_FORMANTS
+SMALLER["formant/sylber.yaml"] = FEW_FORMANTS
 FEW_SPEAKERS = {DATA + "heldout": "1"}
 SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS
 SMALLER["speech/codec_seanet.yaml"] = SHORT_CROPS | FEW_SPEAKERS
@@ -204,11 +203,12 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     """Command line of a small run of a configuration, trained to its own end."""
     config = yaml.safe_load((CONFIGS / name).read_text())
     arguments = config["model"]["init_args"]
-    length = "round_iterations" if "round_iterations" in arguments else "iterations"
+    lengths = ("round_iterations", "stage_iterations")
+    length = next((key for key in lengths if key in arguments), "iterations")
     options = {
         "--runs_dir": str(runs),
         "--threads": "1",
-        f"--model.init_args.{length}": "1" if length == "round_iterations" else "2",
+        f"--model.init_args.{length}": "2" if length == "iterations" else "1",
         "--data.init_args.batch_size": "4",
         "--trainer.accelerator": "cpu",
         "--trainer.devices": "1",
@@ -263,7 +263,14 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
 def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # The callback is built as configured; thousands of samples are another test's business.
     for hook in ("on_validation_epoch_end", "on_train_end"):
-        for callback in (GenerationReport, CodecReport, TokenProbe, TokenFiles, TokenReport):
+        for callback in (
+            GenerationReport,
+            CodecReport,
+            TokenProbe,
+            TokenFiles,
+            TokenReport,
+            SyllableReport,
+        ):
             if hasattr(callback, hook):
                 monkeypatch.setattr(callback, hook, lambda *_: None)
 

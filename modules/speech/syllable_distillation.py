@@ -40,7 +40,7 @@ class SyllableDistillation(DistillationModule):
         student: What is trained, and cuts in the end.
         source: The first stage's teacher.
         optimizer: Of the student; schedules span one stage.
-        stage_iterations: Training batches of every stage.
+        stage_iterations: Training batches of each stage in turn; a number is one stage.
         cut: Which frames share a target.
         rate: Segments a second of speech, such as 4.27 of the paper's encoder on LibriSpeech; null
             counts peaks of intensity.
@@ -67,7 +67,7 @@ class SyllableDistillation(DistillationModule):
         student: SyllableEncoder,
         source: FeatureSource,
         optimizer: Optimization,
-        stage_iterations: list[int],
+        stage_iterations: int | list[int],
         cut: Cut | None = None,
         rate: float | None = None,
         spread: float = 0.05,
@@ -79,10 +79,9 @@ class SyllableDistillation(DistillationModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        if not stage_iterations or min(stage_iterations) < 1:
-            raise InputError(
-                f"stage_iterations: expected numbers above 0, found {stage_iterations}."
-            )
+        lengths = [stage_iterations] if isinstance(stage_iterations, int) else stage_iterations
+        if not lengths or min(lengths) < 1:
+            raise InputError(f"stage_iterations: expected numbers above 0, found {lengths}.")
         for name, value in (("noisy", noisy), ("voices", voices)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name}: expected from 0 to 1, found {value}.")
@@ -97,11 +96,9 @@ class SyllableDistillation(DistillationModule):
             raise InputError(
                 f"student.width: expected {source.width} of the teacher, found {student.width}."
             )
-        super().__init__(
-            sum(stage_iterations), {"student": optimizer}, accumulate, seed, max_non_finite
-        )
-        self.lengths = stage_iterations
-        self._ends = list(itertools.accumulate(stage_iterations))
+        super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
+        self.lengths = lengths
+        self._ends = list(itertools.accumulate(lengths))
         self.student = student
         self.source = source
         self.cut = cut or GreedyCut()
