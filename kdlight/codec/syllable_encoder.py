@@ -100,7 +100,7 @@ class SyllableEncoder(Recorded, nn.Module):
             audio: (B, 1, T), T a multiple of the hop.
             lengths: Samples of each that are no padding, (B,).
         """
-        frames = audio[:, 0].float().unflatten(1, (-1, self.hop_length))
+        frames = audio.float().view(len(audio), -1, self.hop_length)
         level = 10 * frames.square().mean(dim=2).clamp(min=1e-12).log10()
         loud = level > level.amax(dim=1, keepdim=True) - self.silence
         return _closed(loud, round(self.pause * self.frame_rate)) & frame_mask(

@@ -31,7 +31,7 @@ def greedy_segments(features: Tensor, speech: Tensor, threshold: float) -> Segme
     frames = features.detach().double().cpu().numpy()
     norms = np.linalg.norm(frames, axis=1)
     found: Segments = []
-    start, total = -1, frames[0] if len(frames) else None
+    start, total = -1, np.zeros(frames.shape[1])
     for index, heard in enumerate(speech.tolist()):
         if start >= 0 and not heard:
             found.append((start, index))
@@ -69,8 +69,9 @@ def refine_segments(
     unit = frames / np.maximum(np.linalg.norm(frames, axis=1, keepdims=True), 1e-12)
 
     def mean(start: int, stop: int) -> np.ndarray:
-        direction = frames[start:stop].mean(axis=0)
-        return direction / max(float(np.linalg.norm(direction)), 1e-12)
+        direction: np.ndarray = frames[start:stop].mean(axis=0)
+        direction /= max(float(np.linalg.norm(direction)), 1e-12)
+        return direction
 
     found: Segments = []
     for segment in segments:
