@@ -62,8 +62,10 @@ class EnergyDiffusion(TokenModule):
 
     def step(self, batch: Batch) -> None:
         tokens, mask = batch["tokens"], self.student.vocabulary
-        count = stratified_counts(self.noise.stratified(len(tokens)), tokens.shape[1])
-        seen = mask_by_count(tokens, count, self.masked_uniform(tokens), mask)
+        scored = self.scored(batch)
+        count = stratified_counts(self.noise.stratified(len(tokens)), scored.sum(dim=1))
+        uniform = self.masked_uniform(tokens).masked_fill(~scored, 2.0)
+        seen = mask_by_count(tokens, count, uniform, mask)
         with torch.no_grad():
             log_probs = self.get_teacher().denoiser(seen)
             samples = draw(log_probs, self.noise.uniform(*tokens.shape))

@@ -13,13 +13,15 @@ from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.jumps import JumpModel
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.discrete.token_flow import TokenCodes
+from kdlight.losses.language.pointwise import ReverseKL
 from kdlight.networks.text.energy_transformer import EnergyTransformer
 from kdlight.networks.text.vector_transformer import VectorTransformer
 from kdlight.training.optim import Optimization
 from modules.language.distilled_decoding import DistilledDecoding
 from modules.language.energy_diffusion import EnergyDiffusion
+from modules.language.time_distillation import TimeDistillation
 from tests.exactness.harness import BATCH, Case
-from tests.exactness.language_cases import LENGTH, V, data, network
+from tests.exactness.language_cases import LENGTH, V, network, ragged
 
 
 class PairedLanguage(OracleLanguageDataModule):
@@ -71,7 +73,21 @@ def distilled_decoding(**kwargs: Any) -> DistilledDecoding:
     )
 
 
+def time_distillation(**kwargs: Any) -> TimeDistillation:
+    return TimeDistillation(
+        TokenGenerator(MaskedDenoiser(network(2), V, LENGTH)),
+        ReverseKL(),
+        Optimization(lr=3e-3, decay="cosine"),
+        teacher_steps=8,
+        student_steps=2,
+        round_iterations=10,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 TOKENS = {
-    "energy_diffusion": Case(energy_diffusion, 20, data_module=data),
+    "energy_diffusion": Case(energy_diffusion, 20, data_module=ragged),
     "distilled_decoding": Case(distilled_decoding, 20, data_module=paired),
+    "time_distillation": Case(time_distillation, 20, (9, 10, 11), data_module=ragged),
 }
