@@ -2,6 +2,8 @@
 
 import copy
 
+from torch import nn
+
 from kdlight.core.ranks import joint_mean
 from kdlight.discrete.denoiser import MaskedDenoiser, TokenDenoiser
 from kdlight.discrete.generator import TokenGenerator
