@@ -126,6 +126,8 @@ class TokenReport(L.Callback):
 
     def _likelihood(self, trainer: L.Trainer, model: TokenGenerator, device: torch.device) -> Row:
         """Nats a token of the held-out part; the data of this process are all of it."""
+        if not model.has_likelihood:
+            return {}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         found = heldout_figures(model.denoiser, data.parts[1], self.batch_size, device)
         return {"heldout_nll": found["heldout_nll"]}

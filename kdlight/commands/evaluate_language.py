@@ -131,9 +131,11 @@ def evaluated(options: argparse.Namespace, judge: LanguageJudge | None) -> list[
     ]
     check_fits("--num-samples", options.num_samples, (own.length,))
     data = data_of(options, writer)
-    known = heldout_figures(
-        own.denoiser, data.parts[1], options.batch_size, options.device, options.draws
-    )
+    known: Row = {}
+    if own.has_likelihood:
+        known |= heldout_figures(
+            own.denoiser, data.parts[1], options.batch_size, options.device, options.draws
+        )
     rows = []
     for generator, steps in track(walks, "walks", transient=True):
         texts: list[str] = []

@@ -97,6 +97,8 @@ class EnergyGenerator(TokenGenerator):
         InputError: ``candidates`` is below 1 or ``window`` is outside of [0, 1].
     """
 
+    has_likelihood = False
+
     def __init__(
         self,
         denoiser: torch.nn.Module,

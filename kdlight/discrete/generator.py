@@ -1,7 +1,7 @@
 """A denoiser with what it takes to sample from it."""
 
 import copy
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ class TokenGenerator(Recorded, nn.Module):
     Raises:
         InputError: ``steps`` is empty or holds a number below 1.
     """
+
+    has_likelihood: ClassVar[bool] = True
+    """Whether its model says how likely a sequence is, or bounds it."""
 
     def __init__(
         self,

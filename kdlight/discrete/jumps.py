@@ -90,6 +90,8 @@ class JumpGenerator(TokenGenerator):
         InputError: They do not rise from 0.
     """
 
+    has_likelihood = False
+
     def __init__(self, model: nn.Module, starts: tuple[int, ...] = (0,)) -> None:
         super().__init__(model, "jump", tuple(range(1, len(starts) + 1)))
         self.starts = checked_starts(starts, self.length)

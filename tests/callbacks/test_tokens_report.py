@@ -42,6 +42,19 @@ def test_rows_of_teacher_and_student_with_the_calls_that_were_made(tmp_path, cap
     assert "student" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["distilled_decoding", "energy_diffusion"])
+def test_a_model_without_a_likelihood_has_none_in_its_row(method, tmp_path):
+    case = CASES[method]
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(case.make(), case.data(), [TokenReport(8, steps=[1], batch_size=8)], logger=logger)
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert all(("heldout_nll" in row) == (row["model"] == "teacher") for row in rows)
+    student = [(row["steps"], row["nfe"]) for row in rows if row["model"] == "student"]
+    expected = {"distilled_decoding": [(1, 1), (2, 2)], "energy_diffusion": [(3, 25), (1, 9)]}
+    assert student[0][0] == expected[method][0][0]
+    assert student[1] == expected[method][1]
+
+
 def test_settings_and_methods_that_do_not_fit_are_named_before_training():
     with pytest.raises(InputError, match="num_samples: expected at least 2, found 1"):
         TokenReport(1)

@@ -118,7 +118,7 @@ def with_sampler(generator: TokenGenerator, sampler: str | None) -> TokenGenerat
         return generator
     if sampler not in SAMPLERS:
         raise InputError(f"sampler: expected one of {', '.join(SAMPLERS)}, found {sampler!r}.")
-    if sampler == "autoregressive" or generator.algorithm == "autoregressive":
+    if sampler == "autoregressive" or type(generator) is not TokenGenerator:
         raise InputError(
             f"sampler: expected {generator.algorithm} of this model, found {sampler!r}."
         )
