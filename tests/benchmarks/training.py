@@ -91,8 +91,15 @@ def race(name: str, module: L.LightningModule, bare: Bare) -> Pairs:
     training = data.splits.training
     assert isinstance(training, dict)
     stream = batches(training["image"], training["label"], BATCH)
+    return race_on(name, module, data, lambda: bare.step(*next(stream)))
+
+
+def race_on(
+    name: str, module: L.LightningModule, data: L.LightningDataModule, bare: Callable[[], None]
+) -> Pairs:
+    """:func:`race` on any data, against any step."""
     pairs = Pairs(name, "step", CHUNK)
-    turns = Turns(pairs, lambda: bare.step(*next(stream)))
+    turns = Turns(pairs, bare)
     progress = [StageProgress(interval=1e9)] if isinstance(module, DistillationModule) else []
     with TemporaryDirectory() as folder:
         trainer = L.Trainer(
