@@ -14,6 +14,7 @@ from kdlight.convert.encodec import convert_encodec
 from kdlight.convert.mimi import convert_mimi
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
 from kdlight.convert.wavtokenizer import convert_wavtokenizer
+from kdlight.convert.xcodec import convert_xcodec
 from kdlight.errors import InputError
 from kdlight.storage.files import save_model, sha256_of
 from kdlight.teachers.published.adm import adm_teacher
@@ -28,13 +29,14 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "mimi": convert_mimi,
     "wavtokenizer": convert_wavtokenizer,
     "bigcodec": convert_bigcodec,
+    "xcodec": convert_xcodec,
     "edm": edm_teacher,
     "edm2": edm2_teacher,
     "adm": adm_teacher,
 }
 WHOSE = (
     "whose file it is. Codecs: encodec (24 kHz), speechtokenizer, dmcodec, dac, mimi, "
-    "wavtokenizer, bigcodec. Image models: edm, edm2, adm"
+    "wavtokenizer, bigcodec, xcodec. Image models: edm, edm2, adm"
 )
 OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale")
 
