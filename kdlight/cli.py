@@ -46,7 +46,7 @@ VERBS = {
 
 GROUPS = {
     "train": ("fit", "validate", "test", "predict"),
-    "use": ("sample", "encode", "decode", "pairs"),
+    "use": ("sample", "generate", "encode", "decode", "pairs"),
     "judge": ("evaluate", "report"),
     "exchange": ("export", "convert"),
     "look up": ("list",),

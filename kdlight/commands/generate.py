@@ -14,8 +14,8 @@ from kdlight.commands.parsing.arguments import (
 from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
-    SAMPLERS,
     SUFFIXES,
+    add_sampler,
     guided,
     load_writer,
     start_of,
@@ -38,7 +38,7 @@ def parser() -> Parser:
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     what = made.add_mutually_exclusive_group()
-    what.add_argument("--prompt", default=None, help="how every sample begins")
+    what.add_argument("--prompt", default=None, metavar="TEXT", help="how every sample begins")
     what.add_argument(
         "--infill",
         default=None,
@@ -52,7 +52,7 @@ def parser() -> Parser:
         metavar="FILE",
         help=".txt with a prompt a line, or .jsonl with a `prompt` in each",
     )
-    what.add_argument(
+    made.add_argument(
         "--codes",
         type=Path,
         nargs="+",
@@ -72,7 +72,7 @@ def parser() -> Parser:
         metavar="K",
         help="as many steps as reveal K tokens each of a whole sequence",
     )
-    made.add_argument("--sampler", choices=SAMPLERS, default=None, help="another than its own")
+    add_sampler(made)
     made.add_argument(
         "--guidance-scale",
         type=float,
@@ -105,6 +105,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.tokens_per_call is not None:
         steps = -(-length // options.tokens_per_call)
     if options.codes is not None:
+        if options.prompt or options.infill or options.prompts:
+            raise InputError("--codes: expected no prompt and no infill beside it, found one.")
         generator = writer.generator.to(options.device)
         where = (options.given, steps, options.seed, options.device)
         fill_files(generator, options.codes, options.output, *where)

@@ -135,7 +135,7 @@ def test_a_causal_model_continues_a_prompt(folder: Path):
         (["--infill", "[MASK:99]"], "at most the 12 tokens of a sequence, found 99"),
         (["--prompt", "a", "--infill", "b"], "not allowed with argument"),
         (["--model", "x"], "a model called 'x' that writes tokens, found text (TextGenerator)"),
-        (["--sampler", "autoregressive"], "expected first_hitting of this model"),
+        (["--sampler", "autoregressive"], "--sampler: invalid choice"),
         (["--guidance-scale", "1"], "expected a prompt or an infill, found neither"),
         (["--output", "x.csv"], "expected a name ending in .txt"),
         (["--prompts", "gone.txt"], "gone.txt: no such file"),

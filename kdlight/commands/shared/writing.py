@@ -1,12 +1,13 @@
 """Writing with a token model: the same from the command line and from Python."""
 
+import argparse
 import copy
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from kdlight.commands.parsing.arguments import check_output
 from kdlight.commands.shared.processes import Process
 from kdlight.core.memory import check_fits
-from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.guidance import GuidedTokenDenoiser
 from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.text_generator import TextGenerator, writes_tokens
@@ -27,7 +28,8 @@ from kdlight.storage.tokenizers import NumberTokenizer
 from kdlight.teachers.checkpoint import models_of
 
 SUFFIXES = (".txt", ".jsonl", ".npz")
-SAMPLERS = get_args(TokenAlgorithm)
+SAMPLERS = ("first_hitting", "ancestral", "confidence")
+"""What a masked model can sample by, beside its own way."""
 MASKS = re.compile(r"\[MASK(?::(\d+))?\]")
 """A gap of an infill: ``[MASK]`` is one token, ``[MASK:7]`` seven."""
 
@@ -85,6 +87,17 @@ class Texts:
         return [f"=== {index}\n{text}" for index, text in enumerate(self.texts)]
 
 
+def add_sampler(to: argparse.ArgumentParser, **settings: Any) -> None:
+    """The option ``--sampler`` of the verbs that write."""
+    to.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        metavar="NAME",
+        **{"default": None, **settings},
+        help=f"instead of its own: {', '.join(SAMPLERS)}",
+    )
+
+
 def load_writer(checkpoint: Path, model: str | None = None) -> TextGenerator:
     """A model that writes tokens, of a checkpoint or an exported file.
 
@@ -118,7 +131,7 @@ def with_sampler(generator: TokenGenerator, sampler: str | None) -> TokenGenerat
         return generator
     if sampler not in SAMPLERS:
         raise InputError(f"sampler: expected one of {', '.join(SAMPLERS)}, found {sampler!r}.")
-    if sampler == "autoregressive" or type(generator) is not TokenGenerator:
+    if type(generator) is not TokenGenerator:
         raise InputError(
             f"sampler: expected {generator.algorithm} of this model, found {sampler!r}."
         )
