@@ -14,7 +14,7 @@ from kdlight.errors import InputError
 from kdlight.networks.images.transformers import TRANSFORMERS, PipelineTransformer
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import DiffusersNetwork
-from kdlight.storage.files import load_weights
+from kdlight.storage.files import load_weights, read_json
 from kdlight.teachers.folder import FLOW_SCHEDULERS, VP_SCHEDULERS, Folder, read_scheduler
 from kdlight.teachers.pipelines.autoencoder import downscaling
 from kdlight.teachers.pipelines.folder import load_part, network_part, parts_of
@@ -133,6 +133,11 @@ def in_coordinates(root: Path, network: DiffusersNetwork) -> tuple[Denoiser, Gri
         InputError: A scheduler that is neither variance-preserving nor of flow matching.
     """
     file = root / "scheduler" / "scheduler_config.json"
+    known = read_json(file)
+    if isinstance(known, dict) and known.get("prediction_type") == "flow_prediction":
+        # A solver of variance-preserving models that walks flows as well, as Sana's does.
+        flow = FlowDenoiser(network, 1000.0, sigma_data=LATENT_SIGMA_DATA)
+        return flow, FlowGrid(float(known.get("flow_shift", 1.0)), sigma_max=PURE_NOISE)
     scheduler = read_scheduler(Folder(root / network_part(root), file), dynamic=True)
     settings = scheduler.config
     kind = settings["_class_name"]

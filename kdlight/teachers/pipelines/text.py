@@ -1,5 +1,6 @@
 """What a pipeline's network is told of prompts: by the pipeline's own encoders."""
 
+import inspect
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +91,11 @@ class TextEncoder:
             arguments |= {"prompt_2": None, "prompt_3": None}
         elif "Flux" in type(self.pipeline).__name__:
             arguments["prompt_2"] = None
+        # What a call of the pipeline would say of its own accord, encode_prompt alone would not.
+        called = inspect.signature(type(self.pipeline).__call__).parameters
+        taken = inspect.signature(self.pipeline.encode_prompt).parameters
+        usual = ("max_sequence_length", "clean_caption", "complex_human_instruction")
+        arguments |= {n: called[n].default for n in usual if n in called and n in taken}
         found = self.pipeline.encode_prompt(prompt=captions, **arguments)
         pairs = zip(self.names, found, strict=False)  # Flux adds numbers that are always the same
         return {name: value.float().cpu() for name, value in pairs}

@@ -6,6 +6,7 @@ import diffusers
 import pytest
 import torch
 
+from kdlight.diffusion.coordinates import FlowDenoiser
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.samplers import sample_euler
 from kdlight.networks.images.transformers import packed, unpacked
@@ -101,6 +102,17 @@ def test_latents_are_the_pipelines_own(family, tmp_path):
             **arguments,
         ).images
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_a_solver_that_walks_flows_is_one_of_flow_matching(tmp_path):
+    root, network, *_ = by_embedding("sana", tmp_path / "sana")
+    solver = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    solver.save_pretrained(root / "scheduler")
+    denoiser, grid = in_coordinates(root, network)
+    assert type(denoiser) is FlowDenoiser
+    assert (denoiser.time_scale, denoiser.sigma_data, grid.shift) == (1000.0, 1.0, 3.0)
 
 
 def test_packing_is_undone():
