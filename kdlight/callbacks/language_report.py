@@ -13,6 +13,7 @@ from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
+from kdlight.metrics.language.calibration import fitted_temperature
 from kdlight.metrics.language.next_token import NextTokenFit
 from kdlight.report.hacking import judge_curves
 from kdlight.speculative.decoding import speculate
@@ -146,12 +147,23 @@ class LanguageReport(TokenReport):
     ) -> Row:
         row = super()._row(trainer, name, generator, steps, device)
         row |= self._laws(trainer, generator, 1, self.num_samples)
+        row["fitted_temperature"] = self._temperature(trainer, generator, device)
         taught = trainer.lightning_module
         assert isinstance(taught, WritesTokens)
         teacher = taught.teacher_generator()
         if teacher is not None and "proxy_kl" in row:
             row["block_efficiency"] = self._block_efficiency(teacher, generator, device)
         return row
+
+    @torch.no_grad()
+    def _temperature(
+        self, trainer: L.Trainer, generator: TokenGenerator, device: torch.device
+    ) -> float:
+        """What the model's logits are to be divided by, over ``AT_ONCE`` held-out sentences."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        tokens, mask = (data.parts[1][key][:AT_ONCE].to(device) for key in ("tokens", "mask"))
+        logits = _asked(generator.denoiser, tokens)
+        return fitted_temperature(logits[mask], tokens[mask].long())
 
     def _block_efficiency(
         self, teacher: TokenGenerator, student: TokenGenerator, device: torch.device

@@ -17,7 +17,8 @@ def test_rows_hold_the_exact_divergence_from_the_truth_and_from_the_teacher(tmp_
     teacher, student = json.loads((tmp_path / "summary.json").read_text())
     assert (teacher["model"], student["model"]) == ("teacher", "student")
     assert "proxy_kl" not in teacher
-    assert {"golden_kl", "proxy_kl", "acceptance", "ece", "perplexity", "nll"} <= student.keys()
+    assert {"golden_kl", "proxy_kl", "acceptance", "block_efficiency"} <= student.keys()
+    assert {"ece", "fitted_temperature", "perplexity", "nll"} <= student.keys()
     assert min(teacher["golden_kl"], student["golden_kl"], student["proxy_kl"]) > 0
     logged = (tmp_path / "metrics.csv").read_text().splitlines()
     assert {"val/golden_kl", "val/proxy_kl", "val/train_proxy_kl"} <= set(logged[0].split(","))

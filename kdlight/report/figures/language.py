@@ -44,6 +44,14 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "fitted_temperature",
+        "Temperature",
+        "What the model's logits are to be divided by for its confidence to be honest on held-out "
+        "text: above 1 it is over-confident.",
+        better="one",
+        decimals=3,
+    ),
+    Column(
         "label_loyalty",
         "Label loyalty",
         "How often the model's likeliest token is the teacher's, from 0 to 1.",
