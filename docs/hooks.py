@@ -11,7 +11,7 @@ from kdlight.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "reference/options"
-KINDS = {"evaluate": ("images", "statistics", "captions", "codec")}
+KINDS = {"evaluate": ("images", "statistics", "captions", "codec", "language")}
 
 FOLDED = ("fit", "validate", "test", "predict")
 """Verbs whose short help leaves options out."""
