@@ -2,24 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from datamodules.images.base import ImageDataModule
 from datamodules.images.reference import ReferencedDataModule
 from datamodules.loader import Batch, EndlessLoader
-from datamodules.order import positive, seeded
+from datamodules.order import positive
+from kdlight.core.noise import mix
 from kdlight.errors import InputError
 
 
 class NoiseLoader(EndlessLoader):
-    """Endless batches of noise, each drawn from (seed, number of the batch).
+    """Endless batches of noise, each a function of (seed, number of the batch).
 
     A rank takes rows ``rank::world_size`` of the joint batch, as in
-    :class:`~datamodules.order.Order`. Every rank draws the joint batch, for a stream has no
-    middle to start from: on the accelerator, which has nothing else to do then (and whose numbers
-    are others than the CPU's, as those of all step noise).
+    :class:`~datamodules.order.Order`, and draws no others: every row has a stream of its own. An
+    accelerator's numbers are others than the CPU's, as those of all step noise.
 
     Args:
         shape: Shape of one sample without the batch.
@@ -53,15 +52,17 @@ class NoiseLoader(EndlessLoader):
         self.device = device
 
     def next_batch(self) -> Batch:
-        # 0 to 3 are the streams of order, flips, samples and blocks.
-        source: Any = {
-            "generator": seeded(self.seed, self.batches, 4, device=self.device),
-            "device": self.device,
-        }
-        joint = {"noise": torch.randn(self.global_batch, *self.shape, **source)}
+        rows = range(self.rank, self.global_batch, self.world_size)
+        source = torch.Generator(self.device)
+        noise = torch.empty(len(rows), *self.shape, device=self.device)
+        for values, row in zip(noise, rows, strict=True):
+            source.manual_seed(mix(self.seed, self.batches, row))
+            values.normal_(generator=source)
+        batch = {"noise": noise}
         if self.num_classes:
-            joint["label"] = torch.randint(self.num_classes, (self.global_batch,), **source)
-        return {name: rows[self.rank :: self.world_size] for name, rows in joint.items()}
+            labels = [mix(self.seed, self.batches, row, 1) % self.num_classes for row in rows]
+            batch["label"] = torch.tensor(labels, device=self.device)
+        return batch
 
     def identity(self) -> dict[str, int]:
         return {

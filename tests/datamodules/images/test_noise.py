@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 
+from datamodules.images import noise
 from datamodules.images.base import ImageDataModule
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.mixture import GaussianMixtureDataModule, ring
@@ -58,6 +59,13 @@ def test_ranks_together_draw_the_rows_of_one_process(world_size):
         mine = stream(make(batch_size=4, rank=rank, world_size=world_size), 2)
         rows = [{name: part[rank::world_size] for name, part in batch.items()} for batch in joint]
         assert equal(mine, rows)
+
+
+def test_a_rank_draws_its_own_rows_alone(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(noise, "mix", lambda *key: drawn.append(key[2]) or 1)
+    next(iter(make(batch_size=3, rank=1, world_size=4, num_classes=0)))
+    assert drawn == [1, 5, 9]
 
 
 def test_resume_at_every_position():
