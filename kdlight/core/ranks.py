@@ -15,6 +15,13 @@ def joint_sum(value: Tensor) -> Tensor:
     return total
 
 
+def joint_average(value: Tensor) -> Tensor:
+    """Plain mean of ``value``, (B,), over the joint batch, without gradient."""
+    total, count = joint_sum(torch.stack([value.sum(), value.new_tensor(float(len(value)))]))
+    average: Tensor = total / count
+    return average
+
+
 @torch.no_grad()
 def joint_rows(value: Tensor) -> Tensor:
     """The rows of all ranks in the order of the joint batch, whose row i is on rank i % ranks.

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from kdlight.core.ranks import joint_sum
+from kdlight.core.ranks import joint_average
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.losses.adversarial import discriminator_loss, generator_loss
@@ -17,6 +16,9 @@ from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
 from modules.diffusion.sid import SiD
 
+SURE = 10.0
+"""Size of the largest logit that moves the student."""
+
 
 class SiDA(SiD):
     """SiD whose fake score is a discriminator as well, at no further pass.
@@ -25,8 +27,8 @@ class SiDA(SiD):
     paper's head without weights (:class:`~kdlight.networks.images.discriminator.MeanHead` on the
     last layer of the encoder) or any other. Data are noised by the same noise as the samples. The
     adversarial terms have the weights of the terms they go with, ``1 / mean |x - D_real|`` and
-    EDM's. The second is averaged over the joint batch apart from the loss, as the authors' code
-    does it: sample by sample, EDM's weight would leave the gradient to the smallest noise.
+    EDM's. Both are averaged over the joint batch apart from the loss, as the authors' code does it:
+    sample by sample, EDM's weight would leave the gradient to the smallest noise.
 
     Args:
         teacher: The model to distil.
@@ -64,8 +66,10 @@ class SiDA(SiD):
         x0_real = self.real(noisy, sigma, condition)
         x0_fake, logits = self.judged(noisy, sigma, condition)
         score = self.objective(x, x0_real, x0_fake, sigma)
-        gan = generator_loss(logits) / normaliser(x, x0_real).flatten()
-        return {"score": score.mean(), "gan": gan.mean()}
+        # Beyond the bounds a judge is sure enough, and the student has no gradient of it.
+        gan = generator_loss(logits.clamp(-SURE, SURE))
+        weight = joint_average(1 / normaliser(x, x0_real).flatten())
+        return {"score": score.mean(), "gan": weight * gan.mean()}
 
     def critic_terms(self, batch: Batch, x: Tensor, condition: Condition) -> dict[str, Tensor]:
         sigma = self.fake_noise_law(self.noise.uniform(len(x)))
@@ -74,8 +78,7 @@ class SiDA(SiD):
         _, real = self.judged(self.images(batch) + noise, sigma, self.asked(batch))
         loss = discriminator_loss(real, fake) / 2
         weight = weight_of(sigma, self.fake_weighting, self.sigma_data).to(loss)
-        total = joint_sum(torch.stack([weight.sum(), weight.new_tensor(float(len(weight)))]))
         return {
             "denoising": self.denoising(estimate, x, sigma).mean(),
-            "discriminator": total[0] / total[1] * loss.mean(),
+            "discriminator": joint_average(weight) * loss.mean(),
         }

@@ -58,6 +58,24 @@ class FeatureHead(Head):
         return torch.cat([judge(seen).flatten(2).mean(2) for judge, seen in pairs], dim=1)
 
 
+class BottleneckHead(FeatureHead):
+    """The classifier of DMD2's release for ImageNet at 64x64, on maps of 8x8.
+
+    The second convolution takes 4x4 places to one, where :class:`FeatureHead`, for maps of any
+    size, halves them and averages.
+
+    Args:
+        layers: As in :class:`FeatureHead`; theirs is the last of the encoder, ``enc.8x8_block2``.
+        channels: As in :class:`FeatureHead`.
+    """
+
+    def __init__(self, layers: Sequence[str], channels: Sequence[int]) -> None:
+        super().__init__(layers, channels)
+        for classifier, width in zip(self.classifiers, channels, strict=True):
+            assert isinstance(classifier, nn.Sequential)
+            classifier[3] = nn.Conv2d(width, width, 4, stride=4)
+
+
 def _groups(width: int) -> int:
     return math.gcd(32, width)
 
