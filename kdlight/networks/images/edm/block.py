@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kdlight.networks.checkpointing import RecomputedBlock
 from kdlight.networks.images.edm.resampling import Direction, Resample
 
 
@@ -12,7 +13,7 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels // 4), channels, eps)
 
 
-class UNetBlock(nn.Module):
+class UNetBlock(RecomputedBlock):
     """Two convolutions around the embedding, a skip connection, and attention if it has heads.
 
     As in Score-SDE (Song et al. 2021, arXiv:2011.13456, appendix H) and ADM (Dhariwal & Nichol
@@ -67,8 +68,7 @@ class UNetBlock(nn.Module):
             self.qkv = nn.Conv2d(out_channels, 3 * out_channels, 1)
             self.proj = nn.Conv2d(out_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Features (B, C, H, W) under the embedding (B, E)."""
+    def evaluate(self, x: Tensor, embedding: Tensor) -> Tensor:
         hidden = self.conv0(self.resample(nn.functional.silu(self.norm0(x))))
         parameters = self.affine(embedding)[..., None, None]
         if self.scale_shift:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
+from kdlight.networks.checkpointing import RecomputedBlock
 from kdlight.networks.images.edm.layout import (
     Stage,
     decoder_stages,
@@ -31,7 +32,7 @@ BALANCE = 0.3
 LIMIT = 256
 
 
-class EDM2Block(nn.Module):
+class EDM2Block(RecomputedBlock):
     """A residual block of EDM2 (arXiv:2312.02696, figure 2, configuration G).
 
     Args:
@@ -74,8 +75,7 @@ class EDM2Block(nn.Module):
         self.attn_qkv = MPConv(out_channels, 3 * out_channels, 1) if attends else None
         self.attn_proj = MPConv(out_channels, out_channels, 1) if attends else None
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Features (B, C, H, W) under the embedding (B, E)."""
+    def evaluate(self, x: Tensor, embedding: Tensor) -> Tensor:
         x = self.resample(x)
         if self.encodes:
             x = normalized(self.conv_skip(x), [1])
