@@ -1,6 +1,5 @@
 """Every configuration parses, builds and trains a few iterations, made small, on one CPU."""
 
-import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,12 @@ from kdlight.callbacks.tokens import TokenFiles
 from kdlight.callbacks.tokens_report import TokenReport
 from kdlight.cli import main
 from kdlight.core.spec import build
+from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.storage.files import load_checkpoint
 from tests.commands.tiny import TINY, last_line
+from tests.networks.edm.recipe import filled
+from tests.teachers.published.files import write_network
+from tests.teachers.published.test_edm2_files import edm2_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RUNS = sorted(
@@ -58,15 +61,30 @@ SHALLOW = NETWORK + "block_out_channels"
 FEW_PICTURES = {"--data.init_args.heldout": "0.2", "--data.init_args.num_workers": "0"}
 
 
+# What small files of released networks are for: 16 pixels, two classes.
+FEW_PICTURES_OF_16 = FEW_PICTURES | {"--data.init_args.size": "16"}
+
+
 def small_adm(part: str) -> dict[str, str]:
     """Options that make ADM, the network of ImageNet at 64x64, small."""
-    narrow = {"attention_head_dim": 4, "resnet_time_scale_shift": "scale_shift"}
-    return FEW_PICTURES | {
-        SHALLOW.format(part): "[8, 8, 8, 8]",
-        NETWORK.format(part) + "num_classes": "2",
-        NETWORK.format(part) + "layers_per_block": "1",
-        NETWORK.format(part) + "options": json.dumps(narrow),
+    narrow = {"num_classes": 2, "size": 16, "model_channels": 16, "num_blocks": 1, "heads": 1}
+    return FEW_PICTURES_OF_16 | {
+        "--model.init_args.shape": "[3, 16, 16]",
+        **{NETWORK.format(part) + name: str(value) for name, value in narrow.items()},
     }
+
+
+def released(path: str, runs: Path) -> Path:
+    """A small file as that which a configuration names, of three blocks and two resolutions."""
+    made = runs / Path(path).name
+    if not made.is_file() and "edm2" in path:
+        edm2_file(made, num_classes=2, channels=3)
+    elif not made.is_file():
+        network = DhariwalUNet(
+            16, 3, 2, model_channels=32, channel_mult=(1, 2), num_blocks=3, attention=()
+        )
+        write_network(made, filled(network), {"num_blocks": 3, "attn_resolutions": []})
+    return made
 
 
 SMALLER = {
@@ -88,8 +106,10 @@ SMALLER |= {
 }
 SMALLER["imagenet64/ict.yaml"] = small_adm("student")
 SMALLER |= {
-    f"imagenet64/{name}.yaml": FEW_PICTURES for name in ("ect", "tcm_first", "tcm", "scd", "sct")
+    f"imagenet64/{name}.yaml": FEW_PICTURES_OF_16
+    for name in ("ect", "tcm_first", "tcm", "scd", "sida")
 }
+SMALLER["imagenet64/sct.yaml"] = FEW_PICTURES_OF_16 | {"--model.init_args.shape": "[3, 16, 16]"}
 MODEL = "--model.init_args."
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
@@ -111,14 +131,15 @@ SMALLER["mnist5k/multi_student.yaml"] = NARROW_HEAD | {
     SHALLOW.format("student"): "[8, 8, 8]",
     MODEL + "matching_iterations": "1",
 }
-SMALLER |= {f"imagenet64/{name}.yaml": FEW_PICTURES | NARROW_HEAD for name in ("dmd2", "fdistill")}
-SMALLER["imagenet64/dmd2_one_gpu.yaml"] = FEW_PICTURES | NARROW_HEAD | {MODEL + "accumulate": "1"}
-SMALLER["imagenet64/disback.yaml"] = FEW_PICTURES | NARROW_HEAD | SHORT_STAGES
-SMALLER["imagenet64/multi_student.yaml"] = (
-    FEW_PICTURES | NARROW_HEAD | {MODEL + "partition": "[[0], [1]]"}
-)
-SMALLER["imagenet64/sida.yaml"] = FEW_PICTURES
-SMALLER["imagenet64/sid.yaml"] = {"--data.init_args.num_classes": "2"}
+JUDGED = FEW_PICTURES_OF_16 | {MODEL + "discriminator.init_args.channels": "[64]"}
+SMALLER |= {f"imagenet64/{name}.yaml": JUDGED for name in ("dmd2", "fdistill")}
+SMALLER["imagenet64/dmd2_one_gpu.yaml"] = JUDGED | {MODEL + "accumulate": "1"}
+SMALLER["imagenet64/disback.yaml"] = JUDGED | SHORT_STAGES
+SMALLER["imagenet64/multi_student.yaml"] = JUDGED | {MODEL + "partition": "[[0], [1]]"}
+SMALLER["imagenet64/sid.yaml"] = {
+    "--data.init_args.num_classes": "2",
+    "--data.init_args.shape": "[3, 16, 16]",
+}
 SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
     for name in ("masked_diffusion", "autoregressive")
@@ -239,7 +260,13 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
         if "teacher" in config["data"]["init_args"]:
             options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
+    if "published" in teacher.get("class_path", ""):
+        made = released(teacher["init_args"]["path"], runs)
+        options["--model.init_args.teacher.init_args.path"] = str(made)
     start = (arguments.get("student") or {}).get("init_args", {}).get("teacher", {})
+    if "published" in start.get("class_path", ""):
+        made = released(start["init_args"]["path"], runs)
+        options["--model.init_args.student.init_args.teacher.init_args.path"] = str(made)
     if start.get("class_path") == TEACHER:
         made = train_teacher(start["init_args"]["checkpoint"], runs, pictures, speech)
         options["--model.init_args.student.init_args.teacher.init_args.checkpoint"] = str(made)

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the networks of diffusers."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in the networks of diffusers and EDM."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -49,15 +49,42 @@ class DiffusersNetwork(Recorded, nn.Module):
         return AdaptedNetwork(self, adapters.rank, adapters.alpha, adapters.layers)
 
 
+class EDMNetwork(Recorded, nn.Module):
+    """Base of the U-Nets of EDM that take adapters.
+
+    Attributes:
+        shape: Shape of one sample.
+        num_classes: Number of classes; 0 for none.
+        null_class: Whether a missing label is one that it knows.
+        conditions: Names of the conditions that it can be told.
+        adapted_layers: How the names of the layers end that adapters usually go beside.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int
+    null_class: bool
+    conditions: tuple[str, ...] = ("label", "augment")
+    adapted_layers: ClassVar[tuple[str, ...]] = ("conv0", "conv1", "affine", "skip", "qkv", "proj")
+
+    def adapted(self, adapters: Adapters) -> "AdaptedNetwork":
+        """This network itself with trained adapters.
+
+        Raises:
+            InputError: ``peft`` is not installed, or no layer has such a name.
+        """
+        return AdaptedNetwork(self, adapters.rank, adapters.alpha, adapters.layers)
+
+
 class AdaptedNetwork(Recorded, nn.Module):
-    """A network of diffusers whose weights stay as they are while adapters beside them are trained.
+    """A network whose weights stay as they are while adapters beside them are trained.
 
     Adapters start at zero: the network is then the one it was made of. A copy (an average of
     the weights, say) has adapters of its own and shares all other weights, in memory and in a
     checkpoint.
 
     Args:
-        network: The network, with one of diffusers in it; it is changed in place.
+        network: The network, one with a network of diffusers in it or one of EDM's; it is changed
+            in place.
         rank: Rank of the adapters.
         alpha: See :class:`Adapters`.
         layers: See :class:`Adapters`.
@@ -68,7 +95,7 @@ class AdaptedNetwork(Recorded, nn.Module):
 
     def __init__(
         self,
-        network: "DiffusersNetwork",
+        network: "DiffusersNetwork | EDMNetwork",
         rank: int = 64,
         alpha: float | None = None,
         layers: Sequence[str] | None = None,
@@ -82,7 +109,8 @@ class AdaptedNetwork(Recorded, nn.Module):
         self.alpha = rank if alpha is None else alpha
         self.rank = rank
         self.network = network
-        _inject(network.model, rank, self.alpha, list(layers or network.adapted_layers))
+        inside = getattr(network, "model", network)
+        _inject(inside, rank, self.alpha, list(layers or network.adapted_layers))
         self.freeze()
 
     def _parts(self) -> Iterator[tuple[str, nn.Parameter, bool]]:
@@ -96,14 +124,14 @@ class AdaptedNetwork(Recorded, nn.Module):
 
     def adapters(self) -> dict[str, Tensor]:
         """The adapters by the names that diffusers' ``load_lora_weights`` knows."""
-        part = f"{self.network.part}."
+        part = f"{getattr(self.network, 'part', 'network')}."
         return {
             name.replace("network.model.", part, 1).replace(".default.", "."): parameter.detach()
             for name, parameter, adapts in self._parts()
             if adapts
         }
 
-    def merged(self) -> "DiffusersNetwork":
+    def merged(self) -> "DiffusersNetwork | EDMNetwork":
         """A network of the original kind whose weights hold the adapters."""
         made = copy.deepcopy(self.network, self._shared({}))
         plain = type(self.network)(**self.network._init_args)
@@ -147,10 +175,10 @@ def _inject(model: nn.Module, rank: int, alpha: float, layers: list[str]) -> Non
     known = [
         name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
     ]
-    unknown = [
-        end for end in layers if not any(name == end or name.endswith(f".{end}") for name in known)
+    chosen = [
+        name for name in known if any(name == end or name.endswith(f".{end}") for end in layers)
     ]
-    if len(unknown) == len(layers):
-        raise InputError(f"layers: the network has no layer called {', '.join(unknown)}.")
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers)
+    if not chosen:
+        raise InputError(f"layers: the network has no layer called {', '.join(layers)}.")
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen)
     inject_adapter_in_model(config, model)

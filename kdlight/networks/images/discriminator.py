@@ -62,25 +62,42 @@ class BottleneckHead(FeatureHead):
     """The classifier of DMD2's release for ImageNet at 64x64, on maps of 8x8.
 
     The second convolution takes 4x4 places to one, where :class:`FeatureHead`, for maps of any
-    size, halves them and averages.
+    size, halves them and averages. Larger maps are halved down to 8x8 first (FastGen, for
+    CIFAR-10).
 
     Args:
-        layers: As in :class:`FeatureHead`; theirs is the last of the encoder, ``enc.8x8_block2``.
+        layers: As in :class:`FeatureHead`; theirs are the last of each resolution of the encoder,
+            such as ``enc.8x8_block2``.
         channels: As in :class:`FeatureHead`.
+        sizes: Height of each map, 8 times a power of two; null is 8 for all.
+
+    Raises:
+        InputError: A map of another size.
     """
 
-    def __init__(self, layers: Sequence[str], channels: Sequence[int]) -> None:
+    def __init__(
+        self, layers: Sequence[str], channels: Sequence[int], sizes: Sequence[int] | None = None
+    ) -> None:
         super().__init__(layers, channels)
-        for classifier, width in zip(self.classifiers, channels, strict=True):
-            assert isinstance(classifier, nn.Sequential)
-            classifier[3] = nn.Conv2d(width, width, 4, stride=4)
+        sizes = [8] * len(channels) if sizes is None else list(sizes)
+        if len(sizes) != len(channels) or not all(size in (8, 16, 32, 64, 128) for size in sizes):
+            raise InputError(
+                f"sizes: expected 8, 16, 32, 64 or 128 for each of {len(channels)} layers, "
+                f"found {sizes}."
+            )
+        for index, (width, size) in enumerate(zip(channels, sizes, strict=True)):
+            halvings = (size // 8).bit_length()
+            halved = [layer for _ in range(halvings) for layer in _map_classifier(width)[:3]]
+            last = _map_classifier(width)[3:]
+            last[0] = nn.Conv2d(width, width, 4, stride=4)
+            self.classifiers[index] = nn.Sequential(*halved, *last)
 
 
 def _groups(width: int) -> int:
     return math.gcd(32, width)
 
 
-def _map_classifier(width: int) -> nn.Module:
+def _map_classifier(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(width, width, 4, stride=2, padding=1),
         nn.GroupNorm(_groups(width), width),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.images.dit import sinusoidal
@@ -19,11 +18,12 @@ from kdlight.networks.images.edm.layout import (
     one_hot,
     shape_of,
 )
+from kdlight.networks.lora import EDMNetwork
 
 HEAD_CHANNELS = 64
 
 
-class DhariwalUNet(Recorded, nn.Module):
+class DhariwalUNet(EDMNetwork):
     """ADM (Dhariwal & Nichol 2021, arXiv:2105.05233), as in EDM (arXiv:2206.00364, F.1).
 
     The defaults are EDM's for ImageNet-64, for ``EDMDenoiser``, but for the classes.

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.images.edm.block import UNetBlock, group_norm
@@ -22,6 +21,7 @@ from kdlight.networks.images.edm.layout import (
     sines_first,
 )
 from kdlight.networks.images.edm.resampling import ConvThenDown
+from kdlight.networks.lora import EDMNetwork
 
 GAINS = {"conv1": 1e-5, "proj": 1e-5, "aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
 
@@ -47,17 +47,18 @@ class PositionalFeatures(nn.Module):
 
 
 class RandomFeatures(nn.Module):
-    """Cosines and sines of a number at fixed random frequencies of standard deviation 16.
+    """Cosines and sines of a number at fixed random frequencies.
 
     Args:
         dim: Width, even.
+        scale: Standard deviation of the frequencies.
     """
 
     freqs: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, scale: float = 16.0) -> None:
         super().__init__()
-        self.register_buffer("freqs", 16 * torch.randn(dim // 2))
+        self.register_buffer("freqs", scale * torch.randn(dim // 2))
 
     def forward(self, number: Tensor) -> Tensor:
         """(B,) to (B, dim), float32."""
@@ -65,7 +66,7 @@ class RandomFeatures(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class SongUNet(Recorded, nn.Module):
+class SongUNet(EDMNetwork):
     """DDPM++ and NCSN++ (Song et al. 2021, arXiv:2011.13456), as in EDM (arXiv:2206.00364, F.1).
 
     The defaults are EDM's DDPM++ for CIFAR-10, for ``EDMDenoiser``. Its NCSN++ has
@@ -93,6 +94,9 @@ class SongUNet(Recorded, nn.Module):
             missing one, is then "no class".
         learned_variance: Whether the last convolution has as many channels more, the learned
             variance of DDPM, which is not given out.
+        fourier_scale: Standard deviation of the random frequencies: 16, or 0.02 for improved
+            consistency training (arXiv:2310.14189, section 3.1), so that the embedding hardly
+            moves between neighbouring levels.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class SongUNet(Recorded, nn.Module):
         taps: Sequence[float] = (1, 1),
         null_class: bool = False,
         learned_variance: bool = False,
+        fourier_scale: float = 16.0,
     ) -> None:
         super().__init__()
         height, width = shape_of(size, len(channel_mult))
@@ -125,7 +130,9 @@ class SongUNet(Recorded, nn.Module):
         self.null_class = null_class
         features, inner = noise_width * model_channels, 4 * model_channels
         self.map_noise = (
-            PositionalFeatures(features) if embedding == "positional" else RandomFeatures(features)
+            PositionalFeatures(features)
+            if embedding == "positional"
+            else RandomFeatures(features, fourier_scale)
         )
         self.map_label = nn.Linear(num_classes, features) if num_classes else None
         self.map_augment = nn.Linear(augment_dim, features, bias=False) if augment_dim else None
