@@ -1,5 +1,7 @@
 """Continuous-time consistency models, sCM (Lu & Song 2024, arXiv:2410.11081)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,9 @@ class ContinuousConsistency(FewStepModule):
     """
 
     student: ArcDenoiser
+
+    # Rounding is part of what is differentiated; a central difference divides it by its step.
+    needs_float32: ClassVar[bool] = True
 
     def __init__(
         self,

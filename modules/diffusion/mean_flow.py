@@ -1,5 +1,7 @@
 """MeanFlow (Geng et al. 2025, arXiv:2505.13447): the average velocity of a flow, learnt at once."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,9 @@ class MeanFlow(FewStepModule):
     """
 
     student: MeanFlowDenoiser
+
+    # Rounding is part of what is differentiated; a central difference divides it by its step.
+    needs_float32: ClassVar[bool] = True
 
     def __init__(
         self,

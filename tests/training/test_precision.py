@@ -15,6 +15,8 @@ PAIRS = [
     "consistency_training",
     "consistency_tuning",
     "truncated_consistency",
+    "continuous_consistency",
+    "mean_flow",
 ]
 
 
