@@ -87,10 +87,10 @@ class BottleneckHead(FeatureHead):
             )
         for index, (width, size) in enumerate(zip(channels, sizes, strict=True)):
             halvings = (size // 8).bit_length()
-            halved = [layer for _ in range(halvings) for layer in _map_classifier(width)[:3]]
-            last = _map_classifier(width)[3:]
-            last[0] = nn.Conv2d(width, width, 4, stride=4)
-            self.classifiers[index] = nn.Sequential(*halved, *last)
+            halved = [layer for _ in range(halvings) for layer in list(_map_classifier(width))[:3]]
+            _, *last = list(_map_classifier(width))[3:]
+            closing = nn.Conv2d(width, width, 4, stride=4)
+            self.classifiers[index] = nn.Sequential(*halved, closing, *last)
 
 
 def _groups(width: int) -> int:
