@@ -96,6 +96,7 @@ def export_pipeline(generator: LatentGenerator, path: Path, steps: int) -> None:
             card = ADAPTERS_CARD.format(**said)
         else:
             plain = network.merged() if isinstance(network, AdaptedNetwork) else network
+            assert isinstance(plain, DiffusersNetwork)
             if isinstance(generator.denoiser, MeanFlowDenoiser):
                 assert isinstance(plain, PipelineTransformer)
                 plain = plain.of_interval(stops[0] * generator.denoiser.time_scale)
