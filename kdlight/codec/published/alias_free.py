@@ -37,15 +37,13 @@ class AliasFreeSnake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of (B, C, T), same shape."""
-        taps: Tensor = self.filter  # type: ignore[assignment]
-        rows = x.flatten(0, 1)[:, None]
-        rows = F.pad(rows, (TAPS // 2 - 1,) * 2, mode="replicate")
+        channels = x.shape[1]
+        taps = self.filter.expand(channels, -1, -1)  # type: ignore[operator]
+        x = F.pad(x, (TAPS // 2 - 1,) * 2, mode="replicate")
         # Of the doubled rate, what the filter only half covers at either end is cut off.
         cut = TAPS - 2 + (TAPS - 2) // 2
-        doubled = 2 * F.conv_transpose1d(rows, taps, stride=2)[..., cut:-cut]
-        doubled = doubled.view(*x.shape[:2], -1)
+        x = 2 * F.conv_transpose1d(x, taps, stride=2, groups=channels)[..., cut:-cut]
         alpha, beta = self.alpha[:, None].exp(), self.beta[:, None].exp()
-        doubled = doubled + (alpha * doubled).sin().square() / (beta + 1e-9)
-        rows = doubled.flatten(0, 1)[:, None]
-        rows = F.pad(rows, (TAPS // 2 - 1, TAPS // 2), mode="replicate")
-        return F.conv1d(rows, taps, stride=2).view(x.shape)
+        x = x + (alpha * x).sin().square() / (beta + 1e-9)
+        x = F.pad(x, (TAPS // 2 - 1, TAPS // 2), mode="replicate")
+        return F.conv1d(x, taps, stride=2, groups=channels)
