@@ -40,8 +40,12 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, infinite: bool = False) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        infinite: Whether it may hold infinities, as the schedulers of diffusers do.
 
     Raises:
         InputError: The file is missing or is not JSON, a NaN or an infinity included, or has a key
@@ -50,7 +54,8 @@ def read_json(path: Path) -> Any:
     require_file(path)
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        number = float if infinite else _no_number
+        return json.loads(text, object_pairs_hook=_once, parse_constant=number)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number too long, or nested too deep

@@ -90,7 +90,7 @@ def _download(repository: str) -> Path:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+    value = read_json(path, infinite=True)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object.")
     return value

@@ -133,7 +133,7 @@ def in_coordinates(root: Path, network: DiffusersNetwork) -> tuple[Denoiser, Gri
         InputError: A scheduler that is neither variance-preserving nor of flow matching.
     """
     file = root / "scheduler" / "scheduler_config.json"
-    known = read_json(file)
+    known = read_json(file, infinite=True)
     if isinstance(known, dict) and known.get("prediction_type") == "flow_prediction":
         # A solver of variance-preserving models that walks flows as well, as Sana's does.
         flow = FlowDenoiser(network, 1000.0, sigma_data=LATENT_SIGMA_DATA)
