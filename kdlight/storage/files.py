@@ -54,7 +54,7 @@ def read_json(path: Path, infinite: bool = False) -> Any:
     require_file(path)
     try:
         text = path.read_text(encoding="utf-8")
-        number = float if infinite else _no_number
+        number = _infinity if infinite else _no_number
         return json.loads(text, object_pairs_hook=_once, parse_constant=number)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -69,6 +69,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"the key {key!r} is given twice.")
         found[key] = value
     return found
+
+
+def _infinity(text: str) -> float:
+    return _no_number(text) if text == "NaN" else float(text)  # type: ignore[no-any-return]
 
 
 def _no_number(text: str) -> Any:

@@ -89,8 +89,8 @@ def _download(repository: str) -> Path:
         ) from None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path, infinite=True)
+def _read_object(path: Path, infinite: bool = False) -> dict[str, Any]:
+    value = read_json(path, infinite)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object.")
     return value
@@ -126,7 +126,7 @@ def read_scheduler(folder: Folder, dynamic: bool = False) -> Any:
         InputError: Another kind of scheduler or prediction, or a damaged file.
     """
     path = folder.scheduler
-    config = _read_object(path)
+    config = _read_object(path, infinite=True)
     kind = config.get("_class_name")
     if kind not in VP_SCHEDULERS + EDM_SCHEDULERS + CONSISTENCY_SCHEDULERS + FLOW_SCHEDULERS:
         raise InputError(
