@@ -72,10 +72,12 @@ class MaskedDenoiser(Recorded, nn.Module):
 
 def as_seen(log_probs: Tensor, tokens: Tensor) -> Tensor:
     """``log_probs`` (B, L, V) where ``tokens`` (B, L) are masked; certainty where they are not."""
-    vocabulary = log_probs.shape[2]
-    visible = nn.functional.one_hot(tokens.clamp(max=vocabulary - 1), vocabulary)
-    certain = torch.zeros_like(log_probs).masked_fill(visible == 0, -torch.inf)
-    return torch.where(is_masked(tokens, vocabulary)[..., None], log_probs, certain)
+    # One pass over the vocabulary, and numbers at the visible tokens alone.
+    visible = ~is_masked(tokens, log_probs.shape[2])
+    found = log_probs.masked_fill(visible[..., None], -torch.inf)
+    row, place = visible.nonzero(as_tuple=True)
+    found[row, place, tokens[row, place]] = 0.0
+    return found
 
 
 class OracleDenoiser(Recorded, nn.Module):
