@@ -72,7 +72,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _infinity(text: str) -> float:
-    return _no_number(text) if text == "NaN" else float(text)  # type: ignore[no-any-return]
+    return _no_number(text) if text == "NaN" else float(text)
 
 
 def _no_number(text: str) -> Any:
