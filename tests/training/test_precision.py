@@ -15,7 +15,8 @@ PAIRS = [
     "consistency_training",
     "consistency_tuning",
     "truncated_consistency",
-    "continuous_consistency",
+    "continuous_distillation",
+    "continuous_training",
     "mean_flow",
 ]
 
