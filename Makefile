@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart quickstart-color quickstart-speech test slow lint docs bench assets
+.PHONY: quickstart quickstart-color quickstart-speech test slow gpu lint docs bench bench-gpu assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
@@ -21,6 +21,11 @@ test: .venv/installed-dev
 slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 15 -m slow
 
+# Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images at its real shape.
+gpu: .venv/installed-dev
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m tests.gpu
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,6 +37,9 @@ docs: .venv/installed-docs
 
 bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks
+
+bench-gpu: .venv/installed-dev
+	$(BIN)/python -m tests.gpu.bench
 
 # Train the bundled classifiers and teachers again and put them into kdlight/assets.
 assets: .venv/installed

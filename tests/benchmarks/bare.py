@@ -105,9 +105,9 @@ class BareDiffusion:
         self.trained = Trained(self.network, settings, half_life, steps)
 
     def step(self, x0: Tensor, label: Tensor) -> None:
-        dropped = torch.rand(len(label)) < self.class_dropout
+        dropped = torch.rand(len(label), device=label.device) < self.class_dropout
         label = torch.where(dropped, self.num_classes, label)
-        sigma = (self.mean + self.std * torch.randn(len(x0), 1, 1, 1)).exp()
+        sigma = (self.mean + self.std * torch.randn(len(x0), 1, 1, 1, device=x0.device)).exp()
         x = x0 + sigma * torch.randn_like(x0)
         estimate = edm(self.network, self.sigma_data, x, sigma, label)
         weight = sigma**-2 + self.sigma_data**-2
@@ -185,7 +185,7 @@ class BareConsistency:
         self.trained.update(((estimate - target) ** 2).mean())
 
     def _tune(self, x0: Tensor, noise: Tensor, label: Tensor) -> None:
-        sigma = (-1.1 + 2 * torch.randn(len(x0), 1, 1, 1)).exp()
+        sigma = (-1.1 + 2 * torch.randn(len(x0), 1, 1, 1, device=x0.device)).exp()
         below = (sigma * (1 - (1 + 8 * torch.sigmoid(-sigma)) / 2)).clamp(min=0)
         state = torch.get_rng_state()
         x, x_below = x0 + sigma * noise, x0 + below * noise

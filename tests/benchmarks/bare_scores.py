@@ -14,7 +14,7 @@ from tests.benchmarks.bare import Trained
 class BareDMD2:
     """One update of the critic a step, one of the student every ``student_every``.
 
-    The head judges the output of the network's second block, and the same passes are made as by
+    The head judges the output of one block, and the same passes are made as by
     kdlight: all of the network, also where its activations alone are judged.
     """
 
@@ -26,7 +26,10 @@ class BareDMD2:
         half_life: float,
         steps: int,
         student_every: int,
+        layer: str = "blocks.1",
     ) -> None:
+        self.layer = layer
+
         def trained(network: nn.Module) -> nn.Module:
             copied = copy.deepcopy(network).requires_grad_(True).train()
             for module in copied.modules():
@@ -47,7 +50,7 @@ class BareDMD2:
 
     def step(self, x0: Tensor, label: Tensor) -> None:
         noise = self.sigma_max * torch.randn_like(x0)
-        largest = torch.full((len(x0), 1, 1, 1), self.sigma_max)
+        largest = torch.full((len(x0), 1, 1, 1), self.sigma_max, device=x0.device)
         self.done += 1
         if self.done % self.student_every == 0:
             x = self.run(self.student, noise, largest, label)[0]
@@ -67,7 +70,7 @@ class BareDMD2:
         else:
             with torch.no_grad():
                 x = self.run(self.student, noise, largest, label)[0]
-        sigma = (-1.2 + 1.2 * torch.randn(len(x), 1, 1, 1)).exp()
+        sigma = (-1.2 + 1.2 * torch.randn(len(x), 1, 1, 1, device=x.device)).exp()
         estimate = self.run(self.fake, x + sigma * torch.randn_like(x), sigma, label)[0]
         weight = sigma**-2 + self.sigma_data**-2
         denoising = (weight * (estimate - x) ** 2).mean()
@@ -81,7 +84,7 @@ class BareDMD2:
             parameter.requires_grad_(trained)
 
     def karras(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        time = 0.02 + 0.96 * torch.rand(len(x), 1, 1, 1)
+        time = 0.02 + 0.96 * torch.rand(len(x), 1, 1, 1, device=x.device)
         sigma = (self.low + time * (self.high - self.low)) ** 7
         return x + sigma * torch.randn_like(x), sigma
 
@@ -95,7 +98,7 @@ class BareDMD2:
         """EDM's denoiser, and the activations on its way."""
         seen: list[Tensor] = []
         total = sigma**2 + self.sigma_data**2
-        block = network.get_submodule("blocks.1")
+        block = network.get_submodule(self.layer)
         hook = block.register_forward_hook(lambda module, inputs, output: seen.append(output))
         raw = network(x * total.rsqrt(), sigma.flatten().log() / 4, {"label": label})
         hook.remove()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
+
 
 class Clock(NamedTuple):
     """Seconds of wall time and of this process's CPU time, all threads together."""
@@ -15,6 +17,8 @@ class Clock(NamedTuple):
 
     @classmethod
     def now(cls) -> "Clock":
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         return cls(time.perf_counter(), time.process_time())
 
     def since(self, start: "Clock") -> "Clock":

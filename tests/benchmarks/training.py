@@ -95,15 +95,19 @@ def race(name: str, module: L.LightningModule, bare: Bare) -> Pairs:
 
 
 def race_on(
-    name: str, module: L.LightningModule, data: L.LightningDataModule, bare: Callable[[], None]
+    name: str,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    bare: Callable[[], None],
+    accelerator: str = "cpu",
 ) -> Pairs:
-    """:func:`race` on any data, against any step."""
+    """:func:`race` on any data, against any step, on any device."""
     pairs = Pairs(name, "step", CHUNK)
     turns = Turns(pairs, bare)
     progress = [StageProgress(interval=1e9)] if isinstance(module, DistillationModule) else []
     with TemporaryDirectory() as folder:
         trainer = L.Trainer(
-            accelerator="cpu",
+            accelerator=accelerator,
             devices=1,
             max_epochs=-1,
             limit_val_batches=0,
