@@ -183,6 +183,8 @@ def program(argv: Sequence[str]) -> int:
         for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
             os.environ.setdefault(name, "error")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        if not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         warnings.showwarning = _show_warning
     return main(argv)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlight.codec.quantization import Quantized, Quantizer
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.storage.files import sha256_of
@@ -57,15 +58,10 @@ class Codec(Recorded, nn.Module):
         encoder: nn.Module,
         quantizer: Quantizer,
         decoder: nn.Module,
-        sample_rate: int,
-        hop_length: int,
+        sample_rate: PositiveInt,
+        hop_length: PositiveInt,
     ) -> None:
         super().__init__()
-        if sample_rate < 1 or hop_length < 1:
-            raise InputError(
-                f"expected sample_rate and hop_length of at least 1, "
-                f"found {sample_rate} and {hop_length}."
-            )
         for name, part in (("encoder", encoder), ("decoder", decoder)):
             made_for = getattr(part, "hop_length", hop_length)
             if made_for != hop_length:

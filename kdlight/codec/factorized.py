@@ -15,6 +15,7 @@ from kdlight.codec.quantization import (
     encode_residually,
     masked_mean,
 )
+from kdlight.core.ranges import LayerCount, PositiveInt
 
 
 class FactorizedCodebook(nn.Module):
@@ -69,7 +70,13 @@ class FactorizedVQ(Quantizer):
         codebook_dim: Channels in which codes are looked up.
     """
 
-    def __init__(self, dim: int, n_q: int, codebook_size: int, codebook_dim: int = 8) -> None:
+    def __init__(
+        self,
+        dim: PositiveInt,
+        n_q: LayerCount,
+        codebook_size: PositiveInt,
+        codebook_dim: PositiveInt = 8,
+    ) -> None:
         super().__init__(dim, n_q, codebook_size)
         self.layers = nn.ModuleList(
             FactorizedCodebook(dim, codebook_size, codebook_dim) for _ in range(n_q)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
+from kdlight.core.ranges import LayerCount, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -82,14 +83,14 @@ class MelEncoder(Recorded, nn.Module):
 
     def __init__(
         self,
-        dim: int,
-        sample_rate: int,
-        hop_length: int = 320,
-        n_fft: int = 1024,
-        n_mels: int = 80,
-        width: int = 192,
-        layers: int = 4,
-        expansion: int = 3,
+        dim: PositiveInt,
+        sample_rate: PositiveInt,
+        hop_length: PositiveInt = 320,
+        n_fft: PositiveInt = 1024,
+        n_mels: PositiveInt = 80,
+        width: PositiveInt = 192,
+        layers: LayerCount = 4,
+        expansion: PositiveInt = 3,
     ) -> None:
         super().__init__()
         _check_window(n_fft, hop_length)
@@ -137,12 +138,12 @@ class SpectrumDecoder(Recorded, nn.Module):
 
     def __init__(
         self,
-        dim: int,
-        hop_length: int = 320,
-        n_fft: int = 1024,
-        width: int = 192,
-        layers: int = 6,
-        expansion: int = 3,
+        dim: PositiveInt,
+        hop_length: PositiveInt = 320,
+        n_fft: PositiveInt = 1024,
+        width: PositiveInt = 192,
+        layers: LayerCount = 6,
+        expansion: PositiveInt = 3,
     ) -> None:
         super().__init__()
         _check_window(n_fft, hop_length)

@@ -8,6 +8,7 @@ import vector_quantize_pytorch
 from torch import Tensor
 
 from kdlight.codec.quantization import Quantized, Quantizer
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 
 
@@ -23,7 +24,7 @@ class FSQ(Quantizer):
         levels: Values of each channel, at least 3 each; their product is the codebook size.
     """
 
-    def __init__(self, dim: int, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
+    def __init__(self, dim: PositiveInt, levels: Sequence[PositiveInt] = (8, 5, 5, 5)) -> None:
         if not levels or min(levels) < 3:
             raise InputError(f"levels: expected at least 3 values a channel, found {list(levels)}.")
         super().__init__(dim, 1, math.prod(levels))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.codec.codebook import MovingAverageCodebook
+from kdlight.core.ranges import LayerCount, NonNegativeFloat, NonNegativeInt, PositiveInt
 from kdlight.core.ranks import joint_sum
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
@@ -52,11 +53,8 @@ class Quantizer(Recorded, nn.Module):
         codebook_size: Codes of a level.
     """
 
-    def __init__(self, dim: int, n_q: int, codebook_size: int) -> None:
+    def __init__(self, dim: PositiveInt, n_q: LayerCount, codebook_size: PositiveInt) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("n_q", n_q), ("codebook_size", codebook_size)):
-            if value < 1:
-                raise InputError(f"{name}: expected at least 1, found {value}.")
         self.dim = dim
         self.n_q = n_q
         self.codebook_size = codebook_size
@@ -150,13 +148,13 @@ class ResidualVQ(Quantizer):
 
     def __init__(
         self,
-        dim: int,
-        n_q: int,
-        codebook_size: int,
+        dim: PositiveInt,
+        n_q: LayerCount,
+        codebook_size: PositiveInt,
         decay: float = 0.99,
-        expire_below: float = 0.1,
-        kmeans_iterations: int = 20,
-        seed: int = 0,
+        expire_below: NonNegativeFloat = 0.1,
+        kmeans_iterations: NonNegativeInt = 20,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(dim, n_q, codebook_size)
         self.layers = nn.ModuleList(
@@ -217,14 +215,14 @@ class SplitResidualVQ(Quantizer):
 
     def __init__(
         self,
-        dim: int,
-        n_q: int,
-        codebook_size: int,
-        codebook_dim: int = 256,
+        dim: PositiveInt,
+        n_q: LayerCount,
+        codebook_size: PositiveInt,
+        codebook_dim: PositiveInt = 256,
         decay: float = 0.99,
-        expire_below: float = 0.1,
-        kmeans_iterations: int = 20,
-        seed: int = 0,
+        expire_below: NonNegativeFloat = 0.1,
+        kmeans_iterations: NonNegativeInt = 20,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(dim, n_q, codebook_size)
         if n_q < 2:

@@ -21,6 +21,7 @@ from kdlight.codec.convolution import (
     fold_weight_norm,
     normed,
 )
+from kdlight.core.ranges import LayerCountOrZero, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -131,17 +132,17 @@ class SEANet(Recorded, nn.Module):
 
     def __init__(
         self,
-        dimension: int = 128,
-        n_filters: int = 32,
-        n_residual_layers: int = 1,
-        ratios: Sequence[int] = (8, 5, 4, 2),
-        kernel_size: int = 7,
-        last_kernel_size: int = 7,
-        residual_kernel_size: int = 3,
-        dilation_base: int = 2,
-        compress: int = 2,
+        dimension: PositiveInt = 128,
+        n_filters: PositiveInt = 32,
+        n_residual_layers: LayerCountOrZero = 1,
+        ratios: Sequence[PositiveInt] = (8, 5, 4, 2),
+        kernel_size: PositiveInt = 7,
+        last_kernel_size: PositiveInt = 7,
+        residual_kernel_size: PositiveInt = 3,
+        dilation_base: PositiveInt = 2,
+        compress: PositiveInt = 2,
         true_skip: bool = False,
-        lstm: int = 2,
+        lstm: LayerCountOrZero = 2,
         bidirectional: bool = False,
         causal: bool = True,
         pad_mode: str = "constant",
@@ -149,10 +150,12 @@ class SEANet(Recorded, nn.Module):
         norm: str = "weight_norm",
     ) -> None:
         super().__init__()
-        if not ratios or min(ratios) < 1:
-            raise InputError(f"ratios: expected strides of at least 1, found {list(ratios)}.")
+        if not ratios:
+            raise InputError("ratios: expected at least one stride, found none.")
         if n_filters % compress:
-            raise InputError(f"compress: expected a divisor of {n_filters}, found {compress}.")
+            raise InputError(
+                f"compress: expected a divisor of n_filters {n_filters}, found {compress}."
+            )
         self.dimension, self.n_filters = dimension, n_filters
         self.ratios = tuple(ratios)
         self.hop_length = math.prod(ratios)

@@ -1,10 +1,13 @@
 """Whether a value is of the type that an argument is declared with."""
 
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from kdlight.core.ranges import described, outside
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -17,6 +20,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, part) for part in parts)
     if origin is Literal:
         return value in parts
+    if origin is Annotated:
+        return fits(value, parts[0])
     if hint in (None, type(None)):
         return value is None
     if hint in (int, float):
@@ -40,20 +45,40 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def misfit(made: Any, arguments: Mapping[str, Any]) -> str | None:
-    """The first of the arguments that is not of its type, as "NAME: expected ..., found ...".
+    """The first of the arguments that is not of its type or range: "NAME: expected ..., found ...".
 
     Args:
         made: The class that takes them.
         arguments: By name.
     """
-    try:
-        hints = typing.get_type_hints(inspect.unwrap(made.__init__))
-    except (NameError, TypeError):
-        return None
+    hints = hints_of(made.__init__)
     for name, value in arguments.items():
         if name in hints and not fits(value, hints[name]):
-            expected = getattr(hints[name], "__name__", None) or str(hints[name])
             text = "null" if value is None else repr(value)
             found = text if len(text) < 60 else f"a {type(value).__name__}"
-            return f"{name}: expected {expected}, found {found}"
+            return f"{name}: expected {_named(hints[name])}, found {found}"
+    return out_of_range(made, arguments)
+
+
+def out_of_range(made: Any, arguments: Mapping[str, Any]) -> str | None:
+    """The first number that is out of the range that its argument declares, as in `misfit`."""
+    hints = hints_of(made.__init__)
+    for name, value in arguments.items():
+        if name in hints and (wrong := outside(value, hints[name])):
+            return f"{name}: {wrong}"
     return None
+
+
+@functools.cache
+def hints_of(called: Any) -> dict[str, Any]:
+    """Types of the arguments by name, with their ranges; none if they cannot be told."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(called), include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def _named(hint: Any) -> str:
+    if typing.get_origin(hint) is Annotated:
+        return described(hint)
+    return getattr(hint, "__name__", None) or str(hint)

@@ -8,12 +8,13 @@ JSON-ready data and :func:`build` turns it back into an object. Weights travel b
 import functools
 import importlib
 import inspect
+import textwrap
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from kdlight.core.hints import misfit
+from kdlight.core.hints import misfit, out_of_range
 from kdlight.core.memory import shortage
 from kdlight.core.moved import current
 from kdlight.core.trust import is_trusted
@@ -21,7 +22,11 @@ from kdlight.errors import InputError
 
 
 class Recorded:
-    """Mix-in that records the arguments of the outermost ``__init__`` call."""
+    """Mix-in that records the arguments of the outermost ``__init__`` call.
+
+    Raises:
+        InputError: One is out of the range that it is declared with (:mod:`kdlight.core.ranges`).
+    """
 
     _init_args: dict[str, Any]
 
@@ -41,6 +46,8 @@ class Recorded:
                 for name, parameter in signature.parameters.items():
                     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                         arguments.update(arguments.pop(name, {}))
+                if wrong := out_of_range(type(self), arguments):
+                    raise InputError(f"{wrong}.")
                 object.__setattr__(self, "_init_args", arguments)
             original(self, *args, **kwargs)
 
@@ -122,10 +129,17 @@ def build(spec: Any) -> Any:
         except InputError as error:
             raise InputError(f"class_path {path!r}: {error}") from None
         except Exception as error:  # whatever a number out of range leads to
-            reason = shortage(error) or "cannot be built of these init_args."
+            reason = shortage(error) or f"cannot be built of {_shown(arguments)}."
             raise InputError(f"class_path {path!r}: {reason}") from None
     if isinstance(spec, dict):
         return {key: build(item) for key, item in spec.items()}
     if isinstance(spec, list):
         return [build(item) for item in spec]
     return spec
+
+
+def _shown(arguments: Mapping[str, Any]) -> str:
+    """Arguments as a sentence can hold them."""
+    plain = (bool, int, float, str, list, type(None))
+    known = (f"{name} {item!r}" for name, item in arguments.items() if isinstance(item, plain))
+    return textwrap.shorten(", ".join(known) or "its init_args", 300, placeholder="...")

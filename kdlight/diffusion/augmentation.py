@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, Probability
 from kdlight.errors import InputError
 
 
@@ -54,12 +55,12 @@ class AffineAugmentation(Augmentation):
 
     def __init__(
         self,
-        probability: float = 0.8,
-        shift: float = 0.1,
-        rotation: float = 0.15,
-        scale: float = 0.08,
-        shear: float = 0.1,
-        untold: float = 0.0,
+        probability: Probability = 0.8,
+        shift: NonNegativeFloat = 0.1,
+        rotation: NonNegativeFloat = 0.15,
+        scale: NonNegativeFloat = 0.08,
+        shear: NonNegativeFloat = 0.1,
+        untold: NonNegativeFloat = 0.0,
     ) -> None:
         if not 0 <= probability <= 1:
             raise InputError(f"probability: expected a number in [0, 1], found {probability}.")

@@ -1,10 +1,12 @@
 """Denoisers as EDM rewrites its predecessors (arXiv:2206.00364, table 1, columns VP and VE)."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, Range
 from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
 
 
@@ -18,7 +20,10 @@ class VEDenoiser(Denoiser):
     """
 
     def __init__(
-        self, network: nn.Module, sigma_min: float = 0.02, sigma_max: float = 100.0
+        self,
+        network: nn.Module,
+        sigma_min: NonNegativeFloat = 0.02,
+        sigma_max: PositiveFloat = 100.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network
@@ -47,10 +52,10 @@ class ContinuousVPDenoiser(Denoiser):
     def __init__(
         self,
         network: nn.Module,
-        beta_d: float = 19.9,
-        beta_min: float = 0.1,
-        time_scale: float = 999.0,
-        epsilon_t: float = 1e-5,
+        beta_d: NonNegativeFloat = 19.9,
+        beta_min: NonNegativeFloat = 0.1,
+        time_scale: PositiveFloat = 999.0,
+        epsilon_t: Annotated[float, Range(0, 1, above=True)] = 1e-5,
     ) -> None:
         self.beta_d, self.beta_min, self.time_scale = beta_d, beta_min, time_scale
         super().__init__(*(self._sigma(t) for t in (epsilon_t, 1.0)))

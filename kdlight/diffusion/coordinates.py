@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat
 from kdlight.diffusion.denoisers import ArcDenoiser, Condition, evaluate, expand
 from kdlight.diffusion.schedules import Schedule, alphas_cumprod_of, sigma_from_alpha_bar
 from kdlight.errors import InputError
@@ -99,10 +100,10 @@ class FlowDenoiser(ArcDenoiser):
     def __init__(
         self,
         network: nn.Module,
-        time_scale: float = 1.0,
-        sigma_min: float = 0.002,
-        sigma_max: float = 200.0,
-        sigma_data: float = 0.5,
+        time_scale: PositiveFloat = 1.0,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 200.0,
+        sigma_data: PositiveFloat = 0.5,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -33,7 +34,7 @@ class ConstantCurriculum(Curriculum):
         count: Number of levels N, at least 2.
     """
 
-    def __init__(self, count: int = 18) -> None:
+    def __init__(self, count: PositiveInt = 18) -> None:
         _check_levels("count", count)
         self.count = count
 
@@ -115,7 +116,7 @@ class LogNormalIndex(IndexLaw):
         std: Standard deviation of log sigma.
     """
 
-    def __init__(self, mean: float = -1.1, std: float = 2.0) -> None:
+    def __init__(self, mean: float = -1.1, std: PositiveFloat = 2.0) -> None:
         if not std > 0:
             raise InputError(f"std: expected a number above 0, found {std}.")
         self.mean, self.std = mean, std

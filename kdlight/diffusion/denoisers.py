@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -61,7 +62,7 @@ class Denoiser(Recorded, nn.Module):
     boundary: float = 0.0
     provenance: dict[str, str]
 
-    def __init__(self, sigma_min: float, sigma_max: float) -> None:
+    def __init__(self, sigma_min: NonNegativeFloat, sigma_max: PositiveFloat) -> None:
         super().__init__()
         if not 0 <= sigma_min < sigma_max:
             raise InputError(
@@ -162,9 +163,9 @@ class EDMDenoiser(ArcDenoiser):
     def __init__(
         self,
         network: nn.Module,
-        sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
+        sigma_data: PositiveFloat = 0.5,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network
@@ -208,10 +209,10 @@ class TrigFlowDenoiser(ArcDenoiser):
     def __init__(
         self,
         network: nn.Module,
-        sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        time_scale: float = 1.0,
+        sigma_data: PositiveFloat = 0.5,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
+        time_scale: PositiveFloat = 1.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network
@@ -247,9 +248,9 @@ class ConsistencyDenoiser(Denoiser):
     def __init__(
         self,
         network: nn.Module,
-        sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
+        sigma_data: PositiveFloat = 0.5,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         self.network = network
@@ -283,7 +284,10 @@ class BoundaryDenoiser(Denoiser):
     """
 
     def __init__(
-        self, denoiser: Denoiser, sigma_data: float = 0.5, sigma_min: float | None = None
+        self,
+        denoiser: Denoiser,
+        sigma_data: PositiveFloat = 0.5,
+        sigma_min: NonNegativeFloat | None = None,
     ) -> None:
         least = denoiser.sigma_min if sigma_min is None else sigma_min
         super().__init__(least, denoiser.sigma_max)

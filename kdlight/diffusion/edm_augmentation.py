@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.errors import InputError
 
@@ -54,7 +55,7 @@ class EDMAugmentation(Augmentation):
     dim = 9
     draws = 13
 
-    def __init__(self, probability: float = 0.12) -> None:
+    def __init__(self, probability: Probability = 0.12) -> None:
         if not 0 <= probability <= 1:
             raise InputError(f"probability: expected a number in [0, 1], found {probability}.")
         self.probability = probability

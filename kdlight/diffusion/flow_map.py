@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat
 from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
 from kdlight.errors import InputError
 
@@ -53,9 +54,9 @@ class MeanFlowDenoiser(FlowMap):
     def __init__(
         self,
         network: nn.Module,
-        time_scale: float = 1.0,
-        sigma_min: float = 0.002,
-        sigma_max: float = 1000.0,
+        time_scale: PositiveFloat = 1.0,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 1000.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         told = getattr(network, "interval", False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.core.noise import mix
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.samplers import (
@@ -37,9 +38,9 @@ class Generator(Recorded, nn.Module):
         self,
         denoiser: Denoiser,
         grid: Grid,
-        shape: Sequence[int],
+        shape: Sequence[PositiveInt],
         algorithm: Algorithm = "heun",
-        steps: Sequence[int] = (18,),
+        steps: Sequence[PositiveInt] = (18,),
         any_steps: bool = True,
     ) -> None:
         super().__init__()

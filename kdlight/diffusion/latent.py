@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
@@ -46,8 +47,8 @@ class LatentConsistencyDenoiser(VPDenoiser):
         network: nn.Module,
         schedule: Schedule | Sequence[float] = "scaled_linear",
         prediction: str = "epsilon",
-        sigma_data: float = 0.5,
-        timestep_scale: float = 10.0,
+        sigma_data: PositiveFloat = 0.5,
+        timestep_scale: PositiveFloat = 10.0,
         guidance_scale: float = 8.0,
     ) -> None:
         super().__init__(network, schedule, prediction)
@@ -184,11 +185,11 @@ class LatentGenerator(Generator):
         self,
         denoiser: Denoiser,
         grid: Grid,
-        shape: Sequence[int],
+        shape: Sequence[PositiveInt],
         autoencoder: Autoencoder,
         prompts: PromptTable | None = None,
         algorithm: Algorithm = "euler",
-        steps: Sequence[int] = (50,),
+        steps: Sequence[PositiveInt] = (50,),
         any_steps: bool = True,
     ) -> None:
         super().__init__(denoiser, grid, shape, algorithm, steps, any_steps)

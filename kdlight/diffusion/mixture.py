@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.errors import InputError
 
@@ -30,11 +31,11 @@ class MixtureDenoiser(Denoiser):
     def __init__(
         self,
         means: list[list[float]],
-        variances: list[float] | float = 0.01,
-        weights: list[float] | None = None,
+        variances: list[NonNegativeFloat] | NonNegativeFloat = 0.01,
+        weights: list[PositiveFloat] | None = None,
         labelled: bool = False,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         count = len(means)

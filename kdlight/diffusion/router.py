@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeInt
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.errors import InputError
 
@@ -22,7 +23,9 @@ class RoutedDenoiser(Denoiser):
 
     route: Tensor
 
-    def __init__(self, experts: Sequence[Denoiser], partition: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, experts: Sequence[Denoiser], partition: Sequence[Sequence[NonNegativeInt]]
+    ) -> None:
         first = experts[0]
         super().__init__(
             max(expert.sigma_min for expert in experts), min(expert.sigma_max for expert in experts)

@@ -12,6 +12,7 @@ import torch
 from scipy.special import gamma, stdtr
 from torch import Tensor
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.schedules import (
     Schedule,
@@ -52,7 +53,12 @@ class KarrasGrid(Grid):
         rho: Curvature; 7 in the paper, larger puts more levels near ``sigma_min``.
     """
 
-    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
+    def __init__(
+        self,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
+        rho: PositiveFloat = 7.0,
+    ) -> None:
         _check_range(sigma_min, sigma_max)
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
 
@@ -74,7 +80,7 @@ class CosineGrid(Grid):
     continuous form, is ``sigma_max``.
     """
 
-    def __init__(self, sigma_max: float = 80.0) -> None:
+    def __init__(self, sigma_max: PositiveFloat = 80.0) -> None:
         if not sigma_max > 0:
             raise InputError(f"sigma_max: expected a number above 0, found {sigma_max}.")
         self.sigma_max = sigma_max
@@ -144,12 +150,11 @@ class FlowGrid(Grid):
     """
 
     def __init__(
-        self, shift: float = 1.0, last: float | None = None, sigma_max: float = 2.0**16
+        self,
+        shift: PositiveFloat = 1.0,
+        last: float | None = None,
+        sigma_max: PositiveFloat = 2.0**16,
     ) -> None:
-        if not shift > 0 or not sigma_max > 0:
-            raise InputError(
-                f"shift: expected shift and sigma_max above 0, found {shift} and {sigma_max}."
-            )
         self.shift, self.last, self.sigma_max = shift, last, sigma_max
 
     def sigmas(self, steps: int) -> Tensor:
@@ -168,7 +173,7 @@ class NestedGrid(Grid):
         base_steps: Steps of the base grid; other step counts come from halving it.
     """
 
-    def __init__(self, base: Grid, base_steps: int) -> None:
+    def __init__(self, base: Grid, base_steps: PositiveInt) -> None:
         self.base, self.base_steps = base, base_steps
 
     def sigmas(self, steps: int) -> Tensor:
@@ -246,7 +251,7 @@ class NoiseLaw(Recorded):
 class LogNormalNoise(NoiseLaw):
     """``log sigma ~ N(mean, std^2)`` (EDM, arXiv:2206.00364, table 1)."""
 
-    def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
+    def __init__(self, mean: float = -1.2, std: PositiveFloat = 1.2) -> None:
         self.mean, self.std = mean, std
 
     def __call__(self, uniform: Tensor) -> Tensor:
@@ -271,11 +276,11 @@ class LogStudentNoise(NoiseLaw):
 
     def __init__(
         self,
-        sigma_min: float = 1.0,
-        sigma_max: float = 80.0,
+        sigma_min: NonNegativeFloat = 1.0,
+        sigma_max: PositiveFloat = 80.0,
         mean: float = 0.0,
-        std: float = 0.2,
-        freedom: float = 0.01,
+        std: PositiveFloat = 0.2,
+        freedom: PositiveFloat = 0.01,
     ) -> None:
         _check_range(sigma_min, sigma_max)
         if not (std > 0 and freedom > 0):
@@ -315,7 +320,9 @@ class LogStudentNoise(NoiseLaw):
 class LogUniformNoise(NoiseLaw):
     """``log sigma`` uniform between two levels."""
 
-    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
+    def __init__(
+        self, sigma_min: NonNegativeFloat = 0.002, sigma_max: PositiveFloat = 80.0
+    ) -> None:
         _check_range(sigma_min, sigma_max)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -342,9 +349,9 @@ class KarrasNoise(NoiseLaw):
 
     def __init__(
         self,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
+        rho: PositiveFloat = 7.0,
         start: float = 0.0,
         stop: float = 1.0,
     ) -> None:
@@ -381,7 +388,7 @@ class FlowNoise(NoiseLaw):
     The logit-normal law is that of Esser et al. 2024, arXiv:2403.03206, section 3.1.
     """
 
-    def __init__(self, mean: float = 0.0, std: float | None = 1.0) -> None:
+    def __init__(self, mean: float = 0.0, std: PositiveFloat | None = 1.0) -> None:
         self.mean, self.std = mean, std
 
     def __call__(self, uniform: Tensor) -> Tensor:

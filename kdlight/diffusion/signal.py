@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat
 from kdlight.diffusion.denoisers import Condition, Denoiser, evaluate, expand
 from kdlight.errors import InputError
 
@@ -35,9 +36,9 @@ class SignalDenoiser(Denoiser):
     def __init__(
         self,
         network: nn.Module,
-        sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
+        sigma_data: PositiveFloat = 0.5,
+        sigma_min: NonNegativeFloat = 0.002,
+        sigma_max: PositiveFloat = 80.0,
     ) -> None:
         super().__init__(sigma_min, sigma_max)
         if sigma_min == 0:

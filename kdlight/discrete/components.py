@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.discrete.denoiser import as_seen
-from kdlight.errors import InputError
 
 
 class ComponentDenoiser(Recorded, nn.Module):
@@ -27,13 +27,14 @@ class ComponentDenoiser(Recorded, nn.Module):
         InputError: A number is below 1.
     """
 
-    def __init__(self, network: nn.Module, vocabulary: int, length: int, components: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        vocabulary: PositiveInt,
+        length: PositiveInt,
+        components: PositiveInt,
+    ) -> None:
         super().__init__()
-        if min(vocabulary, length, components) < 1:
-            raise InputError(
-                "ComponentDenoiser: expected vocabulary, length and components above 0, found "
-                f"{vocabulary}, {length} and {components}."
-            )
         self.network = network
         self.vocabulary = vocabulary
         self.length = length

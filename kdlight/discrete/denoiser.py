@@ -5,10 +5,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.discrete.masking import is_masked
 from kdlight.discrete.oracle import HMMLanguage
-from kdlight.errors import InputError
 
 
 @runtime_checkable
@@ -47,13 +47,8 @@ class MaskedDenoiser(Recorded, nn.Module):
         InputError: ``vocabulary`` or ``length`` is below 1.
     """
 
-    def __init__(self, network: nn.Module, vocabulary: int, length: int) -> None:
+    def __init__(self, network: nn.Module, vocabulary: PositiveInt, length: PositiveInt) -> None:
         super().__init__()
-        if vocabulary < 1 or length < 1:
-            raise InputError(
-                f"MaskedDenoiser: expected vocabulary and length above 0, found {vocabulary} and "
-                f"{length}."
-            )
         self.network = network
         self.vocabulary = vocabulary
         self.length = length

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.discrete.denoiser import TokenDenoiser
 from kdlight.discrete.draws import RowDraws
@@ -36,7 +37,7 @@ class TokenGenerator(Recorded, nn.Module):
         self,
         denoiser: nn.Module,
         algorithm: TokenAlgorithm = "first_hitting",
-        steps: tuple[int, ...] = (),
+        steps: tuple[PositiveInt, ...] = (),
     ) -> None:
         super().__init__()
         assert isinstance(denoiser, TokenDenoiser)

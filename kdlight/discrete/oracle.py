@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
-from kdlight.errors import InputError
 
 
 class HMMLanguage(Recorded, nn.Module):
@@ -33,19 +33,14 @@ class HMMLanguage(Recorded, nn.Module):
 
     def __init__(
         self,
-        states: int = 8,
-        vocabulary: int = 16,
-        length: int = 32,
-        seed: int = 0,
-        transition: float = 0.15,
-        emission: float = 0.08,
+        states: PositiveInt = 8,
+        vocabulary: PositiveInt = 16,
+        length: PositiveInt = 32,
+        seed: NonNegativeInt = 0,
+        transition: PositiveFloat = 0.15,
+        emission: PositiveFloat = 0.08,
     ) -> None:
         super().__init__()
-        if min(states, vocabulary, length) < 1:
-            raise InputError(
-                f"HMMLanguage: expected states, vocabulary and length above 0, found {states}, "
-                f"{vocabulary} and {length}."
-            )
         self.vocabulary = vocabulary
         self.length = length
         generator = torch.Generator().manual_seed(seed)

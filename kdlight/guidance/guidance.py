@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.guidance.objectives import Objective
 from kdlight.guidance.sources import FeatureSource
@@ -117,7 +118,11 @@ class Head(nn.Module):
     """
 
     def __init__(
-        self, dim: int, width: int, kind: Literal["linear", "mlp", "none"], normalise: bool
+        self,
+        dim: PositiveInt,
+        width: PositiveInt,
+        kind: Literal["linear", "mlp", "none"],
+        normalise: bool,
     ) -> None:
         super().__init__()
         self.normalise = normalise

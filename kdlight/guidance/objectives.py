@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.codec.codebook import kmeans, nearest
+from kdlight.core.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from kdlight.errors import InputError
 from kdlight.losses.guidance import (
     check_features,
@@ -47,7 +48,7 @@ class TAxis(Objective):
         l1_weight: Weight of the mean absolute difference.
     """
 
-    def __init__(self, l1_weight: float = 0.0) -> None:
+    def __init__(self, l1_weight: NonNegativeFloat = 0.0) -> None:
         super().__init__()
         self.l1_weight = l1_weight
 
@@ -76,7 +77,7 @@ class GlobalContrast(Objective):
         temperature: Divides the cosines.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: PositiveFloat = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
@@ -92,7 +93,7 @@ class WindowedContrast(Objective):
         temperature: Divides the cosines.
     """
 
-    def __init__(self, window: int = 8, temperature: float = 0.1) -> None:
+    def __init__(self, window: PositiveInt = 8, temperature: PositiveFloat = 0.1) -> None:
         super().__init__()
         self.window = window
         self.temperature = temperature
@@ -120,7 +121,11 @@ class PseudoLabels(Objective):
     centroids: Tensor
 
     def __init__(
-        self, clusters: int = 100, frames: int = 100_000, iterations: int = 20, seed: int = 0
+        self,
+        clusters: PositiveInt = 100,
+        frames: PositiveInt = 100_000,
+        iterations: PositiveInt = 20,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         for name, value in (("clusters", clusters), ("frames", frames), ("iterations", iterations)):

@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlight.codec.alignment import Aligned
 from kdlight.codec.frames import FrameGrid, frame_mask
 from kdlight.core.noise import mix
+from kdlight.core.ranges import NonNegativeInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.losses.guidance import masked_mean
@@ -144,7 +145,10 @@ class Shuffled(FeatureSource):
     """
 
     def __init__(
-        self, source: FeatureSource, by: Literal["items", "frames"] = "items", seed: int = 0
+        self,
+        source: FeatureSource,
+        by: Literal["items", "frames"] = "items",
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         if by not in ("items", "frames"):

@@ -21,6 +21,7 @@ from kdlight.codec.alignment import (
     words_within,
 )
 from kdlight.codec.frames import FrameGrid
+from kdlight.core.ranges import NonNegativeInt
 from kdlight.errors import InputError
 from kdlight.guidance.sources import FeatureSource, SpeechUtterance, crop_starts
 from kdlight.guidance.words import WordTimer, WordTimes
@@ -132,7 +133,7 @@ class WindowAlignment(TextAlignment):
         window: Frames to look at on each side.
     """
 
-    def __init__(self, window: int = 8) -> None:
+    def __init__(self, window: NonNegativeInt = 8) -> None:
         if window < 0:
             raise InputError(f"window: expected 0 or more frames, found {window}.")
         self.window = window

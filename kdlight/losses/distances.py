@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.networks.activations import recorded, require_layers
@@ -90,7 +91,7 @@ class FeatureDistance(Distance):
         network: nn.Module,
         layers: list[str],
         inputs: Literal["signed", "imagenet"] = "signed",
-        size: int | None = None,
+        size: PositiveInt | None = None,
     ) -> None:
         require_layers(network, layers)
         if inputs not in ("signed", "imagenet"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -27,10 +28,10 @@ class MelScale(nn.Module):
 
     def __init__(
         self,
-        sample_rate: int,
-        n_fft: int,
-        n_mels: int,
-        hop_length: int | None = None,
+        sample_rate: PositiveInt,
+        n_fft: PositiveInt,
+        n_mels: PositiveInt,
+        hop_length: PositiveInt | None = None,
         normalized: bool = False,
     ) -> None:
         super().__init__()
@@ -97,18 +98,18 @@ class LogMelLoss(SpectralLoss):
 
     def __init__(
         self,
-        sample_rate: int,
-        n_ffts: Sequence[int] = (32, 64, 128, 256, 512, 1024, 2048),
-        n_mels: Sequence[int] = (5, 10, 20, 40, 80, 160, 320),
-        weights: Sequence[float] | None = None,
-        floor: float = 1e-5,
+        sample_rate: PositiveInt,
+        n_ffts: Sequence[PositiveInt] = (32, 64, 128, 256, 512, 1024, 2048),
+        n_mels: Sequence[PositiveInt] = (5, 10, 20, 40, 80, 160, 320),
+        weights: Sequence[NonNegativeFloat] | None = None,
+        floor: NonNegativeFloat = 1e-5,
     ) -> None:
         super().__init__()
         chosen = [1.0] * len(n_ffts) if weights is None else list(weights)
         if not len(n_ffts) == len(n_mels) == len(chosen) or sum(chosen) <= 0:
             raise InputError(
-                f"n_mels and weights: expected one for each of {len(n_ffts)} windows, "
-                f"found {len(n_mels)} and {len(chosen)}."
+                f"n_ffts, n_mels and weights: expected as many of each, found {len(n_ffts)}, "
+                f"{len(n_mels)} and {len(chosen)}."
             )
         self.scales = nn.ModuleList(
             MelScale(sample_rate, n_fft, bands) for n_fft, bands in zip(n_ffts, n_mels, strict=True)
@@ -143,10 +144,10 @@ class MelL1L2Loss(SpectralLoss):
 
     def __init__(
         self,
-        sample_rate: int,
-        n_ffts: Sequence[int] = (64, 128, 256, 512, 1024),
-        n_mels: int = 64,
-        floor: float = 1e-5,
+        sample_rate: PositiveInt,
+        n_ffts: Sequence[PositiveInt] = (64, 128, 256, 512, 1024),
+        n_mels: PositiveInt = 64,
+        floor: NonNegativeFloat = 1e-5,
     ) -> None:
         super().__init__()
         self.scales = nn.ModuleList(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.students import Adapters
@@ -96,8 +97,8 @@ class AdaptedNetwork(Recorded, nn.Module):
     def __init__(
         self,
         network: "DiffusersNetwork | EDMNetwork",
-        rank: int = 64,
-        alpha: float | None = None,
+        rank: PositiveInt = 64,
+        alpha: PositiveFloat | None = None,
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__()

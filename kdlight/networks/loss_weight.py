@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.networks.mlp import FourierFeatures
 
@@ -19,7 +20,7 @@ class AdaptiveWeight(Recorded, nn.Module):
         features: Number of features; more follow a more rugged error.
     """
 
-    def __init__(self, features: int = 64) -> None:
+    def __init__(self, features: PositiveInt = 64) -> None:
         super().__init__()
         self.features = FourierFeatures(features, max_frequency=8.0)
         self.output = nn.Linear(features, 1)

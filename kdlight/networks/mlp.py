@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 
@@ -75,14 +76,14 @@ class ScaleShiftMLP(Recorded, nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        width: int = 384,
-        depth: int = 3,
-        num_classes: int = 0,
-        embedding: int = 128,
-        augment_dim: int = 0,
-        dropout: float = 0.0,
-        noise_scale: float = 1.0,
+        shape: Sequence[PositiveInt],
+        width: PositiveInt = 384,
+        depth: LayerCount = 3,
+        num_classes: NonNegativeInt = 0,
+        embedding: PositiveInt = 128,
+        augment_dim: NonNegativeInt = 0,
+        dropout: Probability = 0.0,
+        noise_scale: PositiveFloat = 1.0,
         interval: bool = False,
     ) -> None:
         super().__init__()

@@ -4,10 +4,12 @@ import yaml
 
 LARGEST = 100_000
 """Values that a file may unfold to: aliases of aliases grow without end."""
+LONGEST = 4_000_000
+"""Characters of a file: some seconds of reading."""
 
 
 class UnmeantYAMLError(yaml.MarkedYAMLError):
-    """A key twice, a part that contains itself, or aliases that unfold without end."""
+    """A key twice, a part that contains itself, aliases that unfold without end, or too long."""
 
 
 def check_yaml(text: str) -> None:
@@ -17,6 +19,8 @@ def check_yaml(text: str) -> None:
         UnmeantYAMLError: It is one of these.
         yaml.YAMLError: It is no YAML.
     """
+    if len(text) > LONGEST:
+        raise UnmeantYAMLError(problem=f"longer than {LONGEST:,} characters")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None:

@@ -93,7 +93,10 @@ def diffusers_teacher(
     consistency = settings["_class_name"] in CONSISTENCY_SCHEDULERS
     # diffusers gives consistency models 250 log(sigma).
     network, digest = read_unet(folder, null_class, 1000.0 if consistency else 1.0)
-    denoiser, grid, default = _wrapped(network, scheduler)
+    try:
+        denoiser, grid, default = _wrapped(network, scheduler)
+    except InputError as error:
+        raise InputError(f"{folder.scheduler}: {error}") from None
     denoiser.provenance = {"source": path_or_id, "sha256": digest}
     walks = ((1, 2) if consistency else (50,)) if steps is None else (steps,)
     return Generator(

@@ -161,7 +161,7 @@ def _check_prediction(scheduler: Any, allowed: tuple[str, ...], path: Path) -> N
 
 def _end_in_finite_noise(scheduler: Any, path: Path) -> None:
     table = scheduler.alphas_cumprod
-    if table[-1] > 0:
+    if 0 < table[-1] < table[-2]:  # Euler's own end can lie above what comes before it
         return
     if scheduler.config["prediction_type"] == "epsilon":
         raise InputError(

@@ -80,6 +80,7 @@ CONFIGURATIONS = {
     # What is added to a good command line: what the sentence must hold.
     "--config nowhere.yaml": ["--config nowhere.yaml: no such file"],
     "--config": ["--config: no file given"],
+    "--config WRONG": ["expected a file, found a folder"],
     "--config WRONG/text.yaml": ["text.yaml", "expected a YAML mapping", "found str"],
     "--config WRONG/list.yaml": ["list.yaml", "found list"],
     "--config WRONG/open.yaml": ["open.yaml: line 3: not YAML"],
@@ -110,6 +111,11 @@ CONFIGURATIONS = {
         "did you mean ProgressiveDistillation?",
     ],
     "--model.class_path modules.difusion.x.Y": ["there is no module modules.difusion.x"],
+    "--model.class_path modules.diffusion.progresive_distillation.ProgressiveDistillation": [
+        "there is no module modules.diffusion.progresive_distillation",
+        "did you mean modules.diffusion.progressive_distillation?",
+    ],
+    "--model.class_path module.diffusion.sid.SiD": ["did you mean modules.diffusion.sid?"],
     "--model kdlight.networks.mlp.ScaleShiftMLP": ["model", "expected", "DistillationModule"],
     f"{MODEL}teacher.class_path kdlight.teachers.diffusion.bundled_teachr": [
         "did you mean bundled_teacher?"

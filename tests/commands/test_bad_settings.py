@@ -29,9 +29,11 @@ CASES: dict[str, tuple[Any, str]] = {
         10**40,
         "batch_size: expected a number of 64 bits, found one of 134",
     ),
-    # A part that says no, and one that Python's words are about.
-    f"{NETWORK}.dropout": (-1.0, "ScaleShiftBlock: dropout probability has to be"),
-    f"{NETWORK}.num_classes": (-5, "ScaleShiftMLP: "),
+    # A number out of the range that its argument declares.
+    f"{NETWORK}.dropout": (-1.0, "dropout: expected a number from 0 to 1, found -1.0"),
+    f"{NETWORK}.num_classes": (-5, "num_classes: expected a whole number of at least 0, found -5"),
+    f"{NETWORK}.depth": (10**9, "depth: expected a whole number from 1 to 1000, found 1000000000"),
+    f"{NETWORK}.embedding": ([8], "embedding: expected a whole number above 0, found [8]"),
     f"{NETWORK}.width": (10**9, "memory: "),
     "data.init_args.leave_out": ([10**9], "leave_out: expected some of the digits"),
     # Checked before the first step, not after the last.

@@ -51,6 +51,15 @@ def test_another_depth_is_refused_and_scaled_by_its_option(tmp_path: Path) -> No
     assert (images(tmp_path / "g8", 12) - bytes_).abs().max() < 0.02
 
 
+def test_a_picture_beyond_pillows_limit_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, "8 bits")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(InputError, match=r"0\.png: cannot be read: more than Pillow's limit"):
+        images(tmp_path)
+
+
 def test_transparent_parts_are_white(tmp_path: Path) -> None:
     image = images(folder(tmp_path, "covered"))
     assert image.shape == (12, 3, 8, 8)

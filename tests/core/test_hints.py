@@ -30,7 +30,7 @@ def test_fits(value: Any, hint: Any, expected: bool) -> None:
 
 def test_a_misfit_is_named() -> None:
     assert misfit(ScaleShiftMLP, {"shape": [1, 8, 8], "width": None}) == (
-        "width: expected int, found null"
+        "width: expected a whole number above 0, found null"
     )
     assert misfit(ScaleShiftMLP, {"shape": [1, 8, 8], "width": 3}) is None
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 import yaml
 from PIL import Image
 
@@ -17,7 +16,7 @@ from tests.commands.tiny import TINY
 from tests.fuzz.process import run
 
 HERE = Path(__file__).parent
-CONFIGS = ("tiny", "speech", "scores")
+CONFIGS = ("tiny", "speech", "scores", "language")
 RATE = 16_000
 
 
@@ -48,8 +47,8 @@ def make(root: Path) -> None:
     run_of = "runs/tiny/version_0"
     last = f"{run_of}/checkpoints/last.ckpt"
     _work(root, "export", "--checkpoint", last, "--output", "teacher.safetensors", "--steps", "1")
-    _work(root, "fit", "--config", str(HERE / "scores.yaml"))
-    _work(root, "fit", "--config", str(HERE / "speech.yaml"))
+    for name in CONFIGS[1:]:
+        _work(root, "fit", "--config", str(HERE / f"{name}.yaml"))
     for name in CONFIGS:
         shutil.copy(root / f"runs/{name}/version_0/config.yaml", root / f"{name}.yaml")
     _work(root, "export", "--run", "runs/speech", "--output", "codec.safetensors")
@@ -59,6 +58,8 @@ def make(root: Path) -> None:
           "--output", "pairs.safetensors")  # fmt: skip
     _work(root, "encode", "--checkpoint", "codec.safetensors", "speech", "--output", "tokens")
     _foreign(root)
+    _work(root, "evaluate", "statistics", "--data", "pictures", "--size", "8", "--features",
+          "transformers:vision", "--output", "statistics.npz")  # fmt: skip
     for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -94,13 +95,18 @@ def _made(root: Path, name: str) -> Path:
 
 
 def _pictures(folder: Path) -> None:
-    source = np.random.default_rng(0)
+    source, rows = np.random.default_rng(0), []
     for label in "ab":
         (folder / label).mkdir(parents=True)
         for index in range(6):
             pixels = source.integers(0, 256, (8, 8)).astype(np.uint8)
             suffix = "tiff" if index == 5 else "png"
             Image.fromarray(pixels).save(folder / label / f"{index}.{suffix}")
+            (folder / label / f"{index}.txt").write_text(f"a {label}\n")
+            rows.append((f"{label}/{index}.{suffix}", label))
+    (folder / "labels.csv").write_text("file_name,label\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    lines = (f'{{"file_name": "{name}", "label": "{label}"}}\n' for name, label in rows)
+    (folder / "labels.jsonl").write_text("".join(lines))
 
 
 def _speech(folder: Path) -> None:
@@ -119,6 +125,12 @@ def _speech(folder: Path) -> None:
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
     rows = [f"{line.partition(chr(9))[0]}.wav\t{line[0]}" for line in words[::2]]
     (folder / "manifest.tsv").write_text("\n".join(["audio\tspeaker", *rows]) + "\n")
+    parts = [
+        '{"audio": "a/0.wav", "start": 0.1, "end": 0.4, "speaker": "a", "transcript": "good"}',
+        '{"audio": "b/1.flac", "start": 0.2, "id": "b/rest", "speaker": "b", "transcript": "so"}',
+        '{"audio": "c/0.wav", "end": 0.3, "speaker": "c", "transcript": "morning"}',
+    ]
+    (folder / "parts.jsonl").write_text("\n".join(parts) + "\n")
     (folder / "words.tsv").write_text("\n".join(words) + "\n")
 
 
@@ -128,25 +140,11 @@ def _foreign(root: Path) -> None:
     if child == 0:
         code = 1
         try:
-            _make_foreign(root)
+            from tests.fuzz import published
+
+            published.make(root)
             code = 0
         finally:
             os._exit(code)
     if os.waitpid(child, 0)[1]:
         raise RuntimeError("files of other libraries could not be made")
-
-
-def _make_foreign(root: Path) -> None:
-    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-
-    from tests.convert.originals import encodec, speechtokenizer
-
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), layers_per_block=1,
-        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, norm_num_groups=4,
-    )  # fmt: skip
-    scheduler = DDIMScheduler(prediction_type="v_prediction")
-    DDIMPipeline(unet=unet, scheduler=scheduler).save_pretrained(root / "diffusers")
-    torch.save(encodec().state_dict(), root / "encodec.th")
-    torch.save(speechtokenizer().state_dict(), root / "speechtokenizer.pt")

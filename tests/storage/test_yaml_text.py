@@ -34,6 +34,11 @@ def test_deep_nesting_ends() -> None:
         check_yaml("[" * 100_000)
 
 
+def test_a_file_that_would_take_minutes() -> None:
+    with pytest.raises(UnmeantYAMLError, match="longer than 4,000,000 characters"):
+        check_yaml("# x" * 2_000_000)
+
+
 def test_what_users_mean_passes() -> None:
     check_yaml("base: &b {lr: 1}\nmodel:\n  <<: *b\n  <<: *b\n  steps: [*b, *b]\n")
     check_yaml("")

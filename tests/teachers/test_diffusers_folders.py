@@ -79,7 +79,7 @@ def test_levels_of_a_flow() -> None:
     assert FlowGrid().sigmas(4).tolist() == pytest.approx([2**16, 3, 1, 1 / 3, 0])
     shifted = FlowGrid(shift=3.0, last=0.5, sigma_max=100).sigmas(3)
     assert shifted.tolist() == pytest.approx([100, 9, 3, 0])
-    with pytest.raises(InputError, match="shift: expected shift and sigma_max above 0"):
+    with pytest.raises(InputError, match="shift: expected a number above 0, found 0"):
         FlowGrid(shift=0)
 
 
@@ -97,6 +97,20 @@ def test_a_schedule_that_ends_in_pure_noise(schedule: str, tmp_path: Path) -> No
     teacher = diffusers_teacher(str(tmp_path), steps=4)
     expected = drawn(diffusers.DDIMPipeline.from_pretrained(tmp_path), num_inference_steps=4)
     torch.testing.assert_close(teacher(noise()).clamp(-1, 1), expected, rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+def test_eulers_own_end_in_pure_noise(tmp_path: Path) -> None:
+    """Its last alpha_bar, 2 ** -24, lies above the one before it in a schedule of zero SNR."""
+    scheduler = diffusers.EulerDiscreteScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+    )
+    diffusers.DDIMPipeline(unet(), scheduler).save_pretrained(tmp_path)
+    table = diffusers_teacher(str(tmp_path)).denoiser.alphas_cumprod
+    assert table.diff().max() < 0
+    assert table[-1] > 0
 
 
 @torch.no_grad()

@@ -77,6 +77,8 @@ def read_sources(argv: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _read_yaml(name: str) -> dict[str, Any]:
     path = Path(name)
+    if path.is_dir():
+        raise InputError(f"--config {name}: expected a file, found a folder.")
     if not path.is_file():
         raise InputError(f"--config {name}: no such file." if name else "--config: no file given.")
     try:
@@ -84,9 +86,9 @@ def _read_yaml(name: str) -> dict[str, Any]:
         check_yaml(text)
         found = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         kind = "" if isinstance(error, UnmeantYAMLError) else "not YAML: "
-        raise InputError(f"{path}: line {line}: {kind}{error.problem}.") from None
+        raise InputError(f"{path}: {line}{kind}{error.problem}.") from None
     except (yaml.YAMLError, ValueError, OSError):  # no UTF-8, or a number too long, too
         raise InputError(f"{path}: expected YAML, found something else.") from None
     if not isinstance(found, dict):

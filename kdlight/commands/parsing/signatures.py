@@ -7,15 +7,18 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from kdlight.core import ranges
 from kdlight.errors import InputError
 from kdlight.training.base import DistillationModule
 
 Keys = tuple[str, ...]
+OURS = ("kdlight", "modules", "datamodules")
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -65,6 +68,9 @@ def check(value: Any, hint: Any, keys: Keys) -> Complaint | None:
         best = max((each for each in found if each), key=lambda each: len(each.keys))
         names_a_class = isinstance(value, Mapping) or any(map(_is_part, parts))
         return best if len(best.keys) > len(keys) or names_a_class else wrong
+    if origin is Annotated:
+        found_wrong = check(value, parts[0], keys) or ranges.outside(_number(value), hint)
+        return wrong if found_wrong else None
     if origin is Literal:
         if value in parts or str(value) in parts:
             return None
@@ -147,7 +153,8 @@ def _import(path: str) -> Any:
     try:
         there = importlib.import_module(module)
     except ImportError:
-        raise InputError(f"found {path!r}, but there is no module {module}") from None
+        text = f"found {path!r}, but there is no module {module}"
+        raise InputError(text + _nearest(module, _modules_near(module))) from None
     if not hasattr(there, name):
         defined = [
             key
@@ -156,6 +163,21 @@ def _import(path: str) -> Any:
         ]
         raise InputError(f"found {path!r}, but {unknown(f'{module} has no {name}', name, defined)}")
     return getattr(there, name)
+
+
+def _modules_near(name: str) -> list[str]:
+    """Modules that lie where one of this name was looked for."""
+    above, _, last = name.rpartition(".")
+    if not above:
+        return list(OURS)
+    try:
+        package = importlib.import_module(above)
+    except ImportError:
+        near = difflib.get_close_matches(above, _modules_near(above), 1)
+        return _modules_near(f"{near[0]}.{last}") if near and near[0] != above else []
+    return [
+        f"{above}.{found.name}" for found in pkgutil.iter_modules(getattr(package, "__path__", []))
+    ]
 
 
 def hints_of(part: Any) -> dict[str, Any] | None:
@@ -168,7 +190,7 @@ def hints_of(part: Any) -> dict[str, Any] | None:
         # Through decorators, which keep the annotations but not the module of their names.
         try:
             made = each.__init__ if inspect.isclass(each) else each
-            known = typing.get_type_hints(inspect.unwrap(made))
+            known = typing.get_type_hints(inspect.unwrap(made), include_extras=True)
         except (NameError, TypeError):
             known = {}
         for name in _parameters(each):
@@ -233,6 +255,11 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, int)
 
 
+def _number(value: Any) -> Any:
+    """The number that YAML takes for text, as it does 1e-3."""
+    return float(value) if isinstance(value, str) else value
+
+
 def _is_literal(hint: Any) -> bool:
     return typing.get_origin(hint) is Literal
 
@@ -243,6 +270,8 @@ def _describe(hint: Any) -> str:
         return "null"
     if hint in WORDS:
         return WORDS[hint]
+    if origin is Annotated:
+        return ranges.described(hint)
     if origin is Literal:
         return "one of " + ", ".join(map(str, parts))
     if origin in (typing.Union, types.UnionType):

@@ -17,6 +17,7 @@ from kdlight.storage.pictures import (
     is_grey,
     largest_value,
     open_picture,
+    reason,
     to_float,
 )
 
@@ -177,14 +178,14 @@ def largest(path: Path) -> int | None:
     """
     try:
         return largest_value(path)
-    except Exception:  # a broken file can raise nearly anything in a decoder
-        raise InputError(f"{path}: expected a picture, found something else.") from None
+    except Exception as error:  # a broken file can raise nearly anything in a decoder
+        raise InputError(f"{path}: cannot be read: {reason(error)}.") from None
 
 
 def read_picture(path: Path, bit_depth: int) -> Tensor:
     """A picture as (C, H, W) in [-1, 1], decoded as those of a data set; grey stays grey."""
     try:
         pixels = np.array(open_picture(path, 1 if is_grey(path) else 3, bit_depth))
-    except Exception:  # a broken file can raise nearly anything in a decoder
-        raise InputError(f"{path}: expected a picture, found something else.") from None
+    except Exception as error:  # a broken file can raise nearly anything in a decoder
+        raise InputError(f"{path}: cannot be read: {reason(error)}.") from None
     return to_float(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1))

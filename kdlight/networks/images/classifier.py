@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 
 
@@ -18,11 +19,11 @@ class SmallClassifier(Recorded, nn.Module):
 
     def __init__(
         self,
-        channels: int = 1,
-        size: int = 8,
-        num_classes: int = 10,
-        width: int = 32,
-        features: int = 64,
+        channels: PositiveInt = 1,
+        size: PositiveInt = 8,
+        num_classes: PositiveInt = 10,
+        width: PositiveInt = 32,
+        features: PositiveInt = 64,
     ) -> None:
         super().__init__()
         self.shape = (channels, size, size)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser
 from kdlight.errors import InputError
@@ -43,7 +44,9 @@ class FeatureHead(Head):
         maps: Whether they are maps or vectors.
     """
 
-    def __init__(self, layers: Sequence[str], channels: Sequence[int], maps: bool = True) -> None:
+    def __init__(
+        self, layers: Sequence[str], channels: Sequence[PositiveInt], maps: bool = True
+    ) -> None:
         super().__init__(layers)
         if len(channels) != len(self.layers):
             raise InputError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
@@ -110,16 +111,16 @@ class DiT(Recorded, nn.Module):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 32,
-        channels: int = 3,
-        num_classes: int = 0,
-        patch_size: int = 2,
-        width: int = 128,
-        depth: int = 4,
-        heads: int = 4,
-        ratio: float = 4.0,
-        dropout: float = 0.0,
-        noise_scale: float = 1.0,
+        size: PositiveInt | Sequence[PositiveInt] = 32,
+        channels: PositiveInt = 3,
+        num_classes: NonNegativeInt = 0,
+        patch_size: PositiveInt = 2,
+        width: PositiveInt = 128,
+        depth: LayerCount = 4,
+        heads: PositiveInt = 4,
+        ratio: PositiveFloat = 4.0,
+        dropout: Probability = 0.0,
+        noise_scale: PositiveFloat = 1.0,
     ) -> None:
         super().__init__()
         rows, columns = (size, size) if isinstance(size, int) else size

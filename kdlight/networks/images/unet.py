@@ -9,6 +9,7 @@ from diffusers import UNet2DModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
@@ -58,14 +59,14 @@ class UNet2D(DiffusersNetwork):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 32,
-        channels: int = 3,
-        num_classes: int = 0,
-        block_out_channels: Sequence[int] = (32, 64),
-        layers_per_block: int = 1,
+        size: PositiveInt | Sequence[PositiveInt] = 32,
+        channels: PositiveInt = 3,
+        num_classes: NonNegativeInt = 0,
+        block_out_channels: Sequence[PositiveInt] = (32, 64),
+        layers_per_block: LayerCount = 1,
         attention: Sequence[bool] | None = None,
-        dropout: float = 0.0,
-        noise_scale: float = 1.0,
+        dropout: Probability = 0.0,
+        noise_scale: PositiveFloat = 1.0,
         null_class: bool = True,
         options: Mapping[str, Any] | None = None,
         interval: bool = False,

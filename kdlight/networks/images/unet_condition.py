@@ -9,6 +9,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveInt, Probability
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.lora import DiffusersNetwork
@@ -68,14 +69,14 @@ class UNet2DCondition(DiffusersNetwork):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 64,
-        channels: int = 4,
-        num_classes: int = 0,
-        text_shape: Sequence[int] | None = None,
-        guidance_dim: int = 0,
-        block_out_channels: Sequence[int] = (32, 64),
-        layers_per_block: int = 1,
-        dropout: float = 0.0,
+        size: PositiveInt | Sequence[PositiveInt] = 64,
+        channels: PositiveInt = 4,
+        num_classes: NonNegativeInt = 0,
+        text_shape: Sequence[PositiveInt] | None = None,
+        guidance_dim: NonNegativeInt = 0,
+        block_out_channels: Sequence[PositiveInt] = (32, 64),
+        layers_per_block: LayerCount = 1,
+        dropout: Probability = 0.0,
         null_class: bool = True,
         options: Mapping[str, Any] | None = None,
         pooled_dim: int = 0,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.networks.speech.judges import ConvStack, Discriminator, Judgement
 
@@ -19,7 +20,9 @@ class MultiPeriodDiscriminator(Discriminator):
             published.
     """
 
-    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 32) -> None:
+    def __init__(
+        self, periods: Sequence[PositiveInt] = (2, 3, 5, 7, 11), channels: PositiveInt = 32
+    ) -> None:
         super().__init__()
         self.periods = list(periods)
         self.judges = nn.ModuleList(ConvStack(_layers(channels)) for _ in self.periods)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdlight.core.ranges import LayerCount, PositiveInt
 from kdlight.errors import InputError
 from kdlight.networks.speech.judges import ConvStack, Discriminator, Judgement
 
@@ -18,7 +19,7 @@ class MultiScaleDiscriminator(Discriminator):
         channels: Of the first layer, a multiple of 16; 128 as published.
     """
 
-    def __init__(self, scales: int = 3, channels: int = 128) -> None:
+    def __init__(self, scales: LayerCount = 3, channels: PositiveInt = 128) -> None:
         super().__init__()
         if channels < 16 or channels % 16:
             raise InputError(f"channels: expected a multiple of 16, found {channels}.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveInt
 from kdlight.errors import InputError
 from kdlight.networks.speech.judges import ConvStack, Discriminator, Judgement
 
@@ -51,9 +52,9 @@ class MultiScaleSTFTDiscriminator(Discriminator):
 
     def __init__(
         self,
-        n_ffts: Sequence[int] = (2048, 1024, 512, 256, 128),
-        channels: int = 32,
-        slope: float = 0.2,
+        n_ffts: Sequence[PositiveInt] = (2048, 1024, 512, 256, 128),
+        channels: PositiveInt = 32,
+        slope: NonNegativeFloat = 0.2,
     ) -> None:
         super().__init__()
         self.spectrograms = nn.ModuleList(_Spectrogram(n_fft) for n_fft in n_ffts)
@@ -89,7 +90,7 @@ class MultiBandDiscriminator(Discriminator):
 
     def __init__(
         self,
-        n_ffts: Sequence[int] = (2048, 1024, 512),
+        n_ffts: Sequence[PositiveInt] = (2048, 1024, 512),
         bands: Sequence[tuple[float, float]] = (
             (0.0, 0.1),
             (0.1, 0.25),
@@ -97,7 +98,7 @@ class MultiBandDiscriminator(Discriminator):
             (0.5, 0.75),
             (0.75, 1.0),
         ),
-        channels: int = 32,
+        channels: PositiveInt = 32,
     ) -> None:
         super().__init__()
         bins = min(n_ffts) // 2 + 1

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -95,15 +96,15 @@ class TokenTransformer(Recorded, nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
-        width: int = 128,
-        depth: int = 2,
-        heads: int = 4,
+        vocabulary: PositiveInt,
+        width: PositiveInt = 128,
+        depth: LayerCount = 2,
+        heads: PositiveInt = 4,
         causal: bool = False,
-        ratio: float = 4.0,
-        dropout: float = 0.0,
-        components: int = 1,
-        length: int = 0,
+        ratio: PositiveFloat = 4.0,
+        dropout: Probability = 0.0,
+        components: PositiveInt = 1,
+        length: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.head_width = checked_head_width(width, heads)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.images.dit import sinusoidal
@@ -53,18 +54,18 @@ class DhariwalUNet(EDMNetwork):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 64,
-        channels: int = 3,
-        num_classes: int = 0,
-        augment_dim: int = 0,
-        model_channels: int = 192,
-        channel_mult: Sequence[float] = (1, 2, 3, 4),
-        num_blocks: int = 3,
-        attention: Sequence[int] = (32, 16, 8),
-        heads: int | None = None,
-        dropout: float = 0.1,
+        size: PositiveInt | Sequence[PositiveInt] = 64,
+        channels: PositiveInt = 3,
+        num_classes: NonNegativeInt = 0,
+        augment_dim: NonNegativeInt = 0,
+        model_channels: PositiveInt = 192,
+        channel_mult: Sequence[PositiveFloat] = (1, 2, 3, 4),
+        num_blocks: LayerCount = 3,
+        attention: Sequence[NonNegativeInt] = (32, 16, 8),
+        heads: PositiveInt | None = None,
+        dropout: Probability = 0.1,
         scale_shift: bool = True,
-        noise_scale: float = 1.0,
+        noise_scale: PositiveFloat = 1.0,
         null_class: bool = False,
         learned_variance: bool = False,
     ) -> None:
@@ -156,8 +157,9 @@ class DhariwalUNet(EDMNetwork):
 def _heads(stage: Stage, heads: int | None) -> int:
     unit = HEAD_CHANNELS if heads is None else heads
     if stage.out_channels % unit:
+        name = "model_channels" if heads is None else f"heads: {heads}, model_channels"
         raise InputError(
-            f"model_channels: expected a multiple of {unit} wherever there is attention, "
+            f"{name}: expected a multiple of {unit} wherever there is attention, "
             f"found {stage.out_channels}."
         )
     return stage.out_channels // unit if heads is None else heads

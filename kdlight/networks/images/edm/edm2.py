@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveInt, Probability
 from kdlight.core.spec import Recorded
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
@@ -126,14 +127,14 @@ class EDM2UNet(Recorded, nn.Module):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 64,
-        channels: int = 4,
-        num_classes: int = 0,
-        model_channels: int = 192,
-        channel_mult: Sequence[int] = (1, 2, 3, 4),
-        num_blocks: int = 3,
-        attention: Sequence[int] = (16, 8),
-        dropout: float = 0.0,
+        size: PositiveInt | Sequence[PositiveInt] = 64,
+        channels: PositiveInt = 4,
+        num_classes: NonNegativeInt = 0,
+        model_channels: PositiveInt = 192,
+        channel_mult: Sequence[PositiveInt] = (1, 2, 3, 4),
+        num_blocks: LayerCount = 3,
+        attention: Sequence[NonNegativeInt] = (16, 8),
+        dropout: Probability = 0.0,
         null_class: bool = False,
     ) -> None:
         super().__init__()

@@ -1,10 +1,13 @@
 """Halving and doubling of images by a separable filter (Zhang 2019, arXiv:1904.11486)."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from kdlight.errors import InputError
 
 Direction = Literal["down", "up"]
 
@@ -19,6 +22,9 @@ class Resample(nn.Module):
         taps: The filter along one axis, of even length and any positive sum.
         direction: ``down`` halves height and width, ``up`` doubles them.
         padding: Zeros at each border; None takes what keeps the picture in its place.
+
+    Raises:
+        InputError: The taps are no such filter.
     """
 
     kernel: Tensor
@@ -28,6 +34,10 @@ class Resample(nn.Module):
     ) -> None:
         super().__init__()
         line = torch.tensor(taps, dtype=torch.float32)
+        if len(taps) < 2 or len(taps) % 2 or not 0 < line.sum() < math.inf:
+            raise InputError(
+                f"taps: expected an even number of them with a positive sum, found {list(taps)}."
+            )
         gain = 1 if direction == "down" else 4  # three of four pixels are zeros
         self.register_buffer(
             "kernel", gain * torch.outer(line, line) / line.sum() ** 2, persistent=False

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveInt, Probability
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.images.edm.block import UNetBlock, group_norm
@@ -101,17 +102,17 @@ class SongUNet(EDMNetwork):
 
     def __init__(
         self,
-        size: int | Sequence[int] = 32,
-        channels: int = 3,
-        num_classes: int = 0,
-        augment_dim: int = 0,
-        model_channels: int = 128,
-        channel_mult: Sequence[int] = (2, 2, 2),
-        num_blocks: int = 4,
-        attention: Sequence[int] = (16,),
-        dropout: float = 0.13,
+        size: PositiveInt | Sequence[PositiveInt] = 32,
+        channels: PositiveInt = 3,
+        num_classes: NonNegativeInt = 0,
+        augment_dim: NonNegativeInt = 0,
+        model_channels: PositiveInt = 128,
+        channel_mult: Sequence[PositiveInt] = (2, 2, 2),
+        num_blocks: LayerCount = 4,
+        attention: Sequence[NonNegativeInt] = (16,),
+        dropout: Probability = 0.13,
         embedding: Literal["positional", "fourier"] = "positional",
-        noise_width: int = 1,
+        noise_width: PositiveInt = 1,
         encoder: Literal["standard", "residual"] = "standard",
         taps: Sequence[float] = (1, 1),
         null_class: bool = False,
