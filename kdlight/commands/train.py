@@ -26,7 +26,7 @@ from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord
 from kdlight.callbacks.stopping import StopAtOnce
 from kdlight.commands.parsing.building import reason_of
-from kdlight.commands.parsing.complaints import explain
+from kdlight.commands.parsing.complaints import explain, read_sources
 from kdlight.commands.parsing.help import ExampleFormatter, HelpAll, arrange_help
 from kdlight.commands.parsing.numbers import check_numbers
 from kdlight.commands.parsing.parser import OneSentenceParser, quiet
@@ -180,6 +180,8 @@ class KDLightCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; say what is wrong in terms of the user's files and keys."""
         arrange_help(self.verb, self._parser(self.verb), self.argv)
+        for _ in read_sources(self.argv):
+            pass  # said before jsonargparse waits for a pipe, or reads for minutes
         refused: Exception | None = None
         try:
             super().parse_arguments(parser, args)

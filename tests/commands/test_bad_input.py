@@ -1,5 +1,6 @@
 """Every verb with wrong input: exit code 2, one sentence on what to change, nothing written."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def wrong(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cut" / "half.png").write_bytes(half[: len(half) // 2])
     (folder / "run" / "summary.json").write_text("{")
 
+    os.mkfifo(folder / "pipe.yaml")
     (folder / "text.yaml").write_text("hello\n")
     (folder / "list.yaml").write_text("- 1\n")
     (folder / "open.yaml").write_text("name: x\nmodel: [1\n")
@@ -81,6 +83,7 @@ CONFIGURATIONS = {
     "--config nowhere.yaml": ["--config nowhere.yaml: no such file"],
     "--config": ["--config: no file given"],
     "--config WRONG": ["expected a file, found a folder"],
+    "--config WRONG/pipe.yaml": ["pipe.yaml: expected a file, found a pipe or a device"],
     "--config WRONG/text.yaml": ["text.yaml", "expected a YAML mapping", "found str"],
     "--config WRONG/list.yaml": ["list.yaml", "found list"],
     "--config WRONG/open.yaml": ["open.yaml: line 3: not YAML"],

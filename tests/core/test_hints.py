@@ -42,8 +42,8 @@ PATH = "kdlight.networks.mlp.ScaleShiftMLP"
     ("arguments", "expected"),
     [
         ({"shape": None}, "shape: expected"),
-        ({"shape": [1, 8, 8], "width": "x"}, "width: expected int, found 'x'"),
-        ({"shape": [1, 8, 8], "width": -5}, "cannot be built of these init_args"),
+        ({"shape": [1, 8, 8], "width": "x"}, "width: expected a whole number above 0, found 'x'"),
+        ({"shape": [1, 8, 8], "width": -5}, "width: expected a whole number above 0, found -5"),
         ({"shape": [10**9, 10**9]}, "memory: "),
         ([], "init_args: expected names and values"),
     ],

@@ -50,8 +50,8 @@ def tried(case: Case, folder: Path, verbose: bool) -> str | None:
     folder.chmod(0o777)
     words = case.make(folder)
     before = tree(folder)
-    outcome = run(words, folder, unprivileged=case.unprivileged)
-    found = fault(case.verb, outcome, before, folder)
+    outcome = run(words, folder, unprivileged=case.unprivileged, largest=case.largest)
+    found = fault(case.verb, outcome, before, folder, case.largest is not None)
     if found is not None or verbose:
         said = " | ".join(outcome.err.strip().splitlines())[:600]
         mark = "ok" if found is None else f"MISS {found}"

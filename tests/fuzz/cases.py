@@ -36,12 +36,14 @@ class Case:
         what: What is wrong with it.
         make: Writes what it reads into the case's folder and returns the words.
         unprivileged: Whether it must run as a user whom permissions hold back.
+        largest: Bytes at which the disk is full; None if it is not.
     """
 
     verb: str
     what: str
     make: Callable[[Path], list[str]]
     unprivileged: bool = False
+    largest: int | None = None
 
 
 TEXTS = [
@@ -122,7 +124,7 @@ LOOSE = {
 def cases(root: Path, source: random.Random) -> dict[str, list[Case]]:
     """Cases by verb, those of each kind in a random order."""
     found: dict[str, list[Case]] = {}
-    for kind in (file_cases, option_cases, key_cases):
+    for kind in (file_cases, disk_cases, option_cases, key_cases):
         made = list(kind(root, source))
         source.shuffle(made)
         for case in made:
@@ -181,6 +183,22 @@ def file_cases(root: Path, source: random.Random) -> Iterator[Case]:
 
             what = f"file: {slot.victim} {damage.__name__}"
             yield Case(slot.verb, what, make, damage is unreadable)
+
+
+def disk_cases(root: Path, source: random.Random) -> Iterator[Case]:
+    """Every command that works, on a disk that is full after some bytes."""
+    for words, needs in {slot.words: slot.needs for slot in SLOTS}.items():
+        for largest in (2**10, 2**14):
+
+            def make(folder: Path, words: str = words, needs: tuple[str, ...] = needs) -> list[str]:
+                for name in needs:
+                    copied(root / name, folder / name)
+                if "other" in words.split():
+                    copied(root / "pictures", folder / "other")
+                return words.split(" ")
+
+            what = f"disk: {largest} bytes: {words[:60]}"
+            yield Case(words.split()[0], what, make, largest=largest)
 
 
 def option_cases(root: Path, source: random.Random) -> Iterator[Case]:

@@ -22,9 +22,12 @@ RATE = 16_000
 
 def preload() -> None:
     """Import whatever a command may import, so that every case starts with it."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as a command whose output is no terminal
     for module, _ in VERBS.values():
         importlib.import_module(module)
     for name in (
+        *("modules.language.masked_diffusion_training", "datamodules.text.oracle_language"),
+        *("modules.diffusion.latent_consistency", "kdlight.teachers.latent", "transformers"),
         *("kdlight.commands.evaluate_codec", "kdlight.export.diffusers", "kdlight.export.traced"),
         *("modules.diffusion.dmd2", "modules.speech.codec_training", "sklearn.datasets"),
         *("datamodules.images.image_folder", "datamodules.speech.speech_folder"),

@@ -16,6 +16,8 @@ RAW = re.compile(
 """Words of Python and its libraries, which tell a user nothing."""
 OWN = ("in a row had a gradient that is not finite", "of its codebook", "memory")
 """What may end a run that was asked for what can be tried."""
+RUNS = ("fit", "validate", "test", "predict")
+"""Verbs whose folder and record stay when they fail."""
 SEVERAL = ("encode", "decode")
 """Verbs that do what can be done of many files before they complain."""
 
@@ -25,7 +27,9 @@ def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def fault(verb: str, outcome: Outcome, before: set[str], folder: Path) -> str | None:
+def fault(
+    verb: str, outcome: Outcome, before: set[str], folder: Path, full: bool = False
+) -> str | None:
     """What is wrong with the way a command ended; None if nothing is.
 
     Args:
@@ -33,6 +37,7 @@ def fault(verb: str, outcome: Outcome, before: set[str], folder: Path) -> str | 
         outcome: How it ended.
         before: What lay in its folder before.
         folder: Its folder.
+        full: Whether its disk was.
     """
     code, _, err, _ = outcome
     if CANARY.exists():
@@ -56,6 +61,14 @@ def fault(verb: str, outcome: Outcome, before: set[str], folder: Path) -> str | 
         return f"{len(lines)} lines"
     if found := RAW.search(lines[0]):
         return f"not a user's words: {found[0]}"
+    if code == 1 and full:
+        written = new if verb not in (*SEVERAL, *RUNS) else set()
+        return f"wrote {min(written)}" if written else _of_a_full_disk(lines[0])
     if code == 1 and not any(reason in lines[0] for reason in OWN):
         return "bad input called a failure"
     return None
+
+
+def _of_a_full_disk(line: str) -> str | None:
+    said = ("the disk is full", "larger than this disk")
+    return None if any(words in line for words in said) else "no word of the full disk"

@@ -39,7 +39,11 @@ class Outcome(NamedTuple):
 
 
 def run(
-    words: Sequence[str], folder: Path, limit: float = LIMIT, unprivileged: bool = False
+    words: Sequence[str],
+    folder: Path,
+    limit: float = LIMIT,
+    unprivileged: bool = False,
+    largest: int | None = None,
 ) -> Outcome:
     """``python -m kdlight WORDS`` in ``folder``.
 
@@ -48,13 +52,14 @@ def run(
         folder: Where it runs.
         limit: Seconds after which it is killed.
         unprivileged: As a user whom permissions hold back, if this process runs as root.
+        largest: Bytes that a file may grow to, as if the disk were full then.
     """
     streams = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
     start = time.monotonic()
     child = os.fork()
     if child == 0:
         try:
-            _become(words, folder, streams, unprivileged)
+            _become(words, folder, streams, unprivileged, largest)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -73,7 +78,11 @@ def run(
 
 
 def _become(
-    words: Sequence[str], folder: Path, streams: Sequence[Path], unprivileged: bool
+    words: Sequence[str],
+    folder: Path,
+    streams: Sequence[Path],
+    unprivileged: bool,
+    largest: int | None,
 ) -> None:
     """Be the command; never returns."""
     os.setsid()
@@ -86,6 +95,8 @@ def _become(
     allowed = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if unprivileged and os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)

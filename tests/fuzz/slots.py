@@ -66,7 +66,7 @@ LATENT = (
     '{"teacher":{"class_path":"kdlight.teachers.latent.latent_teacher","init_args":'
     '{"path_or_id":"latent","prompts":["a","b"]}},"optimizer":{"lr":0.001},"iterations":2}} --data '
     '{"class_path":"datamodules.images.noise.NoiseDataModule","init_args":{"shape":[4,8,8],'
-    '"num_classes":2,"batch_size":2,"steps_per_epoch":2}}'
+    '"num_classes":2,"batch_size":2,"steps_per_epoch":2}} --trainer.callbacks null'
 )
 OF_LATENT = (
     *("model_index.json", "scheduler/scheduler_config.json", "unet/config.json"),

@@ -77,8 +77,9 @@ def read_sources(argv: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _read_yaml(name: str) -> dict[str, Any]:
     path = Path(name)
-    if path.is_dir():
-        raise InputError(f"--config {name}: expected a file, found a folder.")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or a device"
+        raise InputError(f"--config {name}: expected a file, found a {kind}.")
     if not path.is_file():
         raise InputError(f"--config {name}: no such file." if name else "--config: no file given.")
     try:
@@ -89,7 +90,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         kind = "" if isinstance(error, UnmeantYAMLError) else "not YAML: "
         raise InputError(f"{path}: {line}{kind}{error.problem}.") from None
-    except (yaml.YAMLError, ValueError, OSError):  # no UTF-8, or a number too long, too
+    except (yaml.YAMLError, ValueError):  # no UTF-8, or a number too long, too
         raise InputError(f"{path}: expected YAML, found something else.") from None
     if not isinstance(found, dict):
         kind = "nothing" if found is None else type(found).__name__

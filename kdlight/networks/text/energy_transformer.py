@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.networks.text.token_transformer import (
     TransformerBlock,
@@ -32,11 +33,11 @@ class EnergyTransformer(Recorded, nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
-        width: int = 128,
-        depth: int = 2,
-        heads: int = 4,
-        ratio: float = 4.0,
+        vocabulary: PositiveInt,
+        width: PositiveInt = 128,
+        depth: LayerCount = 2,
+        heads: PositiveInt = 4,
+        ratio: PositiveFloat = 4.0,
     ) -> None:
         super().__init__()
         self.head_width = checked_head_width(width, heads)
