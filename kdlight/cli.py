@@ -60,6 +60,7 @@ PLACES = {
     errno.ENOENT: "no such file or folder",
     errno.ENOTDIR: "no such file or folder",
     errno.EISDIR: "expected a file, found a folder",
+    errno.EEXIST: "expected a free place, found something else",
     errno.ELOOP: "a link that leads to itself",
     errno.ENAMETOOLONG: "the name is too long",
 }

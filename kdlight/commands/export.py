@@ -162,6 +162,7 @@ def _check_folder(output: Path) -> None:
     if output.is_file():
         raise InputError(f"--output {output}: expected a folder, found a file.")
     check_place(output)
+    check_place(output / "any")  # a broken link
 
 
 def notes_of(checkpoint: Path, summary: str) -> dict[str, Any]:

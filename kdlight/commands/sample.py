@@ -211,6 +211,7 @@ def check_folder(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"--output {path}: expected a new or empty folder, found another.")
     check_place(path)
+    check_place(path / "any")  # a broken link
 
 
 def write_folder(path: Path, parts: Iterable[Drawn]) -> None:

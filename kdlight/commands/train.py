@@ -222,7 +222,7 @@ class KDLightCLI(LightningCLI):
                     f"found {section.threads}."
                 )
             torch.set_num_threads(section.threads)
-        self.parent = Path(section.runs_dir) / check_name(section.name)
+        self.parent = Path(section.runs_dir).expanduser() / check_name(section.name)
         check_trainer(section.trainer)
         if section.ckpt_path == "last":
             section.ckpt_path = str(newest_checkpoint(self.parent, "ckpt_path last"))

@@ -65,7 +65,9 @@ def wrong(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cut" / "half.png").write_bytes(half[: len(half) // 2])
     (folder / "run" / "summary.json").write_text("{")
 
-    os.mkfifo(folder / "pipe.yaml")
+    for suffix in ("yaml", "npz"):
+        os.mkfifo(folder / f"pipe.{suffix}")
+    (folder / "broken").symlink_to("nowhere")
     (folder / "text.yaml").write_text("hello\n")
     (folder / "list.yaml").write_text("- 1\n")
     (folder / "open.yaml").write_text("name: x\nmodel: [1\n")
@@ -335,6 +337,12 @@ OUR_VERBS = {
     "export --checkpoint GOOD --output x --half": ["--half", "found x"],
     "export --checkpoint GOOD --output x.safetensors --steps 7": ["not in 7"],
     "export --checkpoint GOOD --output WRONG/bare.pt/x": ["bare.pt", "found a file"],
+    "sample --checkpoint GOOD --output -": ["--output -: expected a path, found '-'"],
+    "sample --checkpoint GOOD --output ~/x.npz": ["expected a path, found '~'"],
+    "sample --checkpoint GOOD --output WRONG/pipe.npz": ["expected a file, found a pipe"],
+    "sample --checkpoint GOOD --output WRONG/broken": ["to be a folder, found a broken link"],
+    "encode --checkpoint GOOD WRONG --output WRONG/broken": ["found a broken link"],
+    "export --checkpoint GOOD --output WRONG/broken": ["found a broken link"],
     "report": ["RUN"],
     "report nowhere": ["nowhere: expected a run folder"],
     "report WRONG/nothing": ["nothing: expected a run folder"],

@@ -187,8 +187,9 @@ def check_output(
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--output {path}: expected a name ending in {', '.join(suffixes)}.")
-    if path.is_dir():
-        raise InputError(f"--output {path}: expected a file, found a folder.")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or a device"
+        raise InputError(f"--output {path}: expected a file, found a {kind}.")
     check_place(path)
     if force:
         return
@@ -232,7 +233,16 @@ def check_place(path: Path) -> None:
     Raises:
         InputError: It is one of these.
     """
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    first = path.parts[0] if path.parts else ""
+    if first == "-" or first.startswith("~"):
+        raise InputError(
+            f"--output {path}: expected a path, found {first!r}, which nothing here expands; "
+            f"./{path} is a place of that name."
+        )
+    parents = path.absolute().parents
+    above = next(each for each in parents if each.exists() or each.is_symlink())
+    if not above.exists():
+        raise InputError(f"--output {path}: expected {above} to be a folder, found a broken link.")
     if not above.is_dir():
         raise InputError(f"--output {path}: expected {above} to be a folder, found a file.")
     try:
