@@ -77,7 +77,7 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
     fold_weight_norm(codec)
     audio = torch.zeros(2, 1, FRAMES * codec.hop_length)
     codes = torch.zeros(2, codec.n_q, FRAMES, dtype=torch.int64)
-    write = _write_program if kind == "torch" else _write_onnx
+    write = write_program if kind == "torch" else _write_onnx
     suffix = SUFFIXES[kind]
     description = {
         "sample_rate": codec.sample_rate,
@@ -95,14 +95,25 @@ def export_traced(codec: Codec, path: Path, kind: str) -> None:
         write_json(folder / "codec.json", description)
 
 
-def _write_program(part: nn.Module, example: Tensor, frame: int, path: Path) -> None:
+def write_program(part: nn.Module, example: Tensor, frame: int, path: Path) -> None:
+    """Write a part that takes any batch of any number of frames.
+
+    Args:
+        part: The part.
+        example: What it is traced with, (B, C, F * frame).
+        frame: Numbers of a frame in the last dimension.
+        path: File to write, ``.pt2``.
+    """
     frames = frame * torch.export.Dim("frames", min=LEAST)
     shapes = ({0: torch.export.Dim("batch"), 2: frames},)
     with torch.no_grad(), _whole_lstm(), warnings.catch_warnings():
         # torch warns of the flat list of weights that its own LSTM keeps.
         warnings.simplefilter("ignore", UserWarning)
         program = torch.export.export(part, (example,), dynamic_shapes=shapes)
-        torch.export.save(program, path)
+        # By way of memory: on a full disk the writer of torch ends the process.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        path.write_bytes(buffer.getbuffer())
 
 
 def _write_onnx(part: nn.Module, example: Tensor, frame: int, path: Path) -> None:

@@ -341,7 +341,6 @@ OUR_VERBS = {
     "sample --checkpoint GOOD --output ~/x.npz": ["expected a path, found '~'"],
     "sample --checkpoint GOOD --output WRONG/pipe.npz": ["expected a file, found a pipe"],
     "sample --checkpoint GOOD --output WRONG/broken": ["to be a folder, found a broken link"],
-    "encode --checkpoint GOOD WRONG --output WRONG/broken": ["found a broken link"],
     "export --checkpoint GOOD --output WRONG/broken": ["found a broken link"],
     "report": ["RUN"],
     "report nowhere": ["nowhere: expected a run folder"],

@@ -22,7 +22,6 @@ RATE = 16_000
 
 def preload() -> None:
     """Import whatever a command may import, so that every case starts with it."""
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as a command whose output is no terminal
     for module, _ in VERBS.values():
         importlib.import_module(module)
     for name in (

@@ -16,8 +16,10 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from kdlight.cli import _full_disks_said_once
+from kdlight.export.traced import write_program
 from kdlight.storage import atomic
 from kdlight.storage.atomic import DAY, atomic_folder, atomic_path, full_disk, sweep
 
@@ -87,6 +89,9 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "a.safetensors": lambda path: save_file({"x": SAMPLES}, path),
     "a.wav": lambda path: soundfile.write(str(path), SAMPLES.numpy(), 16_000),
     "a.npz": lambda path: np.savez(path, x=SAMPLES.numpy()),
+    "a.pt2": lambda path: write_program(
+        nn.Conv1d(1, 64, 512, 1, 256), SAMPLES[:1920].reshape(2, 1, 960), 16, path
+    ),
     "a.json": lambda path: path.write_text("x" * 2**18),
 }
 
