@@ -16,6 +16,7 @@ from kdlight.core.noise import NoiseStream, mix, seed_global
 from kdlight.core.spec import spec_of
 from kdlight.core.whole import cut_like, gathered
 from kdlight.errors import InputError
+from kdlight.training.batches import NamedBatch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 from kdlight.training.precision import full_float32, one_scale
@@ -178,7 +179,7 @@ class DistillationModule(L.LightningModule):
             if self._accumulate > 1:
                 scaler = getattr(self.trainer.precision_plugin, "scaler", None)
                 around.enter_context(one_scale(scaler))
-            self.step(batch)
+            self.step(NamedBatch(batch, type(self).__name__))
         self.iteration += 1
         self.after_iteration()
         if self.iteration >= self.iterations:

@@ -65,8 +65,9 @@ LATENT = (
     '{"class_path":"modules.diffusion.latent_consistency.LatentConsistency","init_args":'
     '{"teacher":{"class_path":"kdlight.teachers.latent.latent_teacher","init_args":'
     '{"path_or_id":"latent","prompts":["a","b"]}},"optimizer":{"lr":0.001},"iterations":2}} --data '
-    '{"class_path":"datamodules.images.noise.NoiseDataModule","init_args":{"shape":[4,8,8],'
-    '"num_classes":2,"batch_size":2,"steps_per_epoch":2}} --trainer.callbacks null'
+    '{"class_path":"datamodules.images.latents.CaptionedLatentsDataModule","init_args":{"size":16,'
+    '"path_or_id":"latent","data_dir":"pictures","batch_size":2,"steps_per_epoch":2}}'
+    " --trainer.callbacks null"
 )
 OF_LATENT = (
     *("model_index.json", "scheduler/scheduler_config.json", "unet/config.json"),
@@ -120,7 +121,7 @@ PUBLISHED = [
         Slot(f"{LABELLED}{suffix}", ("scores.yaml", "pictures"), f"pictures/labels{suffix}")
         for suffix in (".csv", ".jsonl")
     ],
-    *[Slot(LATENT, ("tiny.yaml", "latent"), f"latent/{each}") for each in OF_LATENT],
+    *[Slot(LATENT, ("tiny.yaml", "latent", "pictures"), f"latent/{each}") for each in OF_LATENT],
     *[
         Slot(STATISTICS, ("pictures", "vision", "statistics.npz"), each)
         for each in ("statistics.npz", "vision/config.json", "vision/preprocessor_config.json")

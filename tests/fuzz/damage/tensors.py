@@ -27,7 +27,7 @@ def _odd(tensor: torch.Tensor, source: random.Random) -> Any:
 
 def torch_changed(path: Path, source: random.Random) -> None:
     value = torch.load(path, weights_only=True)
-    place = source.choice(leaves(value))
+    place = source.choice(leaves(value) or [()])
     found = value
     for key in place:
         found = found[key]
@@ -37,7 +37,8 @@ def torch_changed(path: Path, source: random.Random) -> None:
 
 def torch_gone(path: Path, source: random.Random) -> None:
     value = torch.load(path, weights_only=True)
-    torch.save(without(value, source.choice(leaves(value))), path)
+    places = leaves(value)
+    torch.save(without(value, source.choice(places)) if places else None, path)
 
 
 def torch_top(path: Path, source: random.Random) -> None:
