@@ -24,7 +24,7 @@ Run = Callable[..., Result]
 
 def tree(folder: Path) -> dict[str, int]:
     """Every path below a folder and when it last changed."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -76,12 +76,14 @@ def read_sources(argv: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
+    if not name:
+        raise InputError("--config: no file given.")
     path = Path(name)
     if path.exists() and not path.is_file():
         kind = "folder" if path.is_dir() else "pipe or a device"
         raise InputError(f"--config {name}: expected a file, found a {kind}.")
     if not path.is_file():
-        raise InputError(f"--config {name}: no such file." if name else "--config: no file given.")
+        raise InputError(f"--config {name}: no such file.")
     try:
         text = path.read_text(encoding="utf-8")
         check_yaml(text)
