@@ -120,7 +120,6 @@ CONFIGURATIONS = {
         "there is no module modules.diffusion.progresive_distillation",
         "did you mean modules.diffusion.progressive_distillation?",
     ],
-    "--model.class_path module.diffusion.sid.SiD": ["did you mean modules.diffusion.sid?"],
     "--model kdlight.networks.mlp.ScaleShiftMLP": ["model", "expected", "DistillationModule"],
     f"{MODEL}teacher.class_path kdlight.teachers.diffusion.bundled_teachr": [
         "did you mean bundled_teacher?"
