@@ -103,5 +103,6 @@ def configs() -> Iterator[tuple[str, str]]:
 
 def models() -> Iterator[tuple[str, str]]:
     """Every bundled model and what its card says of it."""
-    for path in sorted((ROOT / "kdlight" / "assets").glob("*.json")):
-        yield path.stem, str(read_json(path).get("notes", {}).get("summary", ""))
+    for path in sorted((ROOT / "kdlight" / "assets").glob("*.safetensors")):
+        notes = read_json(path.with_suffix(".json")).get("notes", {})
+        yield path.stem, str(notes.get("summary", ""))
