@@ -20,10 +20,23 @@ def draw(log_probs: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         Classes, int64, (...).
     """
+    return draw_several(log_probs, uniform[..., None]).squeeze(-1)
+
+
+def draw_several(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """Draw k classes a row, independently; the sums are made once.
+
+    Args:
+        log_probs: As in :func:`draw`.
+        uniform: Numbers in [0, 1), float64, (..., k).
+
+    Returns:
+        Classes, int64, (..., k).
+    """
     cumulative = log_probs.double().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[..., -1:]
     # Right of all classes whose sum is not above the number: those of probability 0 among them.
-    found = torch.searchsorted(cumulative, uniform.double()[..., None] * total, right=True)
+    found = torch.searchsorted(cumulative, uniform.double() * total, right=True)
     # Rounding may carry the product to the total itself.
     last = (cumulative < total).sum(dim=-1, keepdim=True)
-    return torch.minimum(found, last).squeeze(-1)
+    return torch.minimum(found, last)

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from kdlight.discrete.categorical import draw
+from kdlight.discrete.categorical import draw, draw_several
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.energy import EnergyDenoiser
 from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
@@ -65,14 +65,14 @@ class _EnergyWalk(Walk):
             return
         seen, masked, places = self._tokens[rows], self.masked()[rows], chosen[rows]
         log_probs = self._denoiser(seen, latent[rows]).double()
-        uniform = torch.stack([first, *more], dim=1)[rows]
-        drawn = draw(log_probs[:, None].expand(-1, candidates, -1, -1), uniform)
-        drawn = torch.where(masked[:, None], drawn, seen[:, None])
+        uniform = torch.stack([first, *more], dim=2)[rows]
+        drawn = draw_several(log_probs, uniform)
+        drawn = torch.where(masked[..., None], drawn, seen[..., None])
+        # Of a visible token it is 0 = log 1.
+        proposal = log_probs.gather(2, drawn).sum(dim=1)
+        drawn = drawn.transpose(1, 2)
         best = drawn[:, 0]
         if candidates > 1:
-            each = log_probs[:, None].expand(-1, candidates, -1, -1).gather(3, drawn[..., None])
-            # Of a visible token it is 0 = log 1.
-            proposal = each[..., 0].sum(dim=2)
             energy = cast(EnergyDenoiser, self._denoiser).energy(
                 drawn.flatten(0, 1),
                 seen.repeat_interleave(candidates, dim=0),
