@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdlight.networks.lora import LAYERS
+from kdlight.networks.lora import UNET_LAYERS
 
 SDXL: dict[str, Any] = {
     "sample_size": 128,
@@ -64,7 +64,7 @@ class SharedAdapters:
             with torch.device("meta"):
                 self.unet = UNet2DConditionModel(**settings).requires_grad_(False)
                 for name in ("student", "fake"):
-                    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS))
+                    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(UNET_LAYERS))
                     inject_adapter_in_model(config, self.unet, name)
         finally:
             torch.set_default_dtype(torch.float32)
