@@ -37,6 +37,7 @@ HEADLINES = (
     "wer",
     "log_mel_l1",
     "golden_kl",
+    "nucleus_f1",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""
