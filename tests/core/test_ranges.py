@@ -1,7 +1,6 @@
 """The ranges of arguments: the types themselves, and that every part's numbers are held to one."""
 
 import inspect
-import pkgutil
 import typing
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,6 @@ import pytest
 import yaml
 from torch import nn
 
-import kdlight
 from kdlight.core.hints import hints_of
 from kdlight.core.ranges import (
     NonNegativeFloat,
@@ -72,17 +70,6 @@ def _numeric(hint: Any) -> bool:
     return hint in (int, float) or any(map(_numeric, typing.get_args(hint)))
 
 
-def _networks() -> Iterator[str]:
-    """Class paths of all networks that have numbers."""
-    path = [f"{Path(kdlight.__file__).parent}/networks"]
-    for found in pkgutil.walk_packages(path, "kdlight.networks."):
-        for name, item in vars(import_module(found.name)).items():
-            if inspect.isclass(item) and item.__module__ == found.name and not name.startswith("_"):
-                hints = hints_of(item.__init__).values() if issubclass(item, Recorded) else ()
-                if any(map(_numeric, hints)):
-                    yield f"{found.name}.{name}"
-
-
 def _cases(part: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every number of a part, and every list of them, with what it may not be able to hold."""
     module, _, name = part["class_path"].rpartition(".")
@@ -131,7 +118,3 @@ def _faults(made: Any) -> Iterator[str]:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             yield f"{name} is not finite"
     yield from (f"{name} is empty" for name, each in made.named_parameters() if not each.numel())
-
-
-def test_every_network_with_numbers_is_tried() -> None:
-    assert set(_networks()) <= {part["class_path"] for part in PARTS}
