@@ -32,7 +32,7 @@ class MixtureDenoiser(Denoiser):
         self,
         means: list[list[float]],
         variances: list[NonNegativeFloat] | NonNegativeFloat = 0.01,
-        weights: list[PositiveFloat] | None = None,
+        weights: list[NonNegativeFloat] | None = None,
         labelled: bool = False,
         sigma_min: NonNegativeFloat = 0.002,
         sigma_max: PositiveFloat = 80.0,
@@ -45,6 +45,8 @@ class MixtureDenoiser(Denoiser):
             raise InputError(
                 f"means: {count} components, but {len(spread)} variances and {len(shares)} weights."
             )
+        if not sum(shares) > 0:
+            raise InputError(f"weights: expected a sum above 0, found {shares}.")
         self.labelled = labelled
         share = torch.tensor(shares, dtype=torch.float64)
         self.register_buffer("means", torch.tensor(means, dtype=torch.float64), persistent=False)

@@ -106,7 +106,9 @@ class LogMelLoss(SpectralLoss):
     ) -> None:
         super().__init__()
         chosen = [1.0] * len(n_ffts) if weights is None else list(weights)
-        if not len(n_ffts) == len(n_mels) == len(chosen) or sum(chosen) <= 0:
+        if sum(chosen) <= 0:
+            raise InputError(f"weights: expected a sum above 0, found {chosen}.")
+        if not len(n_ffts) == len(n_mels) == len(chosen):
             raise InputError(
                 f"n_ffts, n_mels and weights: expected as many of each, found {len(n_ffts)}, "
                 f"{len(n_mels)} and {len(chosen)}."

@@ -294,7 +294,11 @@ def test_a_split_quantiser_needs_two_levels() -> None:
         SplitResidualVQ(4, 1, 8)
 
 
-@pytest.mark.parametrize("key", ["dim", "n_q", "codebook_size"])
-def test_a_size_of_nothing_is_refused_in_one_sentence(key: str) -> None:
-    with pytest.raises(InputError, match=rf"^{key}: expected at least 1, found 0\.$"):
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("dim", "above 0"), ("n_q", "from 1 to 1000"), ("codebook_size", "above 0")],
+)
+def test_a_size_of_nothing_is_refused_in_one_sentence(key: str, expected: str) -> None:
+    sentence = rf"^{key}: expected a whole number {expected}, found 0\.$"
+    with pytest.raises(InputError, match=sentence):
         ResidualVQ(**{"dim": 4, "n_q": 2, "codebook_size": 8, key: 0})

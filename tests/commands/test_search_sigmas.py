@@ -105,7 +105,8 @@ def test_search_over_samples_is_deterministic_and_uses_common_noise() -> None:
 
 
 def test_a_walk_that_diverges_is_infinitely_bad() -> None:
-    denoiser = Spread(best=math.nan)
+    denoiser = Spread(best=1.0)
+    denoiser.best = math.nan
     generator = Generator(denoiser, PrefixGrid([80.0]), (2,), "consistency", (1,), False)
     distance = SampleDistance([{"image": torch.randn(10, 2)}], (2,), None, 10, 10, 0, 0, 1, CPU)
     assert distance(generator) == math.inf

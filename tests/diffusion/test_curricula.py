@@ -129,7 +129,7 @@ def test_prefix_grid() -> None:
         (lambda: PrefixGrid([1.0, 2.0]), "levels: expected falling"),
         (lambda: PrefixGrid([]), "levels: expected falling"),
         (lambda: LogStudentNoise(2.0, 1.0), "sigma_min: expected"),
-        (lambda: LogStudentNoise(freedom=0.0), "std: expected std > 0 and freedom > 0"),
+        (lambda: LogStudentNoise(freedom=0.0), "freedom: expected a number above 0"),
     ],
 )
 def test_bad_settings_are_refused(make, match) -> None:

@@ -191,7 +191,7 @@ def test_the_verb_writes_what_it_is_asked_for(
     assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'}\n")
     with pytest.raises(InputError, match="expected a folder, found a file"):
         run("export", [*source[:3], str(checkpoint), "--to", "torch"])
-    with pytest.raises(InputError, match="--to torch: a codec has no --steps"):
+    with pytest.raises(InputError, match="--to torch: a codec or a language model has no --steps"):
         run("export", [*source, "--to", "torch", "--steps", "1"])
     with pytest.raises(InputError, match="codec.*--to transformers, onnx or torch"):
         run("export", source)
@@ -208,7 +208,7 @@ def test_a_failed_export_leaves_the_earlier_one(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("kdlight.export.traced.write_json", full)
-    monkeypatch.setattr("kdlight.export.traced._write_program", lambda *_: None)
+    monkeypatch.setattr("kdlight.export.traced.write_program", lambda *_: None)
     with pytest.raises(OSError, match="no space left"):
         export_traced(make(), folder, "torch")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "codec.json"]

@@ -142,5 +142,5 @@ def test_ten_times_the_amplitude_is_one_decade_in_the_squared_term() -> None:
     [{"n_mels": (10,)}, {"weights": (1.0,)}, {"weights": (0.0, 0.0)}],
 )
 def test_settings_that_do_not_match_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"^n_mels and weights: expected .*, found .*\.$"):
+    with pytest.raises(InputError, match=r"weights: expected .*, found .*\.$"):
         LogMelLoss(RATE, **{"n_ffts": (256, 512), "n_mels": (10, 20), **settings})

@@ -1,6 +1,7 @@
 """The help of the verbs of LightningCLI: kdlight's own options first, the trainer's folded."""
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +14,13 @@ WIDTH = 96
 
 
 class ExampleFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """jsonargparse's, which keeps the lines of the example."""
+    """jsonargparse's, which keeps the lines of the example and leaves out lists of classes.
+
+    Such a list is of the classes that happen to be imported.
+    """
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return re.sub(r", known subclasses: [^)]*\)", ")", super()._expand_help(action))
 
 
 TITLES = {

@@ -267,7 +267,7 @@ def test_bad_settings_are_one_sentence():
         (lambda: method(steps=[51]), "steps: expected numbers from 1 to 50"),
         (lambda: method(steps=[]), "steps: expected numbers"),
         (lambda: method(guidance_dim=15), "guidance_dim: expected 0 or an even number"),
-        (lambda: method(sigma_data=0.0), "sigma_data: expected sigma_data > 0"),
+        (lambda: method(sigma_data=0.0), "sigma_data: expected a number above 0"),
         (lambda: method(teacher=plain), "guidance_dim: expected 0 for a ScaleShiftMLP"),
         (
             lambda: method(teacher=plain, guidance_dim=0, adapters=Adapters()),

@@ -1,6 +1,5 @@
 """Halving and doubling of images by a separable filter (Zhang 2019, arXiv:1904.11486)."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -33,11 +32,12 @@ class Resample(nn.Module):
         self, taps: Sequence[float], direction: Direction, padding: int | None = None
     ) -> None:
         super().__init__()
-        line = torch.tensor(taps, dtype=torch.float32)
-        if len(taps) < 2 or len(taps) % 2 or not 0 < line.sum() < math.inf:
+        # The sum's square has to be finite in float32.
+        if len(taps) < 2 or len(taps) % 2 or not 0 < sum(taps) < 1e18:
             raise InputError(
                 f"taps: expected an even number of them with a positive sum, found {list(taps)}."
             )
+        line = torch.tensor(taps, dtype=torch.float32)
         gain = 1 if direction == "down" else 4  # three of four pixels are zeros
         self.register_buffer(
             "kernel", gain * torch.outer(line, line) / line.sum() ** 2, persistent=False
