@@ -302,7 +302,14 @@ def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(callback, hook, lambda *_: None)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    # The arms of an experiment differ in a key or two.
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("experiments/") else name
+        for name in RUNS
+    ],
+)
 def test_a_configuration_trains(
     name: str,
     runs: Path,

@@ -14,6 +14,8 @@ from kdlight.cli import main
 from tests.commands.tiny import assert_same_weights
 
 ROOT = Path(__file__).parents[1]
+# One worker trains for all of them.
+pytestmark = pytest.mark.xdist_group("own_package")
 
 PACKAGE = '''
 import torch
@@ -119,6 +121,7 @@ def kdlight(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_weights(lab: Path) -> None:
     stopped = kdlight(lab, "fit", "--config", "lab.yaml", "--name", "half", "--trainer.max_steps=6")
     assert stopped.returncode == 0, stopped.stderr
@@ -128,6 +131,7 @@ def test_it_resumes_to_the_same_weights(lab: Path) -> None:
     assert_same_weights(whole, lab / "runs/half/version_1/checkpoints/last.ckpt")
 
 
+@pytest.mark.slow
 def test_it_samples_and_exports_with_consent_and_is_refused_without(lab: Path) -> None:
     checkpoint = "runs/lab/version_0/checkpoints/last.ckpt"
     sample = ["sample", "--checkpoint", checkpoint, "--num-samples", "4"]

@@ -59,6 +59,7 @@ def test_own_pictures(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "one_step.png").size == (16, 16)
 
 
+@pytest.mark.slow
 def test_own_method(tmp_path: Path) -> None:
     (package, _), (config,) = blocks("own_method.md", "python"), blocks("own_method.md", "yaml")
     (tmp_path / "my_lab").mkdir()

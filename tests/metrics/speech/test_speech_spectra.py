@@ -45,6 +45,7 @@ def test_log_mel_l1_is_the_published_definition() -> None:
     assert log_mel_l1(clean, other, RATE) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_mel_distance_is_that_of_librosas_spectra() -> None:
     librosa = pytest.importorskip("librosa")
     clean, other = voice(), voice() + noise(2 * RATE, 0.01)
