@@ -238,6 +238,8 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "data_dir" in config["data"]["init_args"]:
         spoken = "speech" in config["data"]["class_path"]
         options["--data.init_args.data_dir"] = str(speech if spoken else pictures)
+    if config["data"]["class_path"] == "datamodules.text.text_files.TextFilesDataModule":
+        options["--data.init_args.path"] = str(CONFIGS.parent / "README.md")
     if (
         config["data"]["class_path"]
         == "datamodules.speech.synthetic_speech.SyntheticSpeechDataModule"

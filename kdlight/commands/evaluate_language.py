@@ -24,7 +24,7 @@ from kdlight.commands.parsing.arguments import (
     whole,
 )
 from kdlight.commands.parsing.building import reason_of
-from kdlight.commands.shared.writing import add_sampler, load_writer, with_sampler
+from kdlight.commands.shared.writing import STEPS, add_sampler, load_writer, with_sampler
 from kdlight.core.memory import check_fits
 from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.text_generator import TextGenerator
@@ -64,7 +64,7 @@ def parser() -> Parser:
         default=None,
         help="configuration whose data are held out; default: the run's own",
     )
-    made.add_argument("--steps", type=positive, nargs="+", default=[None], help="sampling steps")
+    made.add_argument("--steps", type=positive, nargs="+", default=[None], help=STEPS)
     add_sampler(made, nargs="+", default=[None])
     made.add_argument("--num-samples", type=positive, default=1000, help="how many")
     made.add_argument("--draws", type=positive, default=4, help="draws of the masks of the bound")

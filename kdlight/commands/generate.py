@@ -14,6 +14,7 @@ from kdlight.commands.parsing.arguments import (
 from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
+    STEPS,
     SUFFIXES,
     add_sampler,
     guided,
@@ -64,7 +65,7 @@ def parser() -> Parser:
     made.add_argument("--given", type=positive, default=1, help="levels of --codes that are kept")
     made.add_argument("--num-samples", type=positive, default=4, help="how many, of each prompt")
     many = made.add_mutually_exclusive_group()
-    many.add_argument("--steps", type=positive, default=None, help="sampling steps")
+    many.add_argument("--steps", type=positive, default=None, help=STEPS)
     many.add_argument(
         "--tokens-per-call",
         type=positive,
@@ -117,7 +118,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     try:
         starts = [start_of(writer, prompt, options.infill) for prompt in prompts]
     except InputError as error:
-        raise InputError(f"--{_source(options.prompt, options.infill)}: {error}") from None
+        reason = str(error).removeprefix("prompt: ").removeprefix("infill: ")
+        raise InputError(f"--{_source(options.prompt, options.infill)}: {reason}") from None
     if options.guidance_scale:
         for start, _ in starts:
             guided(writer.generator, start, options.guidance_scale)  # refused before the work

@@ -45,9 +45,13 @@ class TextGenerator(Recorded, nn.Module):
             length: Tokens L; the generator's by default.
 
         Raises:
-            InputError: They are more than L tokens.
+            InputError: They are more than L tokens, or the tokenizer lacks a part of a text.
         """
         length = length or self.generator.length
+        texts = [part for part in parts if isinstance(part, str)]
+        if unknown := [each for text in texts for each in self.tokenizer.lacks(text)]:
+            found_there = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
+            raise InputError(f"prompt: expected what the tokenizer knows, found {found_there}.")
         found: list[int] = []
         for part in parts:
             masks = isinstance(part, int)

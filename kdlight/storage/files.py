@@ -82,11 +82,26 @@ def _no_number(text: str) -> Any:
 def require_file(path: Path) -> None:
     """Raise :class:`InputError` unless ``path`` is a file that may be read."""
     if path.is_dir():
-        raise InputError(f"{path}: expected a file, found a folder.")
+        raise InputError(f"{path}: expected a file, found a folder{_inside(path)}.")
     if not path.is_file():
-        raise InputError(f"{path}: no such file.")
+        raise InputError(f"{path}: no such file{_not_trained(path)}.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read.")
+
+
+def _inside(folder: Path) -> str:
+    """The checkpoint of a run's folder, for who named the folder instead."""
+    found = [folder / "checkpoints/last.ckpt", *folder.glob("version_*/checkpoints/last.ckpt")]
+    newest = max(filter(Path.is_file, found), key=lambda each: each.stat().st_mtime, default=None)
+    return "" if newest is None else f"; did you mean {newest}"
+
+
+def _not_trained(path: Path) -> str:
+    """What to do about the checkpoint of a run that is not there, such as a teacher's."""
+    if path.suffix != ".ckpt" or path.parent.name != "checkpoints" or len(path.parts) < 4:
+        return ""
+    run = path.parents[2]
+    return "" if run.is_dir() else f"; train the configuration with `name: {run.name}` first"
 
 
 def sha256_of(path: Path) -> str:

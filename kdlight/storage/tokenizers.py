@@ -40,6 +40,10 @@ class Tokenizer(Recorded):
         """The text of tokens, up to the first that ends it."""
         raise NotImplementedError
 
+    def lacks(self, text: str) -> list[str]:
+        """Parts of a text that become a token that stands for anything unknown."""
+        return []
+
     def portable(self) -> "Tokenizer":
         """The same tokenizer, which needs no file."""
         return self
@@ -104,6 +108,10 @@ class CharacterTokenizer(Tokenizer):
         """The characters, up to the first end."""
         return "".join(self._characters[token] for token in until_end(tokens, self.end))
 
+    def lacks(self, text: str) -> list[str]:
+        """The characters that are not in the alphabet, each once; U+FFFD stands for them."""
+        return [each for each in dict.fromkeys(text) if each not in {*self._numbers, UNKNOWN}]
+
 
 class SubwordTokenizer(Tokenizer):
     """What the ``tokenizers`` library wrote: any vocabulary of words or their parts.
@@ -143,6 +151,17 @@ class SubwordTokenizer(Tokenizer):
         found: str = self._tokenizer.decode(until_end(tokens, self.end), skip_special_tokens=False)
         return found
 
+    def lacks(self, text: str) -> list[str]:
+        """The words or parts that became the token for unknown ones, each once."""
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        read = self._tokenizer.encode(text, add_special_tokens=False)
+        parts = [
+            text[slice(*place)]
+            for token, place in zip(read.tokens, read.offsets, strict=True)
+            if token == unknown
+        ]
+        return [part for part in dict.fromkeys(parts) if part != unknown]
+
 
 class FileTokenizer(Tokenizer):
     """A ``tokenizer.json``, or a folder of transformers (or a name on its hub) with one.
@@ -175,6 +194,10 @@ class FileTokenizer(Tokenizer):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, up to the first end."""
         return self._read.decode(tokens)
+
+    def lacks(self, text: str) -> list[str]:
+        """The words or parts that became the token for unknown ones, each once."""
+        return self._read.lacks(text)
 
     def portable(self) -> SubwordTokenizer:
         """The tokenizer with all that its file says."""

@@ -50,7 +50,10 @@ def _from_checkpoint(path: Path) -> dict[str, list[Generator]]:
         if isinstance(model, Generator):
             found.setdefault(name, []).append(model)
     if not found:
-        raise InputError(f"{path}: this checkpoint holds no generator.")
+        raise InputError(
+            f"{path}: this checkpoint holds no generator of images; `generate` writes text and "
+            "tokens, `encode` and `decode` are for codecs."
+        )
     return found
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlight.codec.foreign.files import ENDINGS, is_repository
 from kdlight.discrete.autoregressive import NextTokenModel
-from kdlight.discrete.text_generator import TextGenerator
+from kdlight.discrete.text_generator import TextGenerator, writes_tokens
 from kdlight.errors import InputError
 from kdlight.losses.next_tokens import next_token_nll
 from kdlight.storage.tokenizers import FileTokenizer, Tokenizer
@@ -34,15 +35,20 @@ class LanguageJudge:
             models = [model for _, model in models_of(Path(path))]
             found = next((each for each in models if isinstance(each, TextGenerator)), None)
             if found is None or not isinstance(found.denoiser, NextTokenModel):
+                wordless = found is None and writes_tokens(models[0]) is not None
                 raise InputError(
                     f"{path}: expected a model of text that reads from left to right, found "
-                    f"{type(models[0] if found is None else found.denoiser).__name__}."
+                    f"{type(models[0] if found is None else found.denoiser).__name__}"
+                    f"{' of tokens without text' if wordless else ''}."
                 )
             self.tokenizer = found.tokenizer
             self.model: Any = found.denoiser
             self.length = found.denoiser.length
             self._logits: Callable[[Tensor], Tensor] = self.model
             return
+        local = "/" in path or path.endswith(ENDINGS)
+        if local and not Path(path).is_dir() and not is_repository(path):
+            raise InputError(f"{path}: no such file or folder.")  # nothing to ask the hub for
         import transformers
 
         self.model = load_transformer(path, "judge", transformers.AutoModelForCausalLM).eval()

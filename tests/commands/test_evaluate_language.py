@@ -13,6 +13,7 @@ from kdlight.discrete.denoiser import MaskedDenoiser, OracleDenoiser
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.discrete.text_generator import TextGenerator
+from kdlight.errors import InputError
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.storage.files import save_model
 from kdlight.storage.tokenizers import CharacterTokenizer
@@ -116,6 +117,12 @@ def test_a_transformers_folder_as_judge_reads_in_pieces_and_begins_a_text(tmp_pa
         expected -= float(logits.gather(1, torch.tensor(piece)[:, None]).sum())
     assert count == 6
     assert total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["judge.ckpt", "models/gone/last.ckpt", "nobody/gone.ckpt"])
+def test_a_judge_that_is_no_file_is_not_asked_for_on_the_hub(name: str):
+    with pytest.raises(InputError, match=f"^{name}: no such file or folder.$"):
+        LanguageJudge(name)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def test_a_causal_model_continues_a_prompt(folder: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--infill", "abc"], "--infill: infill: expected gaps such as"),
+        (["--infill", "abc"], "--infill: expected gaps such as"),
+        (["--prompt", "aü?"], "--prompt: expected what the tokenizer knows, found 'ü'"),
         (["--prompt", "a" * 13], "at most the 12 tokens of a sequence, found 13"),
         (["--infill", "[MASK:99]"], "at most the 12 tokens of a sequence, found 99"),
         (["--prompt", "a", "--infill", "b"], "not allowed with argument"),

@@ -222,8 +222,16 @@ def test_checkpoints_with_pickled_objects_are_refused(tmp_path):
     for path in (pickled, cut):
         with pytest.raises(InputError, match="truncated, or not a checkpoint"):
             load_checkpoint(path)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"no such file\.$"):
         load_checkpoint(tmp_path / "none.ckpt")
+    kept = tmp_path / "runs/own/version_0/checkpoints/last.ckpt"
+    with pytest.raises(InputError, match="no such file; train the configuration with `name: own`"):
+        load_checkpoint(kept)
+    kept.parent.mkdir(parents=True)
+    good.rename(kept)
+    for folder in (kept.parents[1], kept.parents[2]):
+        with pytest.raises(InputError, match=rf"found a folder; did you mean {kept}\.$"):
+            load_checkpoint(folder)
     torch.save([1, 2], cut)
     with pytest.raises(InputError, match="found something else"):
         load_checkpoint(cut)

@@ -37,6 +37,8 @@ def test_bytes_and_characters_there_and_back():
     assert made.decode([2, 3, 4, 0]) == f"c{UNKNOWN}"
     with pytest.raises(InputError, match="each once, found 'a' twice"):
         CharacterTokenizer("aba")
+    assert made.lacks(f"c?a?!{UNKNOWN}") == ["?", "!"]  # who writes U+FFFD means it
+    assert ByteTokenizer().lacks(text) == []
 
 
 def test_a_file_s_vocabulary_travels_without_the_file(word_file):
@@ -44,6 +46,7 @@ def test_a_file_s_vocabulary_travels_without_the_file(word_file):
     assert (made.size, made.end) == (4, 1)
     assert made.encode("ein Haus nein") == [2, 3, 0]  # all of it, though the file says to cut
     assert made.decode([2, 3, 1, 2]) == "ein Haus"
+    assert made.lacks("nein Haus <unk> nein") == ["nein"]
     carried = build(json.loads(json.dumps(spec_of(made.portable()))))
     assert carried.encode("Haus") == [3]
     assert identity_of(carried) == identity_of(made) != identity_of(ByteTokenizer())

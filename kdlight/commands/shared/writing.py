@@ -30,6 +30,8 @@ from kdlight.teachers.checkpoint import models_of
 SUFFIXES = (".txt", ".jsonl", ".npz")
 SAMPLERS = ("first_hitting", "ancestral", "confidence")
 """What a masked model can sample by, beside its own way."""
+STEPS = "steps of a masked model, at most a call each (default: the model's own)"
+"""The help of ``--steps``."""
 MASKS = re.compile(r"\[MASK(?::(\d+))?\]")
 """A gap of an infill: ``[MASK]`` is one token, ``[MASK:7]`` seven."""
 
@@ -94,7 +96,7 @@ def add_sampler(to: argparse.ArgumentParser, **settings: Any) -> None:
         choices=SAMPLERS,
         metavar="NAME",
         **{"default": None, **settings},
-        help=f"instead of its own: {', '.join(SAMPLERS)}",
+        help=f"{', '.join(SAMPLERS)} (default: the model's own)",
     )
 
 
