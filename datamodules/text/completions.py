@@ -10,8 +10,7 @@ import torch
 
 from datamodules.loader import Batch
 from datamodules.order import positive
-from datamodules.text.base import TokenDataModule
-from datamodules.text.texts import split
+from datamodules.text.base import TokenDataModule, split_whole
 from kdlight.errors import InputError
 from kdlight.storage.documents import Document
 from kdlight.storage.files import require_file
@@ -77,7 +76,7 @@ class CompletionsDataModule(TokenDataModule):
         ]
         if len(rows) < 2:
             raise InputError(f"{self.path}: expected at least 2 lines, found {len(rows)}.")
-        training, heldout = split(rows, self.heldout)
+        training, heldout = split_whole(rows, self.heldout)
         return self._batch(training), self._batch(heldout)
 
     def _batch(self, rows: list[Document]) -> Batch:

@@ -29,8 +29,8 @@ class TextDataModule(TokenDataModule):
     text, a longer one going on in the next row, and are filled up with the end (token 0 without
     one), of which the first is scored.
 
-    Unless a subclass brings a held-out part of its own, every ``1 / heldout``-th text is held out,
-    chosen by a fixed seed; of a single text, its last part.
+    Unless a subclass brings a held-out part of its own, a share of the texts is held out, chosen by
+    a fixed seed; of a single text, its last part.
 
     Args:
         tokenizer: Turns texts into tokens.

@@ -19,8 +19,8 @@ class TokenFilesDataModule(TokenDataModule):
 
     The first ``given`` levels are not scored: a masked model learns to fill the others from them.
     The last window of a file ends where the file does and may share frames with the one before; a
-    file that is shorter is filled up with code 0, which is not scored. Every ``1 / heldout``-th
-    file is held out, chosen by a fixed seed.
+    file that is shorter is filled up with code 0, which is not scored. A fixed seed says
+    which files are held out.
 
     Args:
         path: Folder of ``.npz`` and ``.json`` files, folders below it included.

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
 from kdlight.callbacks.written import walk_of, write_walks
-from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
 from kdlight.report.table import summary_table
@@ -54,7 +54,7 @@ class TokenReport(L.Callback):
     Args:
         num_samples: Sentences of a row.
         steps: Numbers of steps of the parallel samplers.
-        algorithms: Samplers beside ``first_hitting``, which is walked once, one token a call.
+        algorithms: Samplers beside a model's own, which is walked once, in its own number of steps.
         batch_size: Sentences at once.
         seed: Seed of the evaluation, the same for every run that is to be compared.
         shown: Samples of a row that are kept for the report.
@@ -70,7 +70,7 @@ class TokenReport(L.Callback):
         self,
         num_samples: int = 4000,
         steps: list[int] = [16, 8, 4, 2, 1],  # noqa: B006 - never changed
-        algorithms: list[TokenAlgorithm] = ["ancestral"],  # noqa: B006 - never changed
+        algorithms: list[MaskedAlgorithm] = ["ancestral"],  # noqa: B006 - never changed
         batch_size: int = 1000,
         seed: int = 1234,
         shown: int = 4,

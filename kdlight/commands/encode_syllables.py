@@ -11,9 +11,8 @@ from kdlight.codec.syllable_encoder import SyllableEncoder
 from kdlight.commands.shared.trees import Told, each_in_turn, planned
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
-from kdlight.storage.files import load_model
 from kdlight.storage.segments import Segment
-from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.checkpoint import models_of
 
 
 def run_segments(
@@ -57,8 +56,7 @@ def load_encoder(path: Path, model: str | None = None) -> SyllableEncoder:
     Raises:
         InputError: It is missing, damaged, or holds none.
     """
-    single = path.suffix == ".safetensors"
-    found = [(path.stem, load_model(path))] if single else load_models(path)
+    found = models_of(path)
     for name, each in found:
         if isinstance(each, SyllableEncoder) and model in (None, name):
             return each

@@ -104,7 +104,8 @@ def judged(path: Path, judge: LanguageJudge | None) -> Row:
     assert judge is not None
     texts = [each.text for each in read_documents(path, lines=True)]
     tokens = [judge.tokenizer.encode(text) for text in texts]
-    counts = torch.bincount(torch.tensor([token for text in tokens for token in text]))
+    joined = torch.tensor([token for text in tokens for token in text], dtype=torch.int64)
+    counts = torch.bincount(joined)
     law = counts / counts.sum()
     pairs = [list(itertools.pairwise(text)) for text in tokens]
     distinct = [len(set(each)) / len(each) for each in pairs if each]

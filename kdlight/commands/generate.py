@@ -1,5 +1,6 @@
 """``generate``: text or tokens from a model that writes them, into a file."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,7 +98,9 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``generate``."""
     options = parser().parse_args(argv)
-    if options.codes is None:
+    if options.codes is not None:
+        _check_alone(options)
+    else:
         check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
     writer = load_writer(options.checkpoint, options.model)
     writer.generator = with_sampler(writer.generator, options.sampler)
@@ -106,8 +109,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.tokens_per_call is not None:
         steps = -(-length // options.tokens_per_call)
     if options.codes is not None:
-        if options.prompt or options.infill or options.prompts:
-            raise InputError("--codes: expected no prompt and no infill beside it, found one.")
         generator = writer.generator.to(options.device)
         where = (options.given, steps, options.seed, options.device)
         fill_files(generator, options.codes, options.output, *where)
@@ -137,6 +138,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
         )
     if texts is not None:
         print(texts.save(options.output))
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    beside = ("prompt", "infill", "prompts", "guidance_scale")
+    found = [f"--{name.replace('_', '-')}" for name in beside if getattr(options, name)]
+    if found:
+        raise InputError(f"--codes: expected no {' and no '.join(found)} beside it.")
 
 
 def _source(prompt: str | None, infill: str | None) -> str:

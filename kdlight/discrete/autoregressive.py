@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.discrete.categorical import draw
 from kdlight.discrete.draws import RowDraws
-from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.masking import is_masked
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.discrete.samplers import TokenSample
@@ -140,6 +140,6 @@ class AutoregressiveGenerator(TokenGenerator):
         return left_to_right(self.denoiser, start, self.draws(start, seed, first))
 
     def walks(
-        self, algorithms: list[TokenAlgorithm], steps: list[int]
+        self, algorithms: list[MaskedAlgorithm], steps: list[int]
     ) -> list[tuple[TokenGenerator, int]]:
         return [(self, self.length)]

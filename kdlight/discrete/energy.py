@@ -4,6 +4,7 @@ p(x | z) = mu(x | z) exp(-E(x, z)) / Z(z): mu is the product that a masked model
 E the dependence between tokens that a product leaves out (Xu et al., EDLM, arXiv:2410.21357).
 """
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -126,8 +127,8 @@ def log_partition(energies: Tensor) -> tuple[Tensor, Tensor]:
     weights = -energies.double()
     count = weights.shape[-1]
     whole = weights.logsumexp(dim=-1)
-    lower = whole - torch.log(torch.tensor(float(count)))
+    lower = whole - math.log(count)
     # log(sum - each) from log sum and log each.
     without = whole[..., None] + torch.log1p(-(weights - whole[..., None]).exp())
-    shorter = without.mean(dim=-1) - torch.log(torch.tensor(float(count - 1)))
+    shorter = without.mean(dim=-1) - math.log(count - 1)
     return lower, (2 * count - 1) * lower - 2 * (count - 1) * shorter

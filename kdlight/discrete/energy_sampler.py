@@ -8,7 +8,7 @@ from torch import Tensor
 from kdlight.discrete.categorical import draw, draw_several
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.energy import EnergyDenoiser
-from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.samplers import TokenSample, Walk
 from kdlight.errors import InputError
 
@@ -124,6 +124,6 @@ class EnergyGenerator(TokenGenerator):
         return ancestral_by_energy(denoiser, start, draws, steps, self.candidates, self.window)
 
     def walks(
-        self, algorithms: list[TokenAlgorithm], steps: list[int]
+        self, algorithms: list[MaskedAlgorithm], steps: list[int]
     ) -> list[tuple[TokenGenerator, int]]:
         return [(self, count) for count in dict.fromkeys((self.steps[0], *steps))]

@@ -13,7 +13,9 @@ from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.samplers import TokenSample, ancestral, confidence, first_hitting
 from kdlight.errors import InputError
 
-TokenAlgorithm = Literal["ancestral", "first_hitting", "confidence", "autoregressive", "jump"]
+MaskedAlgorithm = Literal["ancestral", "first_hitting", "confidence"]
+"""The samplers that fill masks."""
+TokenAlgorithm = Literal[MaskedAlgorithm, "autoregressive", "jump"]
 
 
 class TokenGenerator(Recorded, nn.Module):
@@ -67,7 +69,7 @@ class TokenGenerator(Recorded, nn.Module):
         return RowDraws(rows, seed)
 
     def walks(
-        self, algorithms: list[TokenAlgorithm], steps: list[int]
+        self, algorithms: list[MaskedAlgorithm], steps: list[int]
     ) -> list[tuple["TokenGenerator", int]]:
         """How a report walks it: as it samples by itself, then the parallel samplers.
 

@@ -29,6 +29,8 @@ class GuidedTokenDenoiser(Recorded, nn.Module):
         InputError: ``prompt`` is of another length than the model's sequences.
     """
 
+    places: Tensor
+
     def __init__(self, denoiser: nn.Module, scale: float, prompt: list[bool]) -> None:
         super().__init__()
         assert isinstance(denoiser, TokenDenoiser)
@@ -42,9 +44,7 @@ class GuidedTokenDenoiser(Recorded, nn.Module):
 
     def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log p~(x_l | visible tokens), (B, L, V), of tokens (B, L) with masks."""
-        places = self.places
-        assert isinstance(places, Tensor)
-        both = torch.cat([tokens, tokens.masked_fill(places, self.vocabulary)])
+        both = torch.cat([tokens, tokens.masked_fill(self.places, self.vocabulary)])
         twice = None if latent is None else torch.cat([latent, latent])
         given, blank = self.denoiser(both, twice).chunk(2)
         # What is impossible stays so: the difference of two infinities is no number.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
 from kdlight.discrete.draws import RowDraws
-from kdlight.discrete.generator import TokenAlgorithm, TokenGenerator
+from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.masking import is_masked
 from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.token_flow import TokenCodes
@@ -108,7 +108,7 @@ class JumpGenerator(TokenGenerator):
         return jump(model, start, noise, self.starts[:steps])
 
     def walks(
-        self, algorithms: list[TokenAlgorithm], steps: list[int]
+        self, algorithms: list[MaskedAlgorithm], steps: list[int]
     ) -> list[tuple[TokenGenerator, int]]:
         return [(self, count) for count in self.steps]
 

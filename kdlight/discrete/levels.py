@@ -32,6 +32,8 @@ class LevelDenoiser(MaskedDenoiser):
         frames: Frames of a row.
     """
 
+    foreign: Tensor
+
     def __init__(self, network: nn.Module, codebook_size: int, levels: int, frames: int) -> None:
         super().__init__(network, codebook_size * levels, levels * frames)
         self.codebook_size = codebook_size
@@ -43,6 +45,4 @@ class LevelDenoiser(MaskedDenoiser):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """The network's, (B, L, V), of possible tokens."""
-        foreign = self.foreign
-        assert isinstance(foreign, Tensor)
-        return super().logits(tokens).masked_fill(foreign, -torch.inf)
+        return super().logits(tokens).masked_fill(self.foreign, -torch.inf)

@@ -54,8 +54,10 @@ class TextGenerator(Recorded, nn.Module):
             raise InputError(f"prompt: expected what the tokenizer knows, found {found_there}.")
         found: list[int] = []
         for part in parts:
-            masks = isinstance(part, int)
-            found += [self.generator.vocabulary] * part if masks else self.tokenizer.encode(part)  # type: ignore[operator,arg-type]
+            if isinstance(part, str):
+                found += self.tokenizer.encode(part)
+            else:
+                found += [self.generator.vocabulary] * part
         if len(found) > length:
             raise InputError(
                 f"prompt: expected at most the {length} tokens of a sequence, found {len(found)}."

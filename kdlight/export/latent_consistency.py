@@ -9,14 +9,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, LatentGenerator, SkippingGrid
 from kdlight.errors import InputError
+from kdlight.export.folder import INSTEAD
 from kdlight.export.pipeline import ADAPTERS, betas_of, write_adapters
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import AdaptedNetwork
 from kdlight.storage.atomic import atomic_folder
 from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder
 from kdlight.teachers.pipelines.folder import open_pipeline
-
-_INSTEAD = "export to safetensors instead"
 
 PIPELINE_CARD = """---
 library_name: diffusers
@@ -124,7 +123,7 @@ def _check(
     if not isinstance(denoiser, LatentConsistencyDenoiser):
         raise InputError(
             f"a {type(denoiser).__name__} cannot become a latent consistency pipeline, which needs "
-            f"a LatentConsistencyDenoiser: {_INSTEAD}."
+            f"a LatentConsistencyDenoiser: {INSTEAD}."
         )
     if not (
         isinstance(generator, LatentGenerator)
@@ -132,17 +131,17 @@ def _check(
     ):
         raise InputError(
             f"a student without an autoencoder and a text encoder cannot become a latent "
-            f"consistency pipeline: {_INSTEAD}."
+            f"consistency pipeline: {INSTEAD}."
         )
     if not isinstance(grid, SkippingGrid) or len(denoiser.alphas_cumprod) % grid.skip:
         raise InputError(
             f"skip: LCMScheduler walks a divisor of {len(denoiser.alphas_cumprod)} timesteps, "
-            f"found {getattr(grid, 'skip', type(grid).__name__)}: {_INSTEAD}."
+            f"found {getattr(grid, 'skip', type(grid).__name__)}: {INSTEAD}."
         )
     if generator.algorithm != "consistency" or denoiser.sigma_data != 0.5:
         raise InputError(
             f"sigma_data: LCMScheduler has 0.5 and the sampler consistency, found "
-            f"{denoiser.sigma_data} and {generator.algorithm}: {_INSTEAD}."
+            f"{denoiser.sigma_data} and {generator.algorithm}: {INSTEAD}."
         )
     grid.sigmas(steps)  # complains about a walk that the grid has not
     network = denoiser.network
@@ -152,7 +151,7 @@ def _check(
         raise InputError(
             f"guidance_dim: diffusers runs a U-Net told the guidance scale, or adapters of one "
             f"that is not told, found a {type(network).__name__} of guidance_dim "
-            f"{getattr(network, 'guidance_dim', 0)}: {_INSTEAD}."
+            f"{getattr(network, 'guidance_dim', 0)}: {INSTEAD}."
         )
     assert isinstance(network, UNet2DCondition | AdaptedNetwork)
     return denoiser, network, generator.autoencoder.path_or_id

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from kdlight.core.ranges import PositiveFloat, PositiveInt
-from kdlight.core.spec import Recorded
+from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.students import Adapters
 from kdlight.errors import InputError
@@ -135,7 +135,7 @@ class AdaptedNetwork(Recorded, nn.Module):
     def merged(self) -> "DiffusersNetwork | EDMNetwork":
         """A network of the original kind whose weights hold the adapters."""
         made = copy.deepcopy(self.network, self._shared({}))
-        plain = type(self.network)(**self.network._init_args)
+        plain = rebuilt(self.network)
         weights = {}
         for name, module in made.named_modules():
             if hasattr(module, "get_delta_weight"):

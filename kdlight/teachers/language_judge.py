@@ -30,6 +30,7 @@ class LanguageJudge:
 
     def __init__(self, path: str) -> None:
         self.name = path
+        self.device = torch.device("cpu")
         self.tokenizer: Tokenizer
         if Path(path).is_file():
             models = [model for _, model in models_of(Path(path))]
@@ -83,9 +84,10 @@ class LanguageJudge:
             for tokens in map(self.tokenizer.encode, texts)
             for at in range(0, len(tokens), self.length)
         ]
-        device = next(self.model.parameters()).device
         for size in sorted({len(piece) for piece in pieces}):
-            rows = torch.tensor([piece for piece in pieces if len(piece) == size], device=device)
+            rows = torch.tensor(
+                [piece for piece in pieces if len(piece) == size], device=self.device
+            )
             for some in torch.split(rows, 64):
                 total += float(next_token_nll(self._logits(some), some).double().sum())
             count += rows.numel()

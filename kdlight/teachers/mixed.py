@@ -31,11 +31,13 @@ class MixedTeacher(Recorded, nn.Module):
         combine: Literal["probabilities", "logits"] = "probabilities",
     ) -> None:
         super().__init__()
-        sizes = {each.vocabulary for each in teachers if isinstance(each, NextTokenModel)}
-        if len(sizes) != 1:
+        models = [each for each in teachers if isinstance(each, NextTokenModel)]
+        sizes = {each.vocabulary for each in models}
+        if len(models) < len(teachers) or len(sizes) != 1:
+            others = [type(each).__name__ for each in teachers if each not in models]
             raise InputError(
                 "teachers: expected models of next tokens of one vocabulary, found vocabularies "
-                f"{sorted(sizes)}."
+                f"{[*sorted(sizes), *others]}."
             )
         shares = [1.0] * len(teachers) if weights is None else list(weights)
         if len(shares) != len(teachers) or min(shares) < 0 or not sum(shares):
@@ -44,9 +46,7 @@ class MixedTeacher(Recorded, nn.Module):
                 f"found {shares}."
             )
         self.teachers = nn.ModuleList(teachers)
-        first = teachers[0]
-        assert isinstance(first, NextTokenModel)
-        self.vocabulary, self.length = first.vocabulary, first.length
+        self.vocabulary, self.length = models[0].vocabulary, models[0].length
         self.shares = [share / sum(shares) for share in shares]
         self.combine = combine
 

@@ -8,8 +8,7 @@ from kdlight.discrete.energy_sampler import EnergyGenerator
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
-from kdlight.storage.files import load_model
-from kdlight.teachers.checkpoint import load_models
+from kdlight.teachers.checkpoint import models_of
 
 
 def token_teacher(checkpoint: str) -> TokenGenerator:
@@ -22,8 +21,7 @@ def token_teacher(checkpoint: str) -> TokenGenerator:
         InputError: The file is missing or damaged, or holds no model that writes tokens.
     """
     path = Path(checkpoint)
-    exported = path.suffix == ".safetensors"
-    models = [load_model(path)] if exported else [model for _, model in load_models(path)]
+    models = [model for _, model in models_of(path)]
     for model in models:
         if generator := writes_tokens(model):
             return generator

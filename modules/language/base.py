@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from kdlight.discrete.components import ComponentDenoiser
 from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.jumps import JumpModel
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.training.base import Batch, DistillationModule
@@ -57,6 +59,12 @@ class TokenModule(DistillationModule):
         """The teacher as it samples at full quality, to compare with; None if there is none."""
         return None
 
+    def get_teacher(self) -> TokenGenerator:
+        """The frozen part ``teacher`` of a method whose teacher is a generator."""
+        teacher = self.get_submodule("teacher")
+        assert isinstance(teacher, TokenGenerator)
+        return teacher
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Samples of the first generator, as many as the batch has rows."""
         _, generator = next(iter(self.generators().values()))
@@ -74,6 +82,19 @@ class TokenModule(DistillationModule):
         """Which positions of a batch are scored, (B, L) bool: all where the data do not say."""
         tokens: Tensor = batch["tokens"]
         return batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))  # type: ignore[no-any-return]
+
+
+def check_sizes(teacher: TokenGenerator, student: ComponentDenoiser | JumpModel) -> None:
+    """Both write sequences of the same tokens and length.
+
+    Raises:
+        InputError: They do not.
+    """
+    sizes = [(model.vocabulary, model.length) for model in (teacher, student)]
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"student: expected the teacher's vocabulary and length {sizes[0]}, found {sizes[1]}."
+        )
 
 
 def chosen(log_probs: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:

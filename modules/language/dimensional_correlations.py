@@ -13,7 +13,7 @@ from kdlight.errors import InputError
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.base import TokenModule, chosen, copy_what_fits
+from modules.language.base import TokenModule, check_sizes, chosen, copy_what_fits
 
 
 class DimensionalCorrelations(TokenModule):
@@ -61,12 +61,7 @@ class DimensionalCorrelations(TokenModule):
         max_non_finite: int = 10,
     ) -> None:
         super().__init__(iterations, {"student": optimizer}, accumulate, seed, max_non_finite)
-        sizes = [(model.vocabulary, model.length) for model in (teacher, student)]
-        if sizes[0] != sizes[1]:
-            raise InputError(
-                f"student: expected the teacher's vocabulary and length {sizes[0]}, "
-                f"found {sizes[1]}."
-            )
+        check_sizes(teacher, student)
         if together < 1 or not 0 <= all_masked <= 1:
             raise InputError(
                 "expected together of at least 1 and all_masked in [0, 1], found "
@@ -98,12 +93,6 @@ class DimensionalCorrelations(TokenModule):
         loss = (bound / masked.sum(dim=1)).mean()
         self.optimize("student", loss)
         self.report({"likelihood": loss.detach()})
-
-    def get_teacher(self) -> TokenGenerator:
-        """The teacher."""
-        teacher = self.teacher
-        assert isinstance(teacher, TokenGenerator)
-        return teacher
 
     def teacher_generator(self) -> TokenGenerator:
         return self.get_teacher()

@@ -5,12 +5,11 @@ import torch
 from kdlight.core.ranks import joint_mean
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.jumps import JumpGenerator, JumpModel, checked_starts
-from kdlight.errors import InputError
 from kdlight.losses.next_tokens import next_token_nll
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.base import TokenModule
+from modules.language.base import TokenModule, check_sizes
 
 
 class DistilledDecoding(TokenModule):
@@ -45,22 +44,17 @@ class DistilledDecoding(TokenModule):
         student: JumpModel,
         optimizer: Optimization,
         iterations: int = 1500,
-        starts: list[int] = [0],  # noqa: B006 - never changed
+        starts: tuple[int, ...] = (0,),
         ema_half_life: float = 200.0,
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
         super().__init__(iterations, {"student": optimizer}, accumulate, seed, max_non_finite)
-        sizes = [(model.vocabulary, model.length) for model in (teacher, student)]
-        if sizes[0] != sizes[1]:
-            raise InputError(
-                f"student: expected the teacher's vocabulary and length {sizes[0]}, "
-                f"found {sizes[1]}."
-            )
+        check_sizes(teacher, student)
         self.add_frozen("teacher", teacher)
         self.student = student
-        self.starts = checked_starts(tuple(starts), student.length)
+        self.starts = checked_starts(starts, student.length)
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
 
@@ -78,9 +72,7 @@ class DistilledDecoding(TokenModule):
         self.report({"nll": loss.detach(), "hit": hit})
 
     def teacher_generator(self) -> TokenGenerator:
-        teacher = self.teacher
-        assert isinstance(teacher, TokenGenerator)
-        return teacher
+        return self.get_teacher()
 
     def generators(self) -> dict[str, tuple[str, TokenGenerator]]:
         return {"ema.module": ("student", JumpGenerator(self.ema.module, self.starts))}

@@ -5,7 +5,6 @@ import copy
 import torch
 
 from kdlight.discrete.categorical import draw
-from kdlight.discrete.denoiser import TokenDenoiser
 from kdlight.discrete.energy import NeuralEnergy
 from kdlight.discrete.energy_sampler import EnergyGenerator
 from kdlight.discrete.generator import TokenGenerator
@@ -77,13 +76,6 @@ class EnergyDiffusion(TokenModule):
         self.optimize("student", loss)
         told = ((data < 0).float().mean() + (drawn > 0).float().mean()) / 2
         self.report({"contrast": loss.detach(), "told_apart": told})
-
-    def get_teacher(self) -> TokenGenerator:
-        """The teacher."""
-        teacher = self.teacher
-        assert isinstance(teacher, TokenGenerator)
-        assert isinstance(teacher.denoiser, TokenDenoiser)
-        return teacher
 
     def teacher_generator(self) -> TokenGenerator:
         return self.get_teacher()

@@ -1,7 +1,5 @@
 """Training of a model that writes from left to right, by the likelihood of the next token."""
 
-import torch
-
 from kdlight.core.ranks import joint_mean
 from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
 from kdlight.discrete.generator import TokenGenerator
@@ -48,8 +46,7 @@ class LanguageTraining(TokenModule):
     def step(self, batch: Batch) -> None:
         tokens = batch["tokens"]
         nll = next_token_nll(self.model(tokens), tokens)
-        scored = batch["mask"].to(nll.dtype) if "mask" in batch else torch.ones_like(nll)
-        loss = joint_mean(nll, scored)
+        loss = joint_mean(nll, self.scored(batch).to(nll.dtype))
         self.optimize("model", loss)
         self.report({"nll": loss.detach()})
 

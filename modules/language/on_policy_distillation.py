@@ -124,5 +124,7 @@ def resting(model: nn.Module) -> Iterator[None]:
     """Without dropout inside the block."""
     training = model.training
     model.eval()
-    yield
-    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(training)

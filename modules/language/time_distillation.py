@@ -128,12 +128,6 @@ class TimeDistillation(TokenModule):
         self.ema.restart(self.student)
         self.forget_optimizer("student")
 
-    def get_teacher(self) -> TokenGenerator:
-        """The external teacher."""
-        teacher = self.teacher
-        assert isinstance(teacher, TokenGenerator)
-        return teacher
-
     def teacher_generator(self) -> TokenGenerator:
         return self.get_teacher()
 

@@ -104,3 +104,5 @@ def test_generate_fills_token_files_for_decode(folder, tmp_path, capsys):
     assert found.facts == given.facts
     assert main([*words, str(folder / "a.npz"), "--given", "3", "--output", str(output)]) == 2
     assert "--given: expected 1 to 2 levels, found 3" in capsys.readouterr().err
+    assert main([*words, str(folder / "a.npz"), "--guidance-scale", "1"]) == 2
+    assert "--codes: expected no --guidance-scale beside it" in capsys.readouterr().err

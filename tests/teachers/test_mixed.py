@@ -41,3 +41,5 @@ def test_teachers_that_do_not_fit_are_named():
         MixedTeacher([model(0), model(0, 5)])
     with pytest.raises(InputError, match=r"weights: expected 2 numbers .* found \[1\]"):
         MixedTeacher([model(0), model(1)], weights=[1])
+    with pytest.raises(InputError, match=r"found vocabularies \[4, 'Identity'\]"):
+        MixedTeacher([model(0), torch.nn.Identity()])

@@ -29,6 +29,8 @@ class AliasFreeSnake(nn.Module):
         channels: Each has an ``alpha = log a`` and a ``beta = log b`` of its own, 0 at first.
     """
 
+    filter: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(channels))
@@ -38,7 +40,7 @@ class AliasFreeSnake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Of (B, C, T), same shape."""
         channels = x.shape[1]
-        taps = self.filter.expand(channels, -1, -1)  # type: ignore[operator]
+        taps = self.filter.expand(channels, -1, -1)
         x = F.pad(x, (TAPS // 2 - 1,) * 2, mode="replicate")
         # Of the doubled rate, what the filter only half covers at either end is cut off.
         cut = TAPS - 2 + (TAPS - 2) // 2

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from kdlight.codec.convolution import SkipLSTM
 from kdlight.codec.published.alias_free import AliasFreeSnake
+from kdlight.core.ranges import LayerCount, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -74,11 +75,11 @@ class BigCodecEncoder(Recorded, nn.Module):
 
     def __init__(
         self,
-        dimension: int = 1024,
-        width: int = 48,
-        ratios: Sequence[int] = (2, 2, 2, 5, 5),
-        dilations: Sequence[int] = (1, 3, 9),
-        lstm: int = 2,
+        dimension: PositiveInt = 1024,
+        width: PositiveInt = 48,
+        ratios: Sequence[PositiveInt] = (2, 2, 2, 5, 5),
+        dilations: Sequence[PositiveInt] = (1, 3, 9),
+        lstm: LayerCount = 2,
     ) -> None:
         super().__init__()
         check_ratios(ratios)
@@ -118,11 +119,11 @@ class BigCodecDecoder(Recorded, nn.Module):
 
     def __init__(
         self,
-        dimension: int = 1024,
-        width: int = 1536,
-        ratios: Sequence[int] = (5, 5, 2, 2, 2),
-        dilations: Sequence[int] = (1, 3, 9),
-        lstm: int = 2,
+        dimension: PositiveInt = 1024,
+        width: PositiveInt = 1536,
+        ratios: Sequence[PositiveInt] = (5, 5, 2, 2, 2),
+        dilations: Sequence[PositiveInt] = (1, 3, 9),
+        lstm: LayerCount = 2,
     ) -> None:
         super().__init__()
         check_ratios(ratios)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlight.core.ranges import LayerCount, PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -102,9 +103,8 @@ class VocosDecoder(Recorded, nn.Module):
         width: Channels of the network, a multiple of 32.
         hidden: Channels inside its ConvNeXt blocks.
         layers: Number of these.
-        n_fft: Samples of a window, even and at least the hop, from which they differ by an even
-            number.
-        hop_length: Samples of a frame.
+        n_fft: Samples of a window, even and at least the hop.
+        hop_length: Samples of a frame, even.
 
     Attributes:
         hop_length: See above.
@@ -115,17 +115,24 @@ class VocosDecoder(Recorded, nn.Module):
     """
 
     context: int | None = None
+    window: Tensor
 
     def __init__(
-        self, dimension: int, width: int, hidden: int, layers: int, n_fft: int, hop_length: int
+        self,
+        dimension: PositiveInt,
+        width: PositiveInt,
+        hidden: PositiveInt,
+        layers: LayerCount,
+        n_fft: PositiveInt,
+        hop_length: PositiveInt,
     ) -> None:
         super().__init__()
         if width % GROUPS:
             raise InputError(f"width: expected a multiple of {GROUPS}, found {width}.")
         if n_fft % 2 or n_fft < hop_length or (n_fft - hop_length) % 2:
             raise InputError(
-                f"n_fft: expected an even number from {hop_length} on, as even as it, "
-                f"found {n_fft}."
+                "n_fft, hop_length: expected even numbers, the first no smaller, found "
+                f"{n_fft} and {hop_length}."
             )
         self.n_fft, self.hop_length = n_fft, hop_length
         self.embed = nn.Conv1d(dimension, width, 7, padding=3)
@@ -161,9 +168,8 @@ class VocosDecoder(Recorded, nn.Module):
         ``torch.istft`` refuses windows that vanish at the ends of the audio, which here are cut
         off: half of what a window is longer than a hop, on either side.
         """
-        window: Tensor = self.window  # type: ignore[assignment]
-        frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * window[:, None]
-        weights = window.square()[None, :, None].expand(1, -1, frames.shape[-1])
+        frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
+        weights = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
         audio = self._overlapped(frames) / self._overlapped(weights)
         return audio[:, None]
 

@@ -1,6 +1,7 @@
 """One temperature that makes a model's confidence honest."""
 
-import torch
+import math
+
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
@@ -22,8 +23,8 @@ def fitted_temperature(logits: Tensor, tokens: Tensor) -> float:
     own = wide.gather(1, tokens[:, None])[:, 0].mean()
 
     def nll(log_temperature: float) -> float:
-        scale = torch.tensor(-log_temperature, dtype=torch.float64).exp()
+        scale = math.exp(-log_temperature)
         return float((wide * scale).logsumexp(dim=1).mean() - own * scale)
 
     found = minimize_scalar(nll, bounds=(-LIMIT, LIMIT), method="bounded", options={"xatol": 1e-7})
-    return float(torch.tensor(found.x, dtype=torch.float64).exp())
+    return math.exp(found.x)

@@ -179,7 +179,7 @@ class ClassTransformer(PipelineTransformer):
     """DiT (Peebles & Xie 2022, arXiv:2212.09748): told a class, the last of which is none."""
 
     kind: ClassVar[str] = "DiTTransformer2DModel"
-    null_class: bool = True
+    null_class = True
 
     def __init__(
         self,
@@ -210,13 +210,12 @@ class PixArtTransformer(PipelineTransformer):
     kind: ClassVar[str] = "PixArtTransformer2DModel"
 
     def call(self, x: Tensor, noise: Tensor, told: Condition) -> Tensor:
-        sizes = {name: told.get(name) for name in ("resolution", "aspect_ratio")}
         output = self.model(
             x,
             timestep=noise,
             encoder_hidden_states=told["text"],
             encoder_attention_mask=told["text_mask"],
-            added_cond_kwargs=sizes,
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
             return_dict=False,
         )
         return output[0]  # type: ignore[no-any-return]

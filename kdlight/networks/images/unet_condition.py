@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveInt, Probability
+from kdlight.core.spec import rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.networks.lora import DiffusersNetwork
@@ -79,7 +80,7 @@ class UNet2DCondition(DiffusersNetwork):
         dropout: Probability = 0.0,
         null_class: bool = True,
         options: Mapping[str, Any] | None = None,
-        pooled_dim: int = 0,
+        pooled_dim: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         if guidance_dim and (guidance_dim < 4 or guidance_dim % 2):
@@ -139,8 +140,7 @@ class UNet2DCondition(DiffusersNetwork):
         """
         if self.guidance_dim:
             return copy.deepcopy(self)
-        arguments = {**self._init_args, "guidance_dim": guidance_dim}
-        made = UNet2DCondition(**arguments)
+        made = rebuilt(self, guidance_dim=guidance_dim)
         made.load_state_dict(self.state_dict(), strict=False)
         return made.to(next(self.parameters())).train(self.training)
 
