@@ -33,8 +33,7 @@ from kdlight.diffusion.generator import Generator as GeneratorModule
 from kdlight.errors import InputError
 from kdlight.storage.audio import check_scale
 from kdlight.storage.codes import checked
-from kdlight.storage.files import load_model
-from kdlight.teachers.checkpoint import load_models, pick_generator
+from kdlight.teachers.checkpoint import models_of, pick_generator
 from kdlight.teachers.codec import load_codec
 
 __all__ = ["Codec", "Generator", "Run", "Samples", "Texts", "Writer", "fit", "load", "trust"]
@@ -265,7 +264,7 @@ def load(
         return Codec(load_codec(str(path), model))
     if path.is_dir():
         path = newest_checkpoint(path, "load")
-    found = [(path.stem, load_model(path))] if path.suffix == ".safetensors" else load_models(path)
+    found = models_of(path)
     named = [each for name, each in found if model in (None, name)]
     if not named:
         known = ", ".join(dict.fromkeys(name for name, _ in found))

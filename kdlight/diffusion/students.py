@@ -131,7 +131,7 @@ def adapted(denoiser: Denoiser, adapters: Adapters) -> Denoiser:
     network = getattr(denoiser, "network", None)
     if not isinstance(network, Adaptable):
         raise InputError(
-            f"adapters: expected a teacher with a network of diffusers, found a "
+            f"adapters: expected a teacher with a network of diffusers or EDM, found a "
             f"{type(network or denoiser).__name__}."
         )
     tensors = itertools.chain(denoiser.parameters(), denoiser.buffers())

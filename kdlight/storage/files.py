@@ -5,6 +5,7 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,13 @@ def sha256_of(path: Path) -> str:
     """Hash of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Sequence[Path]) -> str:
+    """SHA-256 of a model's files: of the only one, or of the digests of several in order."""
+    digests = [sha256_of(path) for path in paths]
+    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digests[0] if len(digests) == 1 else joined
 
 
 def save_model(

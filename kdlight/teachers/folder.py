@@ -1,6 +1,5 @@
 """Folders of diffusers, checked part by part, so that a wrong one is named in one sentence."""
 
-import hashlib
 import inspect
 import re
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from kdlight.diffusion.coordinates import PREDICTIONS
 from kdlight.errors import InputError
 from kdlight.networks.images.unet import UNet2D
-from kdlight.storage.files import load_weights, read_json, sha256_of
+from kdlight.storage.files import load_weights, read_json, sha256_of_all
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 CONSISTENCY_SCHEDULERS = ("CMStochasticIterativeScheduler",)
@@ -218,9 +217,7 @@ def read_unet(folder: Folder, null_class: bool, noise_scale: float = 1.0) -> tup
         )
     network = _adapter(dict(model.config), null_class, noise_scale, path)
     load_weights(network.model, model.state_dict(), str(path))
-    digests = [sha256_of(file) for file in files]
-    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return network.eval(), digests[0] if len(digests) == 1 else joined
+    return network.eval(), sha256_of_all(files)
 
 
 def _adapter(config: dict[str, Any], null_class: bool, noise_scale: float, path: Path) -> UNet2D:

@@ -10,8 +10,9 @@ from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.latent import LatentGenerator
 from kdlight.diffusion.samplers import Algorithm
 from kdlight.errors import InputError
+from kdlight.storage.files import sha256_of_all
 from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder
-from kdlight.teachers.pipelines.folder import digest_of, network_part, open_pipeline, parts_of
+from kdlight.teachers.pipelines.folder import network_part, open_pipeline, parts_of
 from kdlight.teachers.pipelines.network import in_coordinates, read_network
 from kdlight.teachers.pipelines.text import Prompts
 
@@ -50,7 +51,7 @@ def latent_teacher(
             "algorithm: expected euler or dpmpp_2m for a model of flow matching, whose walk starts "
             "at a noise level that heun's differences do not survive, found heun."
         )
-    digest = digest_of(root / network_part(root))
+    digest = sha256_of_all(sorted((root / network_part(root)).glob("*.safetensors")))
     denoiser.provenance = {"source": path_or_id, "sha256": digest}
     return LatentGenerator(
         GuidedDenoiser(denoiser, guidance_scale),

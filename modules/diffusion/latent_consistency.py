@@ -179,7 +179,7 @@ def _network(source: VPDenoiser, guidance_dim: int, adapters: Adapters | None) -
     if adapters is not None and not isinstance(network, Adaptable):
         raise InputError(
             f"adapters: expected null for a {type(network).__name__}; only a network of diffusers "
-            f"can be adapted."
+            "or EDM can be adapted."
         )
     if guidance_dim and isinstance(network, UNet2DCondition):
         network = network.told_guidance(guidance_dim)

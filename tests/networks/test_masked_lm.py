@@ -55,9 +55,15 @@ def test_a_network_travels_by_its_spec_and_through_a_folder(tmp_path):
 
 
 def test_what_is_no_model_is_said_in_a_sentence(tmp_path):
+    import transformers
+
     with pytest.raises(InputError, match="expected a vocab_size, and a mask_token below it"):
         MaskedLM({"model_type": "bert"})
     with pytest.raises(InputError, match="expected a masked model of transformers, found 'x'"):
         MaskedLM({"model_type": "x", "vocab_size": 3})
     with pytest.raises(InputError, match="expected a masked model of transformers"):
+        masked_lm(str(tmp_path), 3)
+    headless = transformers.BertConfig(intermediate_size=8, **SMALL)
+    transformers.BertModel(headless).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"all weights of a masked model, found 6 missing, such"):
         masked_lm(str(tmp_path), 3)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.errors import InputError
+from kdlight.networks.text.pretrained import loaded_whole
 
 
 class MaskedLM(Recorded, nn.Module):
@@ -72,16 +73,16 @@ def masked_lm(path: str, length: int) -> MaskedDenoiser:
         length: Tokens of a row, as it samples.
 
     Raises:
-        InputError: There is no such model, or its tokenizer has no mask.
+        InputError: There is no such model with all its weights, or its tokenizer has no mask.
     """
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+    loaded = loaded_whole(AutoModelForMaskedLM, path, "masked", torch.float32)
     try:
-        loaded = AutoModelForMaskedLM.from_pretrained(path, dtype=torch.float32)
         mask = AutoTokenizer.from_pretrained(path).mask_token_id
-    except Exception as error:  # as many types as there are ways to be no model
+    except Exception as error:  # as many types as there are ways to be no tokenizer
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
-        raise InputError(f"{path}: expected a masked model of transformers ({reason}).") from None
+        raise InputError(f"{path}: expected a tokenizer of transformers ({reason}).") from None
     if mask is None:
         raise InputError(f"{path}: expected a tokenizer with a mask, found none.")
     settings = {key: value for key, value in loaded.config.to_dict().items() if value is not None}

@@ -1,5 +1,6 @@
 """Causal language models of ``transformers``: teachers, and students of any of its kinds."""
 
+import copy
 from typing import Any, Literal
 
 import torch
@@ -63,8 +64,6 @@ class CausalLM(Recorded, nn.Module):
         """The model of transformers, adapters merged into a copy of it."""
         if not self.rank:
             return self.model
-        import copy
-
         merged: nn.Module = copy.deepcopy(self.model).merge_and_unload()  # type: ignore[operator]
         return merged
 
@@ -77,6 +76,32 @@ def _adapted(model: nn.Module, rank: int, alpha: int) -> nn.Module:
     )
     adapted: nn.Module = get_peft_model(model, settings)
     return adapted
+
+
+def loaded_whole(kind: Any, path: str, named: str, dtype: torch.dtype) -> Any:
+    """A model of transformers of which no weight is missing; no code of the folder is run.
+
+    Args:
+        kind: One of transformers' automatic classes.
+        path: Folder, or name on the hub.
+        named: What kind that is, for the complaint.
+        dtype: Of the weights.
+
+    Raises:
+        InputError: There is no such model, or the folder lacks some of its weights, which
+            transformers would draw at random, such as the head of a model without one.
+    """
+    try:
+        model, report = kind.from_pretrained(path, dtype=dtype, output_loading_info=True)
+    except Exception as error:  # as many types as there are ways to be no model
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
+        raise InputError(f"{path}: expected a {named} model of transformers ({reason}).") from None
+    if missing := report["missing_keys"]:
+        raise InputError(
+            f"{path}: expected all weights of a {named} model, found {len(missing)} missing, such "
+            f"as {min(missing)}."
+        )
+    return model
 
 
 def causal_lm(
@@ -104,15 +129,11 @@ def causal_lm(
         dtype: Of the weights.
 
     Raises:
-        InputError: There is no such model, or a number does not fit it.
+        InputError: There is no such model with all its weights, or a number does not fit it.
     """
     from transformers import AutoModelForCausalLM
 
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: expected a causal model of transformers ({reason})") from None
+    loaded = loaded_whole(AutoModelForCausalLM, path, "causal", getattr(torch, dtype))
     config = loaded.config
     if beginning is None:
         ids = (config.bos_token_id, config.eos_token_id)

@@ -1,7 +1,6 @@
 """Folders of latent pipelines: found, checked, and their models read from safetensors alone."""
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
 from kdlight.errors import InputError
-from kdlight.storage.files import read_json, sha256_of
+from kdlight.storage.files import read_json
 
 KINDS = {
     "unet": ("UNet2DConditionModel",),
@@ -138,10 +137,3 @@ def load_part(root: Path, part: str) -> Any:
             f"{min(missing)}."
         )
     return model.requires_grad_(False).eval()
-
-
-def digest_of(folder: Path) -> str:
-    """SHA-256 of a model's safetensors, of all together where it has several."""
-    digests = [sha256_of(file) for file in sorted(folder.glob("*.safetensors"))]
-    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return digests[0] if len(digests) == 1 else joined
