@@ -68,8 +68,10 @@ HEADLINE = (
 
 
 def print_rows(rows: list[Row]) -> None:
-    """The headline figures as a table; the file has them all."""
+    """The headline figures as a table, all where there are none of them; the file has them all."""
     headlines = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
+    if all(row.keys() <= {"model", "steps"} for row in headlines):  # of speech or language
+        headlines = rows
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)

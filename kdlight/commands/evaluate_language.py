@@ -24,7 +24,13 @@ from kdlight.commands.parsing.arguments import (
     whole,
 )
 from kdlight.commands.parsing.building import reason_of
-from kdlight.commands.shared.writing import STEPS, add_sampler, load_writer, with_sampler
+from kdlight.commands.shared.writing import (
+    STEPS,
+    add_sampler,
+    check_steps,
+    load_writer,
+    with_sampler,
+)
 from kdlight.core.memory import check_fits
 from kdlight.discrete.samplers import TokenSample
 from kdlight.discrete.text_generator import TextGenerator
@@ -92,6 +98,11 @@ def run(argv: Sequence[str]) -> None:
     judge = None if options.judge is None else LanguageJudge(options.judge).to(options.device)
     rows = evaluated(options, judge) if options.checkpoint else [judged(options.samples, judge)]
     shown = [{key: row[key] for key in SHOWN if key in row} for row in rows]
+    if len(options.sampler) > 1:  # which row is whose
+        shown = [
+            {**kept, "model": row.get("algorithm", kept["model"])}
+            for kept, row in zip(shown, rows, strict=True)
+        ]
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
     if options.output is not None:
@@ -123,6 +134,7 @@ def evaluated(options: argparse.Namespace, judge: LanguageJudge | None) -> list[
     """A row for each sampler and number of steps."""
     writer = load_writer(options.checkpoint, options.model).to(options.device)
     own = writer.generator
+    check_steps(own, "--steps", options.steps != [None])
     walks = [
         (with_sampler(own, sampler), steps or own.steps[0])
         for sampler in options.sampler

@@ -18,6 +18,7 @@ from kdlight.commands.shared.writing import (
     STEPS,
     SUFFIXES,
     add_sampler,
+    check_steps,
     guided,
     load_writer,
     start_of,
@@ -106,6 +107,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     writer.generator = with_sampler(writer.generator, options.sampler)
     length = writer.generator.length
     steps = options.steps
+    check_steps(writer.generator, "--steps", steps is not None)
+    check_steps(writer.generator, "--tokens-per-call", options.tokens_per_call is not None)
     if options.tokens_per_call is not None:
         steps = -(-length // options.tokens_per_call)
     if options.codes is not None:

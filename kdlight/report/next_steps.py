@@ -49,6 +49,8 @@ def next_steps(run: Run) -> list[NextStep]:
     )
     if any("kbps" in row.values for row in run.rows):
         return [*_of_codec(run.path.resolve().parent.name, checkpoint), again]
+    if any("tokens_per_second" in row.values for row in run.rows):
+        return [*_of_writer(run.path.resolve().parent.name, checkpoint), again]
     steps = [row.steps for row in run.rows if row.model == "student" and row.steps is not None]
     return [*_of_generator(run, checkpoint, sorted(set(steps))), again] if steps else [again]
 
@@ -82,6 +84,21 @@ def _of_generator(run: Run, checkpoint: str, steps: list[int]) -> list[NextStep]
         )
     )
     return found
+
+
+def _of_writer(name: str, checkpoint: str) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    return [
+        NextStep("Let it write", _command("generate", *source, "--output", f"{name}.txt")),
+        NextStep(
+            "Measure it with other samples",
+            _command("evaluate", "language", *source, "--num-samples", "1000", "--seed", "1"),
+        ),
+        NextStep(
+            "Export the model's weights",
+            _command("export", *source, "--output", f"{name}.safetensors"),
+        ),
+    ]
 
 
 def _of_codec(name: str, checkpoint: str) -> list[NextStep]:

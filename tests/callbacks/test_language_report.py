@@ -3,6 +3,7 @@ import json
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
+from kdlight.callbacks.generation import print_rows
 from kdlight.callbacks.language_report import LanguageReport
 from kdlight.errors import InputError
 from tests.exactness.cases import CASES
@@ -30,3 +31,8 @@ def test_a_masked_model_has_no_next_token():
         fit(case.make(), case.data(), [LanguageReport()])
     with pytest.raises(InputError, match="numbers of at least 0 and 1, found -1 and 4"):
         LanguageReport(preview=-1)
+
+
+def test_a_validation_prints_its_figures(capsys):
+    print_rows([{"model": "student", "golden_kl": 0.125}])
+    assert "0.125" in capsys.readouterr().out

@@ -118,13 +118,16 @@ def test_processes_share_the_batches(folder: Path, monkeypatch: pytest.MonkeyPat
     assert both.texts == alone.texts
 
 
-def test_a_causal_model_continues_a_prompt(folder: Path):
+def test_a_causal_model_continues_a_prompt(folder: Path, kdlight: Run):
     model = package.load(folder / "causal.safetensors")
     found = model.sample(2, prompt="abc")
     assert (found.calls == 9).all()
     assert (found.tokens[:, :3] == torch.tensor([0, 1, 2])).all()
-    with pytest.raises(InputError, match="expected autoregressive of this model"):
+    with pytest.raises(InputError, match="expected only autoregressive of this model"):
         model.sample(2, sampler="ancestral")
+    for option in ("--steps", "--tokens-per-call"):
+        found = kdlight("generate", "--checkpoint", folder / "causal.safetensors", option, 4)
+        assert (found.code, f"{option}: expected none of a model" in found.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from kdlight.cli import main
-from kdlight.commands import decode, encode, evaluate, evaluate_codec, export, sample
+from kdlight.commands import (
+    decode,
+    encode,
+    evaluate,
+    evaluate_codec,
+    evaluate_language,
+    export,
+    generate,
+    sample,
+)
 from kdlight.report.next_steps import EVALUATED, next_steps
 from kdlight.report.runs import load_run
 
@@ -21,6 +30,8 @@ PARSERS = {
     "sample": sample.parser,
     "evaluate images": evaluate.parser,
     "evaluate codec": evaluate_codec.parser,
+    "evaluate language": evaluate_language.parser,
+    "generate": generate.parser,
     "export": export.parser,
     "encode": encode.parser,
     "decode": decode.parser,
@@ -106,6 +117,16 @@ def test_commands_of_a_codec(make_codec_run):
     found = commands(make_codec_run())
     verbs = [command.split()[3] for command in found]
     assert verbs == ["encode", "decode", "evaluate", "export", "test"]
+    for command in found:
+        check_options(command)
+
+
+def test_commands_of_a_model_that_writes(make_run):
+    folder = make_run("own")
+    row = {"model": "student", "steps": 4, "nfe": 4, "entropy": 2.0, "tokens_per_second": 9.0}
+    (folder / "summary.json").write_text(json.dumps([row]))
+    found = commands(folder)
+    assert [command.split()[3] for command in found] == ["generate", "evaluate", "export", "test"]
     for command in found:
         check_options(command)
 

@@ -135,7 +135,7 @@ def with_sampler(generator: TokenGenerator, sampler: str | None) -> TokenGenerat
         raise InputError(f"sampler: expected one of {', '.join(SAMPLERS)}, found {sampler!r}.")
     if type(generator) is not TokenGenerator:
         raise InputError(
-            f"sampler: expected {generator.algorithm} of this model, found {sampler!r}."
+            f"sampler: expected only {generator.algorithm} of this model, found {sampler!r}."
         )
     other = copy.copy(generator)
     other.algorithm = sampler  # type: ignore[assignment]
@@ -172,6 +172,12 @@ def start_of(writer: TextGenerator, prompt: str | None, infill: str | None) -> t
 
 def _encoded(writer: TextGenerator, text: str) -> list[int]:
     return writer.tokenizer.encode(text)
+
+
+def check_steps(generator: TokenGenerator, option: str, asked: bool) -> None:
+    """Raise :class:`InputError` where steps are asked of a model that writes token by token."""
+    if asked and generator.algorithm == "autoregressive":
+        raise InputError(f"{option}: expected none of a model that writes a token a call.")
 
 
 def guided(generator: TokenGenerator, start: Tensor, scale: float) -> TokenGenerator:
