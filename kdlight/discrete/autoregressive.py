@@ -132,6 +132,10 @@ class AutoregressiveGenerator(TokenGenerator):
     """
 
     def __init__(self, model: nn.Module) -> None:
+        if not isinstance(model, NextTokenModel):
+            raise InputError(
+                f"model: expected a model of next tokens, found {type(model).__name__}."
+            )
         super().__init__(model, "autoregressive")
 
     def forward(self, start: Tensor, seed: int, first: int = 0, steps: int = 0) -> TokenSample:

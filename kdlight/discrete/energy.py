@@ -47,11 +47,17 @@ class NeuralEnergy(Recorded, nn.Module):
     Args:
         proposal: The masked model.
         network: Takes clean tokens and tokens with masks, (B, L) each, gives (B,).
+
+    Raises:
+        InputError: The proposal is no masked model.
     """
 
     def __init__(self, proposal: nn.Module, network: nn.Module) -> None:
         super().__init__()
-        assert isinstance(proposal, TokenDenoiser)
+        if not isinstance(proposal, TokenDenoiser):
+            raise InputError(
+                f"proposal: expected a masked model of tokens, found {type(proposal).__name__}."
+            )
         self.proposal = proposal
         self.network = network
         self.vocabulary = proposal.vocabulary
@@ -80,13 +86,19 @@ class AutoregressiveEnergy(Recorded, nn.Module):
             (``docs/methods/tokens.md``).
 
     Raises:
-        InputError: The two models have other vocabularies or lengths.
+        InputError: The two models have other vocabularies or lengths, or are no such models.
     """
 
     def __init__(self, proposal: nn.Module, model: nn.Module, carry_over: bool = False) -> None:
         super().__init__()
-        assert isinstance(proposal, TokenDenoiser)
-        assert isinstance(model, NextTokenModel)
+        if not isinstance(proposal, TokenDenoiser):
+            raise InputError(
+                f"proposal: expected a masked model of tokens, found {type(proposal).__name__}."
+            )
+        if not isinstance(model, NextTokenModel):
+            raise InputError(
+                f"model: expected a model of next tokens, found {type(model).__name__}."
+            )
         sizes = [(part.vocabulary, part.length) for part in (proposal, model)]
         if sizes[0] != sizes[1]:
             raise InputError(

@@ -106,7 +106,9 @@ class EnergyGenerator(TokenGenerator):
         window: float = 1.0,
         steps: tuple[int, ...] = (),
     ) -> None:
-        assert isinstance(denoiser, EnergyDenoiser)
+        if not isinstance(denoiser, EnergyDenoiser):
+            found = type(denoiser).__name__
+            raise InputError(f"denoiser: expected a masked model with an energy, found {found}.")
         super().__init__(denoiser, "ancestral", steps)
         if candidates < 1 or not 0 <= window <= 1:
             raise InputError(

@@ -29,7 +29,7 @@ class TokenGenerator(Recorded, nn.Module):
             calls, each of which reveals as many tokens as it takes.
 
     Raises:
-        InputError: ``steps`` is empty or holds a number below 1.
+        InputError: ``steps`` holds a number below 1, or the denoiser is no model of tokens.
     """
 
     has_likelihood: ClassVar[bool] = True
@@ -42,7 +42,10 @@ class TokenGenerator(Recorded, nn.Module):
         steps: tuple[PositiveInt, ...] = (),
     ) -> None:
         super().__init__()
-        assert isinstance(denoiser, TokenDenoiser)
+        if not isinstance(denoiser, TokenDenoiser):
+            raise InputError(
+                f"denoiser: expected a masked model of tokens, found {type(denoiser).__name__}."
+            )
         self.denoiser = denoiser
         self.algorithm = algorithm
         self.steps = tuple(steps) or (denoiser.length,)
@@ -104,5 +107,9 @@ class TokenGenerator(Recorded, nn.Module):
         if self.algorithm == "first_hitting":
             together = -(-start.shape[1] // steps)
             return first_hitting(self.denoiser, start, draws, together)
-        sampler = {"ancestral": ancestral, "confidence": confidence}[self.algorithm]
+        sampler = {"ancestral": ancestral, "confidence": confidence}.get(self.algorithm)
+        if sampler is None:
+            raise InputError(
+                f"algorithm: expected a sampler that fills masks, found {self.algorithm!r}."
+            )
         return sampler(self.denoiser, start, draws, steps)

@@ -33,7 +33,10 @@ class GuidedTokenDenoiser(Recorded, nn.Module):
 
     def __init__(self, denoiser: nn.Module, scale: float, prompt: list[bool]) -> None:
         super().__init__()
-        assert isinstance(denoiser, TokenDenoiser)
+        if not isinstance(denoiser, TokenDenoiser):
+            raise InputError(
+                f"denoiser: expected a masked model of tokens, found {type(denoiser).__name__}."
+            )
         if len(prompt) != denoiser.length:
             raise InputError(f"prompt: expected {denoiser.length} positions, found {len(prompt)}.")
         self.denoiser = denoiser

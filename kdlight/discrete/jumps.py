@@ -93,6 +93,8 @@ class JumpGenerator(TokenGenerator):
     has_likelihood = False
 
     def __init__(self, model: nn.Module, starts: tuple[int, ...] = (0,)) -> None:
+        if not isinstance(model, JumpModel):
+            raise InputError(f"model: expected a model that jumps, found {type(model).__name__}.")
         super().__init__(model, "jump", tuple(range(1, len(starts) + 1)))
         self.starts = checked_starts(starts, self.length)
 
