@@ -49,6 +49,10 @@ def next_steps(run: Run) -> list[NextStep]:
     )
     if any("kbps" in row.values for row in run.rows):
         return [*_of_codec(run.path.resolve().parent.name, checkpoint), again]
+    if any("nucleus_f1" in row.values for row in run.rows):
+        name = f"{run.path.resolve().parent.name}_syllables"
+        cut = ("encode", "--segments", "--checkpoint", checkpoint, "my/speech", "--output", name)
+        return [NextStep("Speech to syllables", _command(*cut)), again]
     if any("tokens_per_second" in row.values for row in run.rows):
         return [*_of_writer(run.path.resolve().parent.name, checkpoint), again]
     steps = [row.steps for row in run.rows if row.model == "student" and row.steps is not None]

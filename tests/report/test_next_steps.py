@@ -131,6 +131,15 @@ def test_commands_of_a_model_that_writes(make_run):
         check_options(command)
 
 
+def test_commands_of_an_encoder_of_syllables(make_run):
+    folder = make_run("own")
+    (folder / "summary.json").write_text(json.dumps([{"model": "student", "nucleus_f1": 0.5}]))
+    cut, again = commands(folder)
+    assert "encode --segments" in cut
+    for command in (cut, again):
+        check_options(command)
+
+
 @pytest.mark.slow
 def test_commands_of_a_run_run(monkeypatch, tmp_path: Path):
     configuration = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
