@@ -14,8 +14,6 @@ from kdlight.cli import main
 from tests.commands.tiny import assert_same_weights
 
 ROOT = Path(__file__).parents[1]
-# One worker trains for all of them.
-pytestmark = pytest.mark.xdist_group("own_package")
 
 PACKAGE = '''
 import torch
