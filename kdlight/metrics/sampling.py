@@ -68,8 +68,14 @@ class RowSample:
 
 
 def extended(parts: list[Tensor], rows: Tensor, most: int) -> list[Tensor]:
-    """Parts of keyed rows with ``rows`` (N, F) behind them, cut to ``most`` when twice as many."""
+    """Parts of keyed rows with ``rows`` (N, F) behind them, cut to ``most`` when twice as many.
+
+    Parts double in size from the last to the first, so that there are few: hundreds of small ones,
+    each allocated between two batches, would keep the memory of those batches from being reused.
+    """
     parts = [*parts, keyed(rows)]
-    if sum(len(part) for part in parts) < 2 * most:
-        return parts
-    return [subset(torch.cat(parts), most)]
+    if sum(len(part) for part in parts) >= 2 * most:
+        return [subset(torch.cat(parts), most)]
+    while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
+        parts = [*parts[:-2], torch.cat(parts[-2:])]
+    return parts

@@ -373,6 +373,7 @@ def test_an_hour_takes_no_more_memory_than_a_minute(kind: str, tmp_path: Path) -
             )
             for name in ("short", "long")
         )  # fmt: skip
-        # An hour of samples alone would be 220 MiB.
-        assert long - short < 60, (verb, short, long)
+        # An hour of samples alone would be 220 MiB; its codes, and what is written of them, are not
+        # much beside it.
+        assert long - short < 110, (verb, short, long)
     assert soundfile.info(tmp_path / "out" / "long.wav").frames == 3600 * RATE

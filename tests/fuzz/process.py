@@ -95,13 +95,16 @@ def _become(
     allowed = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     if largest is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, most))
     if unprivileged and os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     code = program(words)
+    # What was printed lands in a file too, whose length is no fault of the program.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
