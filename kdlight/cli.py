@@ -214,7 +214,8 @@ def _own_line(error: Exception) -> str:
     """Where in the user's own code an error arose: " at my_package/method.py:12", or nothing."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
-        if path.is_file() and not _is_installed(path) and not any(map(path.is_relative_to, OURS)):
+        # Asked last: a file of Python's own may be unreadable to this user.
+        if not _is_installed(path) and not any(map(path.is_relative_to, OURS)) and path.is_file():
             return f" at {path.parent.name}/{path.name}:{frame.lineno}"
     return ""
 
