@@ -134,8 +134,8 @@ def test_a_dac_that_transformers_does_not_have_is_refused(tmp_path: Path) -> Non
     refused(r"decoder_rates: .*\[3, 4, 2\] alone", with_settings(decoder_rates=[4, 3, 2]))
     refused("weights do not fit the model", with_settings(n_codebooks=4))
     refused("weights by name, found none", with_settings() | {"state_dict": None})
-    weights["decoder.model.0.bias"] = 3  # type: ignore[assignment]
-    refused(r"decoder\.model\.0\.bias: expected a tensor, found a int", with_settings())
+    number = {"state_dict": weights | {"decoder.model.0.bias": 3}}
+    refused(r"decoder\.model\.0\.bias: expected a tensor, found a int", with_settings() | number)
 
 
 def test_a_mimi_of_other_settings_is_refused(tmp_path: Path) -> None:

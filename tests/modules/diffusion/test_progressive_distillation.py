@@ -206,21 +206,21 @@ def test_raw_weights_can_teach_the_next_round() -> None:
     assert list(differing(averaged, raw))
 
 
-def test_the_distance_is_a_part_and_squared_by_default() -> None:
+def test_the_distance_is_a_part_and_squared_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A norm weighs the gradient of every sample by one over its distance."""
 
     def gradient(**kwargs: Any) -> Tensor:
         module = progressive_distillation(weighting="constant", **kwargs)
-        forward, seen = module.student.forward, []
+        seen: list[Tensor] = []
 
-        def kept(*args: Any) -> Tensor:
-            seen.append(forward(*args))
-            seen[0].retain_grad()
-            return seen[0]
+        def keep(_: Any, inputs: Any, estimate: Tensor) -> None:
+            estimate.retain_grad()
+            seen.append(estimate)
 
-        module.student.forward = kept  # type: ignore[method-assign]
-        module.optimize = lambda name, loss: loss.backward()  # type: ignore[method-assign]
-        module.report = lambda values: None  # type: ignore[method-assign]
+        module.student.register_forward_hook(keep)
+        # Outside of a trainer there is no update to make and nothing to log to.
+        monkeypatch.setattr(module, "optimize", lambda name, loss: loss.backward())
+        monkeypatch.setattr(module, "report", lambda values: None)
         module.noise.start(0, torch.device("cpu"))
         image = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
         module.step({"image": image, "label": torch.tensor([0, 1, 0, 1])})
