@@ -10,8 +10,6 @@ from kdlight.errors import InputError
 from kdlight.export.consistency import export_consistency
 from kdlight.export.ddim import export_ddim
 from kdlight.export.folder import INSTEAD
-from kdlight.networks.images.unet_condition import UNet2DCondition
-from kdlight.networks.lora import AdaptedNetwork
 
 
 def export_diffusers(generator: Generator, path: Path, steps: int | None = None) -> None:
@@ -28,35 +26,18 @@ def export_diffusers(generator: Generator, path: Path, steps: int | None = None)
             something else lives at ``path``.
     """
     denoiser = generator.denoiser
-    if isinstance(generator, LatentGenerator) and not _is_latent_consistency(generator):
+    if isinstance(generator, LatentGenerator):
+        # Text encoders take seconds to import.
         from kdlight.export.pipeline import export_pipeline
 
         export_pipeline(generator, path, steps or generator.steps[0])
-    elif isinstance(denoiser, LatentConsistencyDenoiser):
-        # Text encoders take seconds to import.
-        from kdlight.export.latent_consistency import export_latent_consistency
-
-        export_latent_consistency(generator, path, steps or generator.steps[0])
     elif isinstance(denoiser, (ConsistencyDenoiser, EDMDenoiser)):
         walks = generator.steps if steps is None else (steps,)
         export_consistency(generator, denoiser, path, walks)
-    elif isinstance(denoiser, VPDenoiser):
+    elif isinstance(denoiser, VPDenoiser) and not isinstance(denoiser, LatentConsistencyDenoiser):
         export_ddim(generator, denoiser, path, steps or generator.steps[0])
     else:
         raise InputError(
             f"a {type(denoiser).__name__} cannot become a diffusers pipeline, which needs a "
             f"VPDenoiser, an EDMDenoiser or a ConsistencyDenoiser: {INSTEAD}."
         )
-
-
-def _is_latent_consistency(generator: LatentGenerator) -> bool:
-    """Whether diffusers has a pipeline of its own for such a student, of one text encoder."""
-    network = getattr(generator.denoiser, "network", None)
-    adapted = isinstance(network, AdaptedNetwork)
-    inner = network.network if isinstance(network, AdaptedNetwork) else network
-    return (
-        isinstance(generator.denoiser, LatentConsistencyDenoiser)
-        and isinstance(inner, UNet2DCondition)
-        and inner.null_pooled is None
-        and (adapted or inner.guidance_dim > 0)
-    )

@@ -2,7 +2,6 @@ import pytest
 import torch
 from diffusers import (
     DiffusionPipeline,
-    LatentConsistencyModelPipeline,
     LCMScheduler,
     StableDiffusionPipeline,
 )
@@ -10,7 +9,8 @@ from diffusers import (
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.latent import LatentConsistencyDenoiser, SkippingGrid
 from kdlight.errors import InputError
-from kdlight.export.latent_consistency import ADAPTERS, export_latent_consistency
+from kdlight.export.diffusers import export_diffusers
+from kdlight.export.pipeline import ADAPTERS
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import Adapters
 from kdlight.storage.files import load_model, save_model
@@ -64,9 +64,9 @@ def theirs(pipeline, noise, steps, guidance):
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_stock_diffusers_gives_the_same_pictures(tmp_path, folders, prediction, steps):
     generator = student(folders[prediction], sample_guidance=8.3, guidance_dim=16)
-    export_latent_consistency(generator, tmp_path / "student", steps)
+    export_diffusers(generator, tmp_path / "student", steps)
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "student")
-    assert type(pipeline) is LatentConsistencyModelPipeline
+    assert type(pipeline) is StableDiffusionPipeline
     assert type(pipeline.scheduler) is LCMScheduler
     noise, expected = own(generator, steps)
     assert ((expected > 0) & (expected < 1)).float().mean() > 0.5
@@ -74,6 +74,15 @@ def test_stock_diffusers_gives_the_same_pictures(tmp_path, folders, prediction, 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     # And the guidance is heard.
     assert (theirs(pipeline, noise, steps, 3.0) - expected).abs().max() > 1e-4
+
+
+def test_one_fixed_guidance_and_other_skips_give_the_same_pictures(tmp_path, folders):
+    settings = {"guidance_dim": 0, "guidance_scale": [8.0, 8.0], "skip": 30}
+    generator = student(folders["epsilon"], **settings)
+    export_diffusers(generator, tmp_path / "student", 2)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "student")
+    noise, expected = own(generator, 2)
+    torch.testing.assert_close(theirs(pipeline, noise, 2, 1.0), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [None, 8.0])
@@ -86,7 +95,7 @@ def test_adapters_on_the_stock_pipeline_give_the_same_pictures(tmp_path, folders
         adapters=Adapters(rank=4, alpha=alpha),
     )
     path = tmp_path / "adapters"
-    export_latent_consistency(generator, path, steps)
+    export_diffusers(generator, path, steps)
     base = tmp_path / "whole.safetensors"
     save_model(generator, base)
     assert (path / ADAPTERS).stat().st_size < base.stat().st_size / 2
@@ -109,32 +118,29 @@ def test_a_saved_student_is_rebuilt_with_its_surroundings(tmp_path, folders, ada
 
 def test_an_earlier_export_is_replaced_and_other_folders_are_not(tmp_path, folders):
     generator = student(folders["epsilon"], guidance_dim=16)
-    export_latent_consistency(generator, tmp_path / "out", 1)
+    export_diffusers(generator, tmp_path / "out", 1)
     (tmp_path / "out" / "stale").write_text("")
-    export_latent_consistency(generator, tmp_path / "out", 2)
+    export_diffusers(generator, tmp_path / "out", 2)
     assert not (tmp_path / "out" / "stale").exists()
     assert "num_inference_steps=2" in (tmp_path / "out" / "README.md").read_text()
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thing").touch()
     with pytest.raises(InputError, match="new folder or an earlier export"):
-        export_latent_consistency(generator, tmp_path / "mine", 2)
+        export_diffusers(generator, tmp_path / "mine", 2)
 
 
 def test_what_diffusers_cannot_run_is_refused(tmp_path, folders):
     def refused(generator, message, steps=1):
         with pytest.raises(InputError, match=message):
-            export_latent_consistency(generator, tmp_path / "out", steps)
+            export_diffusers(generator, tmp_path / "out", steps)
         assert not (tmp_path / "out").exists()
 
     folder = folders["epsilon"]
-    untold = student(folder, guidance_dim=0, guidance_scale=[8.0, 8.0])
-    refused(untold, "guidance_dim: diffusers runs a U-Net told the guidance scale, or adapters")
-    told = student(folder, guidance_dim=16)
-    refused(told, "steps: expected 1 to 50", steps=51)
-    refused(student(folder, guidance_dim=16, skip=30), "skip: .* divisor of 1000 .* found 30")
+    refused(student(folder, guidance_dim=16), "steps: expected 1 to 50", steps=51)
     refused(student(folder, guidance_dim=16, sigma_data=1.0), "sigma_data: LCMScheduler has 0.5")
     pixels = UNet2DCondition(8, 1, guidance_dim=16, block_out_channels=(8, 8))
     plain = LatentConsistencyDenoiser(pixels)
-    refused(Generator(plain, SkippingGrid(), (1, 8, 8), "consistency"), "without an autoencoder")
-    refused(latent_teacher(folder), "GuidedDenoiser cannot become a latent consistency pipeline")
+    drawn = Generator(plain, SkippingGrid(), (1, 8, 8), "consistency")
+    refused(drawn, "LatentConsistencyDenoiser cannot become a diffusers pipeline")
+    refused(latent_teacher(folder), "needs a network and an autoencoder of one")
