@@ -91,21 +91,49 @@ class FormantDataModule(SpeechDataModule):
         bar = tqdm(  # a bar only if it takes longer than two seconds
             pairs, desc="Speaking", delay=2, disable=self.ranks[0] != 0, leave=False
         )
-        lexicon = draw_lexicon(self.lexicon, self.corpus)
-        return [self._speak(speaker, number, lexicon) for speaker, number in bar]
+        return [self._speak(speaker, number) for speaker, number in bar]
+
+    @cached_property
+    def words_known(self) -> list[Word]:
+        """The lexicon, the shortest words first."""
+        return draw_lexicon(self.lexicon, self.corpus)
+
+    def parallel(self, utterance: Utterance, speaker: str) -> Utterance:
+        """An utterance of this corpus in another voice: the exact target of a conversion.
+
+        Phones, durations, the course of pitch and the draws of all noise are the same; pitch is
+        scaled to the other speaker's mean.
+
+        Args:
+            utterance: Of :attr:`all_utterances`.
+            speaker: Who says it, a name such as ``formant003``, in the training data or not.
+
+        Raises:
+            InputError: The corpus has no such speaker.
+        """
+        names = {draw_speaker(number, self.corpus).name: number for number in range(self.speakers)}
+        if speaker not in names:
+            raise InputError(
+                f"speaker: expected one of {', '.join([*names][:3])}, ..., found {speaker!r}."
+            )
+        own, _, number = utterance.name.rpartition("-")
+        return self._speak(names[own], int(number), names[speaker])
 
     def read(self) -> SpeechSplits:
         return split_speakers(self.all_utterances, self.heldout, "formant speech")
 
-    def _speak(self, number: int, utterance: int, lexicon: list[Word]) -> Utterance:
+    def _speak(self, number: int, utterance: int, voice: int | None = None) -> Utterance:
         speaker = draw_speaker(number, self.corpus)
         generator = seeded(self.corpus, 2, number, utterance)
         low, high = self.words
         count = int(torch.randint(low, high + 1, (), generator=generator))
-        score = compose(draw_words(lexicon, count, generator), speaker, generator)
+        score = compose(draw_words(self.words_known, count, generator), speaker, generator)
+        if voice is not None:
+            other = draw_speaker(voice, self.corpus)
+            score, speaker = score.for_voice(speaker, other), other
         audio = synthesise(score, speaker, self.sample_rate, generator)
         return Utterance(
-            name=f"{speaker.name}-{utterance:04d}",
+            name=f"formant{number:03d}-{utterance:04d}",
             source=audio,
             samples=audio.shape[-1],
             sample_rate=self.sample_rate,
@@ -113,6 +141,8 @@ class FormantDataModule(SpeechDataModule):
             speaker=speaker.name,
             phones=score.phones,
             phone_step=step_samples(self.sample_rate),
+            phone_ends=score.ends,
+            f0=score.f0,
             syllables=tuple((STEP * first, STEP * behind) for first, behind in score.syllables),
             nuclei=tuple((STEP * first, STEP * behind) for first, behind in score.nuclei),
         )

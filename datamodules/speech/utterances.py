@@ -32,6 +32,9 @@ class Utterance:
         speaker: Who says it.
         phones: Phone of every sample step, (T / ``phone_step``,) int64, where they are known.
         phone_step: Samples of one entry of ``phones``.
+        phone_ends: Entry of ``phones`` behind the last of every phone, (L,) int64, where they are
+            known; equal neighbours are two phones.
+        f0: Fundamental frequency of every entry of ``phones``, Hz, where it is known.
         words: Second at which each word starts, and the word, where they are known.
         syllables: Seconds at which each syllable starts and ends, where they are known.
         nuclei: The same of each syllable's vowel.
@@ -45,6 +48,8 @@ class Utterance:
     speaker: str = ""
     phones: Tensor | None = None
     phone_step: int = 1
+    phone_ends: Tensor | None = None
+    f0: Tensor | None = None
     words: tuple[tuple[float, str], ...] = ()
     syllables: tuple[tuple[float, float], ...] = ()
     nuclei: tuple[tuple[float, float], ...] = ()

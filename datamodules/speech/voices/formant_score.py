@@ -1,7 +1,7 @@
 """Speakers and what they say: phones with exact durations, and a contour of pitch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,6 +75,18 @@ class Score:
     words: str
     syllables: tuple[tuple[int, int], ...] = ()
     nuclei: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def ends(self) -> Tensor:
+        """The step behind the last of every phone, (L,) int64; equal neighbours are two phones."""
+        return (self.left == 1).nonzero()[:, 0] + 1
+
+    def for_voice(self, speaker: Speaker, other: Speaker) -> "Score":
+        """The same reading on the pitch of ``other``: what parallel speech is made of.
+
+        Durations stay: the rate was ``speaker``'s choice, and content and prosody are to be equal.
+        """
+        return replace(self, f0=self.f0 * (other.f0 / speaker.f0))
 
 
 def draw_speaker(number: int, corpus: int) -> Speaker:

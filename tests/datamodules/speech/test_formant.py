@@ -254,6 +254,33 @@ def test_syllables_fill_the_words_and_lie_on_their_phones():
     assert any(round(start, 6) in joined for start, _ in utterance.syllables)
 
 
+def test_parallel_speech_is_the_same_reading_in_another_voice(data):
+    utterance = data.all_utterances[0]
+    assert torch.equal(data.parallel(utterance, utterance.speaker).read(), utterance.read())
+    speakers = {f"formant{number:03d}": draw_speaker(number, 0) for number in range(4)}
+    for name, speaker in speakers.items():
+        other = data.parallel(utterance, name)
+        assert (other.name, other.speaker) == (utterance.name, name)
+        assert torch.equal(other.phones, utterance.phones)
+        assert torch.equal(other.phone_ends, utterance.phone_ends)
+        assert other.syllables == utterance.syllables
+        assert other.samples == utterance.samples
+        ratio = speaker.f0 / speakers[utterance.speaker].f0
+        torch.testing.assert_close(other.f0, utterance.f0 * ratio)
+        assert name == utterance.speaker or not torch.equal(other.read(), utterance.read())
+    with pytest.raises(InputError, match="speaker: expected one of formant000.*found 'anna'"):
+        data.parallel(utterance, "anna")
+
+
+def test_ends_of_phones_part_equal_neighbours(data):
+    for utterance in data.all_utterances:
+        said = utterance.transcript.replace("-", " ").split()
+        starts = torch.cat([torch.zeros(1, dtype=torch.long), utterance.phone_ends[:-1]])
+        phones = [NAMES[int(number)].lower() for number in utterance.phones[starts]]
+        assert [name for name in phones if name != "sil"] == said
+        assert int(utterance.phone_ends[-1]) == len(utterance.phones) == len(utterance.f0)
+
+
 def test_frequent_words_are_those_of_zipf():
     lexicon = draw_lexicon(100, 0)
     assert len({word.phones for word in lexicon}) == 100
