@@ -38,6 +38,7 @@ OUT_OF_REACH = {
     "datamodules.images.cifar10.CIFAR10DataModule": "its data are downloaded",
     "datamodules.speech.librispeech.LibriSpeechDataModule": "its data are downloaded",
     "datamodules.images.hf_images.HFImagesDataModule": "its data are downloaded",
+    "datamodules.text.hf_texts.HFTextsDataModule": "its data are downloaded",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
     "kdlight.teachers.speech.SpeechTeacher": "its teacher comes from the hub",
@@ -143,6 +144,10 @@ SMALLER["imagenet64/sid.yaml"] = {
 SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
     for name in ("masked_diffusion", "autoregressive")
+}
+SMALLER["text8/masked_diffusion.yaml"] = {
+    NETWORK.format("denoiser") + key: value
+    for key, value in (("width", "16"), ("depth", "1"), ("heads", "2"))
 }
 SMALLER["oracle/distilled_decoding.yaml"] = {"--data.init_args.count": "64"}
 SMALLER |= {

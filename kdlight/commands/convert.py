@@ -1,4 +1,4 @@
-"""``convert``: a published codec or image model as a model of kdlight."""
+"""``convert``: a published codec, image model or language model as a model of kdlight."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,7 +11,9 @@ from kdlight.convert.bigcodec import convert_bigcodec
 from kdlight.convert.dac import convert_dac
 from kdlight.convert.dmcodec import convert_dmcodec
 from kdlight.convert.encodec import convert_encodec
+from kdlight.convert.mdlm import convert_mdlm
 from kdlight.convert.mimi import convert_mimi
+from kdlight.convert.smdm import convert_smdm
 from kdlight.convert.speechtokenizer import convert_speechtokenizer
 from kdlight.convert.wavtokenizer import convert_wavtokenizer
 from kdlight.convert.xcodec import convert_xcodec
@@ -33,12 +35,15 @@ FORMATS: dict[str, Callable[..., nn.Module]] = {
     "edm": edm_teacher,
     "edm2": edm2_teacher,
     "adm": adm_teacher,
+    "mdlm": convert_mdlm,
+    "smdm": convert_smdm,
 }
 WHOSE = (
     "whose file it is. Codecs: encodec (24 kHz), speechtokenizer, dmcodec, dac, mimi, "
-    "wavtokenizer, bigcodec, xcodec. Image models: edm, edm2, adm"
+    "wavtokenizer, bigcodec, xcodec. Image models: edm, edm2, adm. Masked language models: mdlm, "
+    "smdm"
 )
-OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale")
+OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale", "tokenizer", "heads")
 
 
 def parser() -> Parser:
@@ -52,9 +57,7 @@ def parser() -> Parser:
         "  python -m kdlight convert wavtokenizer WavTokenizer.ckpt wavtokenizer.safetensors",
     )
     made.add_argument("format", choices=list(FORMATS), metavar="FORMAT", help=WHOSE)
-    made.add_argument(
-        "source", type=Path, help="its checkpoint, or a folder of transformers (encodec)"
-    )
+    made.add_argument("source", type=Path, help="its checkpoint, or its folder (encodec, mdlm)")
     made.add_argument("output", type=Path, help="file to write, .safetensors")
     made.add_argument(
         "--sample-rate", type=positive, default=None, help="of a codec, if not the published one"
@@ -77,6 +80,16 @@ def parser() -> Parser:
         type=float,
         default=None,
         help="how far from the guide, 1 for none",
+    )
+    made.add_argument(
+        "--tokenizer",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="of a language model: tokenizer.json, or a folder with one; without it, numbers",
+    )
+    made.add_argument(
+        "--heads", type=positive, default=None, help="of smdm's attention, if not as published"
     )
     add_force(made)
     return made

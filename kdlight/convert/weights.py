@@ -1,5 +1,6 @@
-"""Weights out of the files of codecs' authors: normalised ones made plain, layers renamed."""
+"""Weights out of the files of authors: normalised ones made plain, layers renamed."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,3 +61,13 @@ def with_layers_renamed(
         layer, _, parameter = name.rpartition(".")
         renamed[f"{names.get(layer, layer)}.{parameter}"] = value
     return renamed
+
+
+def numbered(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many layers ``prefix.0``, ``prefix.1``, ... there are."""
+    found = {
+        int(name.removeprefix(f"{prefix}.").split(".")[0])
+        for name in weights
+        if re.match(rf"{re.escape(prefix)}\.\d+\.", name)
+    }
+    return len(found)

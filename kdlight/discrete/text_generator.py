@@ -1,6 +1,7 @@
 """A token generator that knows what its tokens mean."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
-from kdlight.storage.tokenizers import Tokenizer
+from kdlight.storage.tokenizers import FileTokenizer, Tokenizer
 
 
 class TextGenerator(Recorded, nn.Module):
@@ -68,6 +69,17 @@ class TextGenerator(Recorded, nn.Module):
     def text(self, tokens: Tensor) -> str:
         """The text of a row of tokens (L,)."""
         return self.tokenizer.decode(tokens.tolist())
+
+
+def with_text(generator: TokenGenerator, tokenizer: Path | None) -> TokenGenerator | TextGenerator:
+    """A generator that writes text, if a ``tokenizer.json`` or a folder with one is named.
+
+    Raises:
+        InputError: There is no such tokenizer, or it has another vocabulary.
+    """
+    if tokenizer is None:
+        return generator
+    return TextGenerator(generator, FileTokenizer(str(tokenizer)).portable())
 
 
 def writes_tokens(model: nn.Module) -> TokenGenerator | None:
