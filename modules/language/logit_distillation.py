@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.ranks import joint_mean, joint_sum
 from kdlight.discrete.autoregressive import (
     AutoregressiveGenerator,
     AutoregressiveModel,
@@ -14,14 +13,12 @@ from kdlight.discrete.autoregressive import (
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.losses.language.objective import Objective
-from kdlight.losses.next_tokens import next_token_nll
 from kdlight.training.base import Batch
-from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.base import TokenModule
+from modules.language.student import StudentModule
 
 
-class LogitDistillation(TokenModule):
+class LogitDistillation(StudentModule):
     """Distils what a teacher says of every next token of given sequences.
 
         loss = mean over the scored tokens of objective(teacher, student)
@@ -63,17 +60,20 @@ class LogitDistillation(TokenModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        super().__init__(iterations, {"student": optimizer}, accumulate, seed, max_non_finite)
+        super().__init__(
+            student,
+            objective,
+            optimizer,
+            iterations,
+            likelihood,
+            average,
+            ema_half_life,
+            accumulate,
+            seed,
+            max_non_finite,
+        )
         check_pair(teacher, student)
-        if likelihood < 0:
-            raise InputError(f"likelihood: expected at least 0, found {likelihood}.")
         self.add_frozen("teacher", teacher)
-        self.student = student
-        self.objective = objective
-        self.likelihood = likelihood
-        self.over_sequences = average == "sequences"
-        self.ema = EMA(student, ema_half_life)
-        self.average("student", self.ema)
 
     def step(self, batch: Batch) -> None:
         scored = self.scored(batch)
@@ -90,34 +90,11 @@ class LogitDistillation(TokenModule):
         with torch.no_grad():
             taught = self.get_submodule("teacher")(tokens)
         logits = self.student(tokens)
-        each, weights = self.objective(logits, taught, tokens, scored), self.weights(scored)
-        loss = joint_mean(each, weights)
-        terms = {"distillation": loss.detach()}
-        if self.likelihood and from_data is not None:
-            nll = joint_mean(next_token_nll(logits, tokens), self.weights(from_data))
-            loss = loss + self.likelihood * nll
-            terms["likelihood"] = nll.detach()
-        total = (each.detach() * weights).sum()
-        self.objective.observe(joint_sum(total), joint_sum(weights.sum()))
-        self.optimize("student", loss)
-        if self.updates:
-            self.objective.advance((self.iteration + 1) / self.iterations)
-        self.report(terms | self.objective.state())
-
-    def weights(self, scored: Tensor) -> Tensor:
-        """What every token counts, (B, L) float32."""
-        count = scored.sum(dim=1, keepdim=True).clamp(min=1) if self.over_sequences else 1
-        return scored.float() / count
-
-    def trained(self, name: str) -> list[nn.Parameter]:
-        """The student's parameters, and the objective's where it has any."""
-        return [*self.student.parameters(), *self.objective.parameters()]
+        each = self.objective(logits, taught, tokens, scored)
+        self.descend(each, logits, tokens, scored, from_data)
 
     def teacher_generator(self) -> TokenGenerator:
         return AutoregressiveGenerator(self.get_submodule("teacher"))
-
-    def generators(self) -> dict[str, tuple[str, TokenGenerator]]:
-        return {"ema.module": ("student", AutoregressiveGenerator(self.ema.module))}
 
 
 def check_pair(teacher: nn.Module, student: nn.Module) -> None:

@@ -18,7 +18,9 @@ from kdlight.losses.language.objective import Objective
 from kdlight.losses.language.pointwise import ForwardKL, JensenShannon
 from kdlight.losses.language.taid import TAID
 from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.teachers.law_cache import kept_laws
 from kdlight.training.optim import Optimization
+from modules.language.cached_distillation import CachedDistillation
 from modules.language.dimensional_correlations import DimensionalCorrelations
 from modules.language.language_training import LanguageTraining
 from modules.language.logit_distillation import LogitDistillation
@@ -48,6 +50,27 @@ class RaggedLanguage(OracleLanguageDataModule):
 def ragged(batch_size: int = BATCH) -> L.LightningDataModule:
     language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
     return RaggedLanguage(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+class TaughtLanguage(RaggedLanguage):
+    """The same, with the two likeliest tokens of a teacher, as a cache gives them."""
+
+    def make_train_loader(self) -> StreamLoader:
+        loader = super().make_train_loader()
+        teacher = AutoregressiveModel(network(2, causal=True), V, LENGTH)
+        assert isinstance(loader.data, dict)
+        with torch.no_grad():
+            laws = kept_laws(teacher(loader.data["tokens"]), 2)
+        loader.data |= {
+            "teacher_tokens": laws.tokens.to(torch.uint16),
+            "teacher_log_probs": laws.log_probs.half(),
+        }
+        return loader
+
+
+def taught(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
+    return TaughtLanguage(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
 def network(seed: int, components: int = 1, causal: bool = False) -> TokenTransformer:
@@ -105,6 +128,18 @@ def logit_distillation(objective: Objective | None = None, **kwargs: Any) -> Log
     )
 
 
+def cached_distillation(**kwargs: Any) -> CachedDistillation:
+    return CachedDistillation(
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
+        ForwardKL(temperature=1.5),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        likelihood=0.1,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 def over_sequences(**kwargs: Any) -> LogitDistillation:
     return logit_distillation(Sinkhorn(), likelihood=0.5, average="sequences", **kwargs)
 
@@ -133,6 +168,7 @@ def on_policy(**kwargs: Any) -> OnPolicyDistillation:
 
 LANGUAGE = {
     "on_policy_distillation": Case(on_policy, 20, data_module=ragged),
+    "cached_distillation": Case(cached_distillation, 20, data_module=taught),
     "logit_distillation": Case(logit_distillation, 20, data_module=ragged),
     "logit_distillation_over_sequences": Case(over_sequences, 20, data_module=ragged),
     "logit_distillation_clipped": Case(clipped, 20, data_module=ragged),

@@ -83,9 +83,47 @@ class Divergence(Objective):
 
     def forward(self, student: Tensor, teacher: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         found = chunked(self.from_logits, student[mask], teacher[mask].detach(), tokens[mask])
-        if self.temperature_squared:
-            found = found * self.temperature**2
-        return scattered(found, mask)
+        return self._placed(found, mask)
+
+    def of_kept(
+        self, student: Tensor, log_p: Tensor, kept: Tensor, tokens: Tensor, mask: Tensor
+    ) -> Tensor:
+        """The loss of each token, from a teacher's law cut to a part of the vocabulary.
+
+        All other tokens are one class. What two laws differ by cannot grow when classes are joined:
+        of an f-divergence, as the KLs are, it is a lower bound of the whole one, and equal to it
+        where the student's tail has the teacher's shape. The temperature is the student's alone;
+        the teacher's was chosen when its law was cut.
+
+        Args:
+            student: Logits, (B, L, V).
+            log_p: Teacher, (B, L, K + 1), normalised, the last being the others; (B, L, V) where
+                all are kept.
+            kept: The kept tokens, (B, L, K) int64.
+            tokens: (B, L) int64.
+            mask: Which tokens count, (B, L) bool.
+
+        Returns:
+            (B, L), 0 where ``mask`` is false.
+        """
+        found = chunked(self._from_kept, student[mask], log_p[mask], kept[mask], tokens[mask])
+        return self._placed(found, mask)
+
+    def _from_kept(self, student: Tensor, log_p: Tensor, kept: Tensor, tokens: Tensor) -> Tensor:
+        log_p, student = alike(log_p, student)
+        log_q = (student / self.temperature).log_softmax(dim=-1)
+        own = log_q.gather(-1, kept)
+        if log_p.shape[-1] > kept.shape[-1]:
+            rest = log_q.scatter(-1, kept, -torch.inf).logsumexp(dim=-1, keepdim=True)
+            own = torch.cat([own, rest], dim=-1)
+        known = torch.eq(kept, tokens[:, None])
+        place = torch.where(known.any(dim=-1), known.int().argmax(dim=-1), own.shape[-1] - 1)
+        # Rounded on disk, the masses no longer sum to 1 to the last digit.
+        return self.measure(log_p.log_softmax(dim=-1), own, place)
+
+    def _placed(self, found: Tensor, mask: Tensor) -> Tensor:
+        scaled = found * self.temperature**2 if self.temperature_squared else found
+        return scattered(scaled, mask)
 
 
 def widened(values: Tensor) -> Tensor:
