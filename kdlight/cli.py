@@ -38,6 +38,7 @@ VERBS = {
     "encode": ("kdlight.commands.encode", "audio files to tokens, with a codec"),
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),
     "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),
+    "prune": ("kdlight.commands.prune", "cut a language model to a smaller one, to distil next"),
     "export": ("kdlight.commands.export", "a model as safetensors, or for another library"),
     "convert": ("kdlight.commands.convert", "a published codec or image model as one of kdlight"),
     "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
@@ -46,7 +47,7 @@ VERBS = {
 
 GROUPS = {
     "train": ("fit", "validate", "test", "predict"),
-    "use": ("sample", "generate", "encode", "decode", "pairs"),
+    "use": ("sample", "generate", "encode", "decode", "pairs", "prune"),
     "judge": ("evaluate", "report"),
     "exchange": ("export", "convert"),
     "look up": ("list",),

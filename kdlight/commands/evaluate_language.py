@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import track
 
@@ -23,7 +21,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
-from kdlight.commands.parsing.building import reason_of
+from kdlight.commands.shared.token_data import configured_data
 from kdlight.commands.shared.writing import (
     STEPS,
     add_sampler,
@@ -38,7 +36,6 @@ from kdlight.errors import InputError
 from kdlight.report.table import summary_table
 from kdlight.storage.documents import read_documents
 from kdlight.storage.files import write_json
-from kdlight.storage.text import read_text
 from kdlight.teachers.language_judge import LanguageJudge
 
 SHOWN = (*HEADLINE[:-1], "generative_perplexity", "distinct_2", "ms_per_sample")
@@ -183,31 +180,10 @@ def data_of(options: argparse.Namespace, writer: TextGenerator) -> Any:
         InputError: There is no configuration, its data cannot be built, or they are of another
             vocabulary or length than the model's.
     """
-    from datamodules.text.base import TokenDataModule
-
     path = options.config or options.checkpoint.parent.parent / "config.yaml"
     if not path.is_file():
         raise InputError(
             f"--config: expected a configuration with data to hold out, as beside a run's "
             f"checkpoint, found no {path}."
         )
-    try:
-        node = yaml.safe_load(read_text(path))["data"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise InputError(f"{path}: expected YAML with a section called data.") from None
-    made = jsonargparse.ArgumentParser(exit_on_error=False)
-    made.add_subclass_arguments(TokenDataModule, "data")
-    try:
-        data: Any = made.instantiate_classes(made.parse_object({"data": node})).data
-    except Exception as error:
-        reason = reason_of(error)
-        if reason is None:
-            raise
-        raise InputError(f"{path}: data: {reason}") from None
-    for size in ("vocabulary", "length"):
-        expected, found = getattr(writer.generator, size), getattr(data, size)
-        if found != expected:
-            raise InputError(
-                f"{path}: data: expected the {size} of the model, {expected}, found {found}."
-            )
-    return data
+    return configured_data(path, writer.generator)

@@ -18,7 +18,7 @@ from kdlight.teachers.diffusion import ASSETS, bundled_teacher
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
-OURS = ["sample", "generate", "evaluate", "pairs", "export", "report", "list"]
+OURS = ["sample", "generate", "evaluate", "pairs", "prune", "export", "report", "list"]
 
 
 @pytest.mark.parametrize("verb", LIGHTNING + OURS)

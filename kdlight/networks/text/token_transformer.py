@@ -43,15 +43,25 @@ class TransformerBlock(nn.Module):
         ratio: Hidden width of the perceptron over ``width``.
         dropout: Dropout probability of both branches.
         causal: Whether a position sees only itself and those before it.
+        head_width: Channels of a head; 0 for ``width / heads``.
     """
 
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float, causal: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        ratio: float,
+        dropout: float,
+        causal: bool,
+        head_width: int = 0,
+    ) -> None:
         super().__init__()
+        inner = heads * head_width or width
         self.heads = heads
         self.causal = causal
         self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.project = nn.Linear(width, width, bias=False)
+        self.qkv = nn.Linear(width, 3 * inner, bias=False)
+        self.project = nn.Linear(inner, width, bias=False)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             nn.Linear(width, int(ratio * width)),
@@ -80,7 +90,7 @@ class TokenTransformer(Recorded, nn.Module):
 
     Args:
         vocabulary: Tokens V it predicts; one more, the mask, is read.
-        width: Channels of a token, a multiple of ``2 * heads``.
+        width: Channels of a token, a multiple of ``2 * heads`` unless ``head_width`` is given.
         depth: Number of blocks.
         heads: Attention heads.
         causal: Whether a position sees only itself and those before it.
@@ -89,9 +99,12 @@ class TokenTransformer(Recorded, nn.Module):
         components: How many components of a mixture it can be asked for; 1 for none. Each has a
             vector a position: one vector for all positions is soon ignored.
         length: Tokens of a sequence, which components need; 0 takes any.
+        head_width: Channels of a head, an even number, such as those that pruning kept; 0 for
+            ``width / heads``.
 
     Raises:
-        InputError: ``width`` is no multiple of ``2 * heads``, or components have no length.
+        InputError: ``width`` is no multiple of ``2 * heads``, ``head_width`` is odd, or components
+            have no length.
     """
 
     def __init__(
@@ -105,9 +118,12 @@ class TokenTransformer(Recorded, nn.Module):
         dropout: Probability = 0.0,
         components: PositiveInt = 1,
         length: NonNegativeInt = 0,
+        head_width: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        self.head_width = checked_head_width(width, heads)
+        if head_width % 2:
+            raise InputError(f"head_width: expected an even number, found {head_width}.")
+        self.head_width = head_width or checked_head_width(width, heads)
         self.components = components
         self.embedding = nn.Embedding(vocabulary + 1, width)
         if components > 1 and length < 1:
@@ -116,7 +132,7 @@ class TokenTransformer(Recorded, nn.Module):
             nn.Parameter(0.5 * torch.randn(components, length, width)) if components > 1 else None
         )
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, ratio, dropout, causal) for _ in range(depth)
+            TransformerBlock(width, heads, ratio, dropout, causal, head_width) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary)
