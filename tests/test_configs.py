@@ -11,6 +11,7 @@ import soundfile
 import yaml
 from PIL import Image
 
+from kdlight.callbacks.classification import ClassificationReport
 from kdlight.callbacks.codec import CodecReport
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.callbacks.syllables import SyllableReport
@@ -112,6 +113,7 @@ SMALLER |= {
 }
 SMALLER["imagenet64/sct.yaml"] = FEW_PICTURES_OF_16 | {"--model.init_args.shape": "[3, 16, 16]"}
 MODEL = "--model.init_args."
+SMALLER["image_folder/classifier.yaml"] = {MODEL + "classifier.init_args.name": "resnet18"}
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
 SHORT_STAGES = {
@@ -154,9 +156,17 @@ SMALLER |= {
     f"nouns/{name}.yaml": {"--data.init_args.compositions": "64"}
     for name in ("classifier", "teacher", "progressive_distillation")
 }
-TEACHER = "kdlight.teachers.diffusion.run_teacher"
+TEACHERS = {
+    "kdlight.teachers.diffusion.run_teacher",
+    "kdlight.teachers.classifiers.run_classifier",
+}
 # Students of one's own pictures, which all become pipelines of diffusers.
-EXPORTED = [name for name in RUNS if name.startswith("image_folder/") and "teacher" not in name]
+EXPORTED = [
+    name
+    for name in RUNS
+    if name.startswith("image_folder/")
+    and not any(word in name for word in ("teacher", "classifier"))
+]
 DATA = "--data.init_args."
 # Crops and networks of a few frames. Networks of the published size are built, not trained.
 SHORT_CROPS = {DATA + "segment": "0.2", DATA + "batch_size": "2"}
@@ -261,7 +271,7 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
             "--data.init_args.folder": str(runs / "pairs"),
         }
     teacher = arguments.get("teacher", {})
-    if teacher.get("class_path") == TEACHER:
+    if teacher.get("class_path") in TEACHERS:
         path = teacher["init_args"]["checkpoint"]
         made = train_teacher(path, runs, pictures, speech)
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
@@ -274,7 +284,7 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "published" in start.get("class_path", ""):
         made = released(start["init_args"]["path"], runs)
         options["--model.init_args.student.init_args.teacher.init_args.path"] = str(made)
-    if start.get("class_path") == TEACHER:
+    if start.get("class_path") in TEACHERS:
         made = train_teacher(start["init_args"]["checkpoint"], runs, pictures, speech)
         options["--model.init_args.student.init_args.teacher.init_args.checkpoint"] = str(made)
     words = ["fit", "--config", str(CONFIGS / name)]
@@ -304,6 +314,7 @@ def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
             TokenFiles,
             TokenReport,
             SyllableReport,
+            ClassificationReport,
         ):
             if hasattr(callback, hook):
                 monkeypatch.setattr(callback, hook, lambda *_: None)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from kdlight.callbacks.classification import CLASSES
 from kdlight.codec.codec import Codec
 from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.commands.parsing.arguments import (
@@ -23,11 +24,14 @@ from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.diffusion.generator import Generator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
+from kdlight.export.classifier import export_classifier
 from kdlight.export.language_model import export_language_model
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
+from kdlight.networks.images.classifier import Classifier
 from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models, models_of
+from kdlight.teachers.classifiers import run_classifier
 from kdlight.teachers.codec import load_codec
 
 
@@ -53,10 +57,12 @@ def parser() -> Parser:
     add_sigmas(made)
     made.add_argument(
         "--to",
-        choices=("transformers", "onnx", "torch"),
+        choices=("transformers", "onnx", "torch", "state_dict"),
         default=None,
         help="for a codec: a folder for transformers' EncodecModel, or encoder and decoder as "
-        "ONNX files or torch.export programs; for a language model of transformers: its folder",
+        "ONNX files or torch.export programs; for a language model of transformers: its folder; "
+        "for a classifier: an ONNX file, a program, weights as its library names them, or the "
+        "folder of transformers",
     )
     add_model(made)
     made.add_argument("--summary", default="", help="one sentence for the model card")
@@ -78,6 +84,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
             raise InputError(
                 f"--to {options.to}: a codec or a language model has no --steps and no --sigmas."
             )
+        classifier = _classifier(checkpoint, options)
+        if classifier is not None:
+            _export_classifier(classifier, checkpoint, options)
+            print(options.output)
+            return
         language = _language_model(checkpoint, options)
         if language is not None:
             if options.to != "transformers":
@@ -127,6 +138,28 @@ def _language_model(checkpoint: Path, options: argparse.Namespace) -> nn.Module 
     return models.get(options.model or "student") or next(iter(models.values()), None)
 
 
+def _classifier(checkpoint: Path, options: argparse.Namespace) -> Classifier | None:
+    """A classifier of that name, the student before others; None where there is none."""
+    if not checkpoint.is_file() or not any(
+        isinstance(each, Classifier) for _, each in models_of(checkpoint)
+    ):
+        return None
+    return run_classifier(str(checkpoint), options.model)
+
+
+def _export_classifier(
+    classifier: Classifier, checkpoint: Path, options: argparse.Namespace
+) -> None:
+    _check_folder(options.output)
+    known: dict[str, Any] = {}
+    if (checkpoint.parent.parent / CLASSES).is_file():
+        known = read_json(checkpoint.parent.parent / CLASSES)
+    names = known.get("class_names", [])
+    about = export_classifier(classifier, options.output, options.to, known.get("shape"), names)
+    for runtime, spent in about.get("ms_per_image", {}).items():
+        print(f"{runtime}: {spent:.3g} ms an image, one at a time")
+
+
 def _generator(checkpoint: Path, options: argparse.Namespace) -> Generator:
     try:
         return picked(checkpoint, options.steps, options.model, options.sigmas)
@@ -136,6 +169,8 @@ def _generator(checkpoint: Path, options: argparse.Namespace) -> Generator:
 
 
 def _export_codec(codec: Codec, output: Path, to: str) -> None:
+    if to == "state_dict":
+        raise InputError("--to state_dict: expected transformers, onnx or torch for a codec.")
     _check_folder(output)
     if to == "transformers":
         export_transformers(codec, output)

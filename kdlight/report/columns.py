@@ -4,13 +4,19 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kdlight.report.figures import images, language, speech, syllables
+from kdlight.report.figures import images, language, speech, syllables, vision
 from kdlight.report.figures.column import Column
 
 FLOOR = "_floor"
 """Suffix of the key that holds a metric's value for as many real images."""
 
-COLUMNS = (*images.COLUMNS, *speech.COLUMNS, *language.COLUMNS, *syllables.COLUMNS)
+COLUMNS = (
+    *vision.COLUMNS,
+    *images.COLUMNS,
+    *speech.COLUMNS,
+    *language.COLUMNS,
+    *syllables.COLUMNS,
+)
 
 UNSHOWN = {
     *("codebook_size", "frame_rate", "sample_rate", "bitrate", "entropy_bitrate_total", "frames"),

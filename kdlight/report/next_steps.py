@@ -55,6 +55,8 @@ def next_steps(run: Run) -> list[NextStep]:
         return [NextStep("Speech to syllables", _command(*cut)), again]
     if any("tokens_per_second" in row.values for row in run.rows):
         return [*_of_writer(run.path.resolve().parent.name, checkpoint), again]
+    if any("parameters" in row.values for row in run.rows):
+        return [*_of_classifier(run.path.resolve().parent.name, checkpoint), again]
     steps = [row.steps for row in run.rows if row.model == "student" and row.steps is not None]
     return [*_of_generator(run, checkpoint, sorted(set(steps))), again] if steps else [again]
 
@@ -88,6 +90,20 @@ def _of_generator(run: Run, checkpoint: str, steps: list[int]) -> list[NextStep]
         )
     )
     return found
+
+
+def _of_classifier(name: str, checkpoint: str) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    return [
+        NextStep(
+            "Export it as an ONNX file",
+            _command("export", *source, "--to", "onnx", "--output", name),
+        ),
+        NextStep(
+            "Export its weights as its library names them",
+            _command("export", *source, "--to", "state_dict", "--output", name),
+        ),
+    ]
 
 
 def _of_writer(name: str, checkpoint: str) -> list[NextStep]:

@@ -38,6 +38,7 @@ HEADLINES = (
     "log_mel_l1",
     "golden_kl",
     "nucleus_f1",
+    "top1",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""

@@ -1,16 +1,16 @@
-"""Training of the small classifiers that judge generated images."""
+"""Training of classifiers of images: teachers, and the judges of generated images."""
 
-import torch
 from torch import nn
 
 from kdlight.diffusion.augmentation import AffineAugmentation
-from kdlight.networks.images.classifier import SmallClassifier
-from kdlight.training.base import Batch, DistillationModule
+from kdlight.networks.images.classifier import Classifier
+from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
+from modules.vision.base import ClassifierModule
 
 
-class ClassifierTraining(DistillationModule):
+class ClassifierTraining(ClassifierModule):
     """Cross-entropy on augmented images; the average of the weights is the classifier.
 
     Args:
@@ -27,7 +27,7 @@ class ClassifierTraining(DistillationModule):
 
     def __init__(
         self,
-        classifier: SmallClassifier,
+        classifier: Classifier,
         optimizer: Optimization,
         iterations: int = 3000,
         augmentation: AffineAugmentation | None = None,
@@ -44,26 +44,22 @@ class ClassifierTraining(DistillationModule):
         self.augmentation = augmentation
         self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
+    def setup(self, stage: str) -> None:
+        self.require_classes()
+
     def step(self, batch: Batch) -> None:
-        image = batch["image"]
-        if self.augmentation is not None:
-            draws = self.noise.normal(image.new_empty(len(image), self.augmentation.draws))
-            image, _ = self.augmentation(image, draws, self.noise.uniform(len(image)))
+        image = self.augmented(batch["image"], self.augmentation)
         loss = self.loss(self.classifier(image), batch["label"])
         self.optimize("classifier", loss)
         self.report({"cross_entropy": loss.detach()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        guess = self.ema.module(batch["image"]).argmax(dim=1)
-        accuracy = (guess == batch["label"]).float().mean()
-        self.log("val/accuracy", accuracy, batch_size=len(guess), sync_dist=True, on_epoch=True)
+        accuracy = (self.predict_step(batch, batch_idx) == batch["label"]).float().mean()
+        count = len(batch["label"])
+        self.log("val/accuracy", accuracy, batch_size=count, sync_dist=True, on_epoch=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        guess: torch.Tensor = self.ema.module(batch["image"]).argmax(dim=1)
-        return guess
-
-    def models(self) -> dict[str, tuple[str, nn.Module]]:
+    def classifiers(self) -> dict[str, tuple[str, Classifier]]:
         return {"ema.module": ("classifier", self.ema.module)}

@@ -8,6 +8,7 @@ import torch
 from kdlight.core.memory import check_fits
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
+from kdlight.networks.images.classifier import Classifier
 from kdlight.storage.files import load_weights
 from kdlight.training.base import DistillationModule
 
@@ -73,6 +74,8 @@ def check_part(name: str, part: Any, data: Any) -> None:
             f"found a {kind} of shape {tuple(made_for or ())}."
         )
     classes, known = getattr(data, "num_classes", None), getattr(part, "num_classes", None)
+    if classes == 0 and isinstance(part, Classifier):
+        return  # of images without labels: what is learnt from them the method says
     if None not in (classes, known) and known not in (0, classes):
         raise InputError(
             f"{name}: expected the {classes} classes of {source}, "

@@ -1,8 +1,7 @@
 """One row of figures about a generator: every metric of the table, over the same samples."""
 
-import statistics
-import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from kdlight.metrics.images.precision_recall import EqualPrecisionRecall, Precis
 from kdlight.metrics.images.sliced import SlicedWasserstein
 from kdlight.metrics.images.variance import VarianceRatio
 from kdlight.metrics.sampling import MAX_ROWS, RowSample
+from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.classifier import SmallClassifier
 
 Row = dict[str, str | int | float]
@@ -217,15 +217,8 @@ def latencies(
     batches = [
         next(noise_for(generator, batch_size, batch_size, 0, device)) for generator, _ in walks
     ]
-    times: list[list[float]] = [[] for _ in walks]
-    for repeat in range(repeats + 1):
-        for index, (generator, steps) in enumerate(walks):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            generator(*batches[index], steps=steps)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if repeat > 0:
-                times[index].append(1000 * (time.perf_counter() - start) / batch_size)
-    return [statistics.median(values) for values in times]
+    calls = [
+        partial(generator, *batch, steps=steps)
+        for (generator, steps), batch in zip(walks, batches, strict=True)
+    ]
+    return [1000 * each / batch_size for each in median_seconds(calls, device, repeats)]

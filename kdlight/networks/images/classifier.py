@@ -1,12 +1,32 @@
-"""A small convolutional classifier: feature extractor and judge of the digits and MNIST metrics."""
+"""Classifiers of images: what all have in common, a small one, and several as one."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
+from kdlight.errors import InputError
 
 
-class SmallClassifier(Recorded, nn.Module):
+class Classifier(Recorded, nn.Module):
+    """Base of all classifiers.
+
+    Attributes:
+        num_classes: Number of classes.
+        provenance: Where its weights came from; None if they were drawn here.
+    """
+
+    num_classes: int
+    provenance: dict[str, str] | None = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class scores, (B, num_classes), of images (B, C, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+
+class SmallClassifier(Classifier):
     """Three convolutions, a feature layer, a linear head.
 
     Args:
@@ -49,3 +69,29 @@ class SmallClassifier(Recorded, nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Class scores, (B, num_classes), of images (B, C, H, W) in [-1, 1]."""
         return self.head(self.features(image))  # type: ignore[no-any-return]
+
+
+class EnsembleClassifier(Classifier):
+    """Several classifiers as one: the mean of their probabilities.
+
+    Args:
+        members: Classifiers of the same classes.
+
+    Raises:
+        InputError: There is none, or they have unlike numbers of classes.
+    """
+
+    def __init__(self, members: Sequence[Classifier]) -> None:
+        super().__init__()
+        counts = sorted({member.num_classes for member in members})
+        if len(counts) != 1:
+            raise InputError(
+                f"members: expected classifiers of the same classes, found numbers {counts}."
+            )
+        self.members = nn.ModuleList(members)
+        self.num_classes = counts[0]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logarithms of the mean probabilities, (B, num_classes)."""
+        each = torch.stack([member(image).float().log_softmax(dim=1) for member in self.members])
+        return torch.logsumexp(each, dim=0) - torch.tensor(float(len(each))).log()

@@ -1,0 +1,61 @@
+"""The figures of classifiers."""
+
+from kdlight.report.figures.column import Column, share
+
+OF_GROUP = "Mean over the classes with {} training images of the share that is recognised."
+
+COLUMNS = (
+    share(
+        "top1",
+        "Top-1",
+        "Share of the held-out images whose class is the likeliest one.",
+        "higher",
+        short=True,
+    ),
+    share(
+        "top5",
+        "Top-5",
+        "Share of the held-out images whose class is among the five likeliest.",
+        "higher",
+    ),
+    share(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        "Mean over the classes of the share of their held-out images that is recognised, so that "
+        "rare classes count as much as common ones.",
+        "higher",
+        narrow="Balanced\naccuracy",
+    ),
+    share("accuracy_many", "Many", OF_GROUP.format("many"), "higher"),
+    share("accuracy_medium", "Medium", OF_GROUP.format("a middling number of"), "higher"),
+    share("accuracy_few", "Few", OF_GROUP.format("few"), "higher", short=True),
+    share(
+        "agreement",
+        "Agreement",
+        "Share of the held-out images that student and teacher put into the same class, right or "
+        "wrong.",
+        "higher",
+        narrow="Agree-\nment",
+        short=True,
+    ),
+    Column(
+        "teacher_kl",
+        "Teacher KL",
+        "Nats an image that the student is from its teacher, KL(teacher || student).",
+        better="lower",
+        narrow="Teacher\nKL",
+    ),
+    Column(
+        "class_nll",
+        "Class NLL",
+        "Nats an image of the true class under the model.",
+        better="lower",
+        narrow="Class\nNLL",
+    ),
+    Column(
+        "parameters",
+        "Weights",
+        "Number of weights of the network.",
+        decimals=0,
+    ),
+)
