@@ -12,6 +12,8 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.commands.shared.causal import read_writer
+from kdlight.commands.shared.drafting import add_draft, drafted
 from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
@@ -20,12 +22,12 @@ from kdlight.commands.shared.writing import (
     add_sampler,
     check_steps,
     guided,
-    load_writer,
     start_of,
     with_sampler,
     write_texts,
 )
 from kdlight.errors import InputError
+from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.documents import read_documents
 
 
@@ -38,7 +40,12 @@ def parser() -> Parser:
         "generate --checkpoint runs/characters_masked_diffusion/version_0/checkpoints/last.ckpt "
         '--prompt "The for statement" --num-samples 4 --output texts.txt',
     )
-    made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
+    made.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="checkpoint, .safetensors model, or folder of transformers",
+    )
     made.add_argument("--model", default=None, help="which model of the checkpoint")
     what = made.add_mutually_exclusive_group()
     what.add_argument("--prompt", default=None, metavar="TEXT", help="how every sample begins")
@@ -76,6 +83,13 @@ def parser() -> Parser:
         help="as many steps as reveal K tokens each of a whole sequence",
     )
     add_sampler(made)
+    add_draft(made)
+    made.add_argument(
+        "--length",
+        type=positive,
+        default=512,
+        help="tokens of a sample, for a folder of transformers",
+    )
     made.add_argument(
         "--guidance-scale",
         type=float,
@@ -103,7 +117,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
         _check_alone(options)
     else:
         check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
-    writer = load_writer(options.checkpoint, options.model)
+    writer = read_writer(options.checkpoint, options.length, options.model)
     writer.generator = with_sampler(writer.generator, options.sampler)
     length = writer.generator.length
     steps = options.steps
@@ -127,6 +141,12 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.guidance_scale:
         for start, _ in starts:
             guided(writer.generator, start, options.guidance_scale)  # refused before the work
+    if options.draft is not None:
+        if options.infill is not None:
+            raise InputError("--draft: expected a model that continues, found --infill beside it.")
+        writer.generator = drafted(writer, options)
+    elif options.temperature != 1.0:
+        raise InputError("--temperature: expected --draft beside it (none for no draft).")
     with processes(options.device) as process:
         writer = writer.to(process.device)
         texts = write_texts(
@@ -140,11 +160,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
             options.guidance_scale,
         )
     if texts is not None:
+        if isinstance(writer.generator, DraftedGenerator):
+            print(writer.generator.account.sentence())
         print(texts.save(options.output))
 
 
 def _check_alone(options: argparse.Namespace) -> None:
-    beside = ("prompt", "infill", "prompts", "guidance_scale")
+    beside = ("prompt", "infill", "prompts", "guidance_scale", "draft")
     found = [f"--{name.replace('_', '-')}" for name in beside if getattr(options, name)]
     if found:
         raise InputError(f"--codes: expected no {' and no '.join(found)} beside it.")

@@ -4,7 +4,7 @@ import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -19,16 +19,16 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.commands.shared.causal import read_causal
 from kdlight.commands.shared.token_data import read_data
-from kdlight.commands.shared.writing import load_writer
 from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.export.language_model import export_language_model
-from kdlight.networks.text.pretrained import CausalLM, causal_lm
+from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import save_model, sha256_of, write_json
-from kdlight.storage.tokenizers import FileTokenizer, NumberTokenizer, Tokenizer
+from kdlight.storage.tokenizers import Tokenizer
 from kdlight.surgery.anatomy import Anatomy
 from kdlight.surgery.families import anatomy_of
 from kdlight.surgery.importance import Importance, loss_without_layers, measure
@@ -117,7 +117,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
         check_output(options.output, (".safetensors",), [options.checkpoint], options.force)
     else:
         _check_folder(options.output, options.checkpoint)
-    model, tokenizer = read_model(options)
+    model, tokenizer = read_causal(options.checkpoint, options.length, options.model)
     if not to_file and not isinstance(model.network, CausalLM):
         raise InputError(
             f"--output {options.output}: expected a name that ends in .safetensors for a model "
@@ -145,40 +145,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
     }
     write(smaller.cpu(), tokenizer, options, notes)
     print(options.output)
-
-
-def read_model(options: argparse.Namespace) -> tuple[AutoregressiveModel, Tokenizer | None]:
-    """The model, and its tokenizer where its tokens are text.
-
-    Raises:
-        InputError: It is none that writes from left to right.
-    """
-    if options.checkpoint.is_dir():
-        model = causal_lm(str(options.checkpoint), options.length, dtype=stored(options.checkpoint))
-        try:
-            return model, FileTokenizer(str(options.checkpoint))
-        except InputError:
-            return model, None
-    writer = load_writer(options.checkpoint, options.model)
-    found = writer.generator.denoiser
-    if not isinstance(found, AutoregressiveModel):
-        raise InputError(
-            f"{options.checkpoint}: expected a model that writes from left to right, found "
-            f"{type(found).__name__}."
-        )
-    named = writer.tokenizer
-    return found, None if isinstance(named, NumberTokenizer) else named
-
-
-def stored(folder: Path) -> Literal["float32", "bfloat16"]:
-    """The precision that a folder of transformers says its weights have."""
-    from transformers import AutoConfig
-
-    try:
-        found = AutoConfig.from_pretrained(folder).dtype
-    except Exception:  # whatever is wrong with it is said by who loads the weights
-        return "float32"
-    return "bfloat16" if found is torch.bfloat16 else "float32"
 
 
 def calibration(

@@ -19,6 +19,20 @@ def residual(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(none, log_p, left.log())
 
 
+def accepted(log_p: Tensor, log_q: Tensor, drafted: Tensor, accept: Tensor) -> Tensor:
+    """How many drafted tokens are kept up to the first rejection, (...) int64 in 0 to G.
+
+    Args:
+        log_p: Target at the drafted places, (..., G, V) float64, normalised.
+        log_q: Draft, (..., G, V) float64, normalised.
+        drafted: (..., G) int64.
+        accept: Uniform numbers, (..., G) float64.
+    """
+    own = drafted[..., None]
+    ratio = (log_p.gather(-1, own) - log_q.gather(-1, own))[..., 0].exp()
+    return (accept < ratio).long().cumprod(dim=-1).sum(dim=-1)
+
+
 def verify(
     target: Tensor, draft: Tensor, drafted: Tensor, accept: Tensor, replace: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -40,9 +54,7 @@ def verify(
         How many are kept, (B,) int64 in 0 to G, and the token behind them, (B,) int64.
     """
     log_p, log_q = target.double().log_softmax(dim=2), draft.double().log_softmax(dim=2)
-    own = drafted[..., None]
-    ratio = (log_p[:, :-1].gather(2, own) - log_q.gather(2, own))[..., 0].exp()
-    kept = (accept < ratio).long().cumprod(dim=1).sum(dim=1)
+    kept = accepted(log_p[:, :-1], log_q, drafted, accept)
     behind = torch.cat([residual(log_p[:, :-1], log_q), log_p[:, -1:]], dim=1)
     rows = torch.arange(len(kept), device=kept.device)
     return kept, draw(behind[rows, kept], replace)

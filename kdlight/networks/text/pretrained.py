@@ -60,6 +60,39 @@ class CausalLM(Recorded, nn.Module):
         logits: Tensor = self.model(input_ids=tokens.long(), use_cache=False).logits
         return logits[..., : self.vocabulary]
 
+    def memory(self) -> Any:
+        """What it remembers before it has read anything: transformers' cache."""
+        from transformers import DynamicCache
+
+        return DynamicCache()
+
+    def read_on(self, tokens: Tensor, places: Tensor, sees: Tensor, memory: Any) -> Tensor:
+        """Logits (1, n, V) of the tokens that follow each of ``tokens`` (1, n).
+
+        Args:
+            tokens: They are added to the memory.
+            places: Where they stand in the sequence, (n,) int64.
+            sees: Which of all tokens, those in the memory first, each of them sees, (n, N) bool.
+            memory: Of :meth:`memory`.
+        """
+        # A row that is no tree needs no mask, without which attention is faster.
+        every = torch.ones_like(sees).tril(sees.shape[1] - tokens.shape[1])
+        logits: Tensor = self.model(
+            input_ids=tokens.long(),
+            attention_mask=None if torch.equal(sees, every) else sees[None, None],
+            position_ids=places[None],
+            past_key_values=memory,
+            use_cache=True,
+        ).logits
+        return logits[..., : self.vocabulary]
+
+    @staticmethod
+    def keep(memory: Any, places: Tensor) -> None:
+        """Forget all tokens read but those at ``places`` (n,)."""
+        for layer in memory.layers:
+            layer.keys = layer.keys.index_select(2, places)
+            layer.values = layer.values.index_select(2, places)
+
     def whole(self) -> nn.Module:
         """The model of transformers, adapters merged into a copy of it."""
         if not self.rank:

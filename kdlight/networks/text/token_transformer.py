@@ -6,12 +6,18 @@ from torch import Tensor, nn
 from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
+from kdlight.networks.text.key_values import KeyValues
 
 
 def rotary_angles(length: int, width: int, base: float = 10_000.0) -> Tensor:
     """Angles of rotary positions (Su et al., arXiv:2104.09864), (length, width / 2) float32."""
+    return angles_at(torch.arange(length), width, base)
+
+
+def angles_at(places: Tensor, width: int, base: float = 10_000.0) -> Tensor:
+    """The angles of some places (n,), (n, width / 2) float32."""
     frequency = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    return torch.arange(length, dtype=torch.float32)[:, None] * frequency
+    return places.float()[:, None] * frequency.to(places.device)
 
 
 def rotated(values: Tensor, angles: Tensor) -> Tensor:
@@ -70,13 +76,31 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, angles: Tensor) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        angles: Tensor,
+        memory: KeyValues | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens (B, T, width) mixed with each other.
+
+        Args:
+            hidden: The tokens.
+            angles: Of their places, (T, head width / 2).
+            memory: What was read before, to which these tokens are added.
+            sees: Which of all tokens, those in the memory first, each of these sees, (T, N) bool;
+                None for all up to itself of a causal block, else all.
+        """
         queries, keys, values = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in self.qkv(self.attention_norm(hidden)).chunk(3, dim=2)
         )
+        queries, keys = rotated(queries, angles), rotated(keys, angles)
+        if memory is not None:
+            keys, values = memory.extend(keys, values)
         mixed = nn.functional.scaled_dot_product_attention(
-            rotated(queries, angles), rotated(keys, angles), values, is_causal=self.causal
+            queries, keys, values, attn_mask=sees, is_causal=self.causal and sees is None
         )
         hidden = hidden + self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))  # type: ignore[no-any-return]
@@ -155,3 +179,29 @@ class TokenTransformer(Recorded, nn.Module):
         for block in self.blocks:
             hidden = block(hidden, angles)
         return self.head(self.norm(hidden))  # type: ignore[no-any-return]
+
+    def memory(self) -> list[KeyValues]:
+        """What it remembers before it has read anything."""
+        return [KeyValues() for _ in self.blocks]
+
+    def read_on(
+        self, tokens: Tensor, places: Tensor, sees: Tensor, memory: list[KeyValues]
+    ) -> Tensor:
+        """Logits (1, n, V) of the tokens that follow each of ``tokens`` (1, n).
+
+        Args:
+            tokens: They are added to the memory.
+            places: Where they stand in the sequence, (n,) int64.
+            sees: Which of all tokens, those in the memory first, each of them sees, (n, N) bool.
+            memory: Of :meth:`memory`.
+        """
+        hidden, angles = self.embedding(tokens), angles_at(places, self.head_width)
+        for block, known in zip(self.blocks, memory, strict=True):
+            hidden = block(hidden, angles, known, sees)
+        return self.head(self.norm(hidden))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def keep(memory: list[KeyValues], places: Tensor) -> None:
+        """Forget all tokens read but those at ``places`` (n,)."""
+        for known in memory:
+            known.keep(places)

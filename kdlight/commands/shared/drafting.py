@@ -1,0 +1,101 @@
+"""The option ``--draft`` of ``generate``: what proposes tokens to a model that verifies them."""
+
+import argparse
+from pathlib import Path
+
+from kdlight.commands.parsing.arguments import positive
+from kdlight.commands.shared.causal import read_causal
+from kdlight.discrete.autoregressive import NextTokenModel
+from kdlight.discrete.text_generator import TextGenerator
+from kdlight.errors import InputError
+from kdlight.speculative.drafters import Drafter, LookupDrafter, ModelDrafter, NoDrafter
+from kdlight.speculative.trigram import TrigramDrafter
+from kdlight.speculative.writing import DraftedGenerator
+from kdlight.storage.documents import read_documents
+from kdlight.storage.tokenizers import identity_of
+
+WITHOUT_MODEL = ("none", "lookup", "trigram")
+
+
+def add_draft(to: argparse.ArgumentParser) -> None:
+    """The options of drafts."""
+    to.add_argument(
+        "--draft",
+        default=None,
+        metavar="WHAT",
+        help="write row by row, every token computed once, with a draft that the model verifies: a "
+        "smaller model (checkpoint, .safetensors, folder of transformers), trigram (a table that "
+        "learns while it writes), lookup (what followed the last tokens before), or none to "
+        "compare with; the law of what is written stays the model's",
+    )
+    to.add_argument("--draft-block", type=positive, default=4, help="tokens a draft model proposes")
+    to.add_argument(
+        "--draft-texts",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="texts that the table of --draft trigram begins with",
+    )
+    to.add_argument(
+        "--temperature",
+        type=temperature,
+        default=1.0,
+        help="divides the logits, with --draft; 0 takes the likeliest token",
+    )
+
+
+def temperature(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text}")
+    return value
+
+
+def drafted(writer: TextGenerator, options: argparse.Namespace) -> DraftedGenerator:
+    """The generator of a writer, with the draft that the options name.
+
+    Raises:
+        InputError: The writer does not write from left to right, there is no such draft, or the two
+            have other tokens.
+    """
+    target = writer.generator.denoiser
+    if not isinstance(target, NextTokenModel):
+        raise InputError(
+            f"--draft: expected a model that writes from left to right, found "
+            f"{type(target).__name__}."
+        )
+    if options.draft_texts is not None and options.draft != "trigram":
+        raise InputError(f"--draft-texts: expected --draft trigram, found {options.draft}.")
+    drafter = _drafter(writer, options)
+    return DraftedGenerator(target, drafter, options.temperature, writer.tokenizer.end)
+
+
+def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
+    if options.draft == "none":
+        return NoDrafter()
+    if options.draft == "lookup":
+        return LookupDrafter()
+    if options.draft == "trigram":
+        table = TrigramDrafter()
+        if options.draft_texts is not None:
+            documents = read_documents(options.draft_texts)
+            table.read(writer.tokenizer.encode(each.text) for each in documents)
+        return table
+    path = Path(options.draft)
+    if not path.exists():
+        known = ", ".join(WITHOUT_MODEL)
+        raise InputError(f"--draft: expected {known}, or a model, found no {path}.")
+    model, tokenizer = read_causal(path, writer.generator.length)
+    vocabulary = writer.generator.vocabulary
+    if tokenizer is not None and identity_of(tokenizer) != identity_of(writer.tokenizer):
+        raise InputError("--draft: expected a model with the same tokenizer, found another.")
+    if model.vocabulary != vocabulary:
+        raise InputError(
+            f"--draft: expected the model's vocabulary of {vocabulary} tokens, found "
+            f"{model.vocabulary}."
+        )
+    return ModelDrafter(model.to(options.device).eval(), options.draft_block, options.temperature)
