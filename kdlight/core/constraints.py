@@ -13,8 +13,10 @@ class Constrained(Protocol):
         """Bring them back."""
 
 
-def constrain(module: nn.Module) -> None:
-    """Bring back the weights of all parts of ``module`` that are constrained."""
-    for part in module.modules():
-        if isinstance(part, Constrained):
-            part.constrain()
+def constrained(module: nn.Module) -> list[Constrained]:
+    """All parts of ``module`` that are constrained.
+
+    To be asked for once: to look through the parts of a small network takes a thirtieth of its
+    training step.
+    """
+    return [part for part in module.modules() if isinstance(part, Constrained)]

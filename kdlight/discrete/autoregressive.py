@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
 from kdlight.discrete.categorical import draw
+from kdlight.discrete.denoiser import logits_at
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.masking import is_masked
@@ -76,7 +77,10 @@ class AutoregressiveModel(Recorded, nn.Module):
 
     def following(self, tokens: Tensor) -> Tensor:
         """Logits of the token that follows tokens (B, T), (B, V)."""
-        return self.network(self._begun(tokens))[:, -1]  # type: ignore[no-any-return]
+        begun = self._begun(tokens)
+        last = torch.zeros_like(begun, dtype=torch.bool)
+        last[:, -1] = True
+        return logits_at(self.network, last, begun)
 
 
 class OracleAutoregressive(Recorded, nn.Module):

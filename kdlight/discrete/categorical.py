@@ -34,9 +34,9 @@ def draw_several(log_probs: Tensor, uniform: Tensor) -> Tensor:
         Classes, int64, (..., k).
     """
     cumulative = log_probs.double().softmax(dim=-1).cumsum(dim=-1)
-    total = cumulative[..., -1:]
+    total = cumulative[..., -1:].contiguous()
     # Right of all classes whose sum is not above the number: those of probability 0 among them.
     found = torch.searchsorted(cumulative, uniform.double() * total, right=True)
-    # Rounding may carry the product to the total itself.
-    last = (cumulative < total).sum(dim=-1, keepdim=True)
+    # Rounding may carry the product to the total itself: the last class that added to it.
+    last = torch.searchsorted(cumulative, total)
     return torch.minimum(found, last)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
-from kdlight.discrete.denoiser import as_seen
+from kdlight.discrete.denoiser import as_seen, logits_at
 
 
 class ComponentDenoiser(Recorded, nn.Module):
@@ -63,3 +63,10 @@ class ComponentDenoiser(Recorded, nn.Module):
         if latent is not None:
             return self._of(tokens, (latent * self.components).long())
         return self.component_log_probs(tokens).logsumexp(dim=1) - math.log(self.components)
+
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Logits at the masked ``places`` (B, L), (N, V); see :meth:`forward`."""
+        if latent is None:
+            return self(tokens)[places]  # type: ignore[no-any-return]
+        component = (latent * self.components).long()
+        return logits_at(self.network, places, tokens, component).float()

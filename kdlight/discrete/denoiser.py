@@ -32,6 +32,28 @@ class TokenDenoiser(Protocol):
         ...
 
 
+@runtime_checkable
+class PlacedDenoiser(Protocol):
+    """A model that can be asked about some of the masked tokens alone."""
+
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Logits of the tokens at the masked ``places`` (B, L) bool, row by row, (N, V)."""
+        ...
+
+
+def asked_at(
+    denoiser: TokenDenoiser, tokens: Tensor, places: Tensor, latent: Tensor | None = None
+) -> Tensor:
+    """Logits of the tokens at the masked ``places`` (B, L), row by row, (N, V), of any model.
+
+    A sampler that reveals a few tokens a call wants the laws of these: over a large vocabulary all
+    others cost more than the rest of the network.
+    """
+    if isinstance(denoiser, PlacedDenoiser):
+        return denoiser.at(tokens, places, latent)
+    return denoiser(tokens, latent)[places]
+
+
 class MaskedDenoiser(Recorded, nn.Module):
     """A network whose output is read as MDLM reads it (arXiv:2406.07524, section 3.2).
 
@@ -63,6 +85,20 @@ class MaskedDenoiser(Recorded, nn.Module):
     def logits(self, tokens: Tensor) -> Tensor:
         """What the network says, (B, L, V) float32."""
         return self.network(tokens).float()  # type: ignore[no-any-return]
+
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """See :class:`PlacedDenoiser`."""
+        return logits_at(self.network, places, tokens).float()
+
+
+def logits_at(network: nn.Module, places: Tensor, *inputs: Tensor) -> Tensor:
+    """What ``network(*inputs)`` (B, L, V) says at ``places`` (B, L), row by row, (N, V).
+
+    One whose ``takes_places`` is true computes no others.
+    """
+    if getattr(network, "takes_places", False):
+        return network(*inputs, places=places)  # type: ignore[no-any-return]
+    return network(*inputs)[places]  # type: ignore[no-any-return]
 
 
 def as_seen(log_probs: Tensor, tokens: Tensor) -> Tensor:

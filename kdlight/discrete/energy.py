@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
 from kdlight.discrete.autoregressive import NextTokenModel
-from kdlight.discrete.denoiser import TokenDenoiser
+from kdlight.discrete.denoiser import TokenDenoiser, asked_at
 from kdlight.discrete.masking import is_masked
 from kdlight.errors import InputError
 
@@ -67,6 +67,10 @@ class NeuralEnergy(Recorded, nn.Module):
         """Log mu(x_l | visible tokens), (B, L, V)."""
         return self.proposal(tokens, latent)  # type: ignore[no-any-return]
 
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Logits of the proposal at ``places`` (B, L), (N, V)."""
+        return asked_at(self.proposal, tokens, places, latent)
+
     def energy(self, clean: Tensor, seen: Tensor, proposal: Tensor) -> Tensor:
         """E(clean, seen), (B,) float32."""
         return self.network(clean, seen).float()  # type: ignore[no-any-return]
@@ -113,6 +117,10 @@ class AutoregressiveEnergy(Recorded, nn.Module):
     def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log mu(x_l | visible tokens), (B, L, V)."""
         return self.proposal(tokens, latent)  # type: ignore[no-any-return]
+
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Logits of the proposal at ``places`` (B, L), (N, V)."""
+        return asked_at(self.proposal, tokens, places, latent)
 
     def energy(self, clean: Tensor, seen: Tensor, proposal: Tensor) -> Tensor:
         """-log p_AR(clean) + ``proposal``, (B,) float64."""

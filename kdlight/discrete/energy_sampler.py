@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlight.discrete.categorical import draw, draw_several
+from kdlight.discrete.denoiser import asked_at
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.energy import EnergyDenoiser
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
@@ -63,25 +64,27 @@ class _EnergyWalk(Walk):
         rows = chosen.any(dim=1)
         if not bool(rows.any()):
             return
-        seen, masked, places = self._tokens[rows], self.masked()[rows], chosen[rows]
-        log_probs = self._denoiser(seen, latent[rows]).double()
-        uniform = torch.stack([first, *more], dim=2)[rows]
-        drawn = draw_several(log_probs, uniform)
-        drawn = torch.where(masked[..., None], drawn, seen[..., None])
-        # Of a visible token it is 0 = log 1.
-        proposal = log_probs.gather(2, drawn).sum(dim=1)
-        drawn = drawn.transpose(1, 2)
-        best = drawn[:, 0]
+        asked = self.masked() & rows[:, None]
+        seen, places = self._tokens[rows], asked[rows]
+        logits = asked_at(self._denoiser, seen, places, latent[rows]).double()
+        drawn = draw_several(logits, torch.stack([first, *more], dim=2)[asked])
+        filled = seen[..., None].repeat(1, 1, candidates)
+        filled[places] = drawn
+        filled = filled.transpose(1, 2)
+        best = filled[:, 0]
         if candidates > 1:
+            # Of a visible token it is 0 = log 1.
+            proposal = logits.new_zeros(*seen.shape, candidates)
+            proposal[places] = logits.gather(1, drawn) - logits.logsumexp(dim=1, keepdim=True)
             energy = cast(EnergyDenoiser, self._denoiser).energy(
-                drawn.flatten(0, 1),
+                filled.flatten(0, 1),
                 seen.repeat_interleave(candidates, dim=0),
-                proposal.flatten(),
+                proposal.sum(dim=1).flatten(),
             )
             weight = -energy.double().reshape(-1, candidates)
-            best = drawn[torch.arange(len(drawn)), draw(weight, pick[rows])]
-        self._calls[rows] += 1 + (candidates if candidates > 1 else 0)
-        self._keep(rows, torch.where(places, best, seen), places)
+            best = filled[torch.arange(len(filled)), draw(weight, pick[rows])]
+        self._tokens[chosen] = best[chosen[rows]]
+        self._count(rows, chosen, 1 + (candidates if candidates > 1 else 0))
 
 
 class EnergyGenerator(TokenGenerator):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
+from kdlight.discrete.denoiser import logits_at
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.masking import is_masked
@@ -40,10 +41,16 @@ class JumpModel(Recorded, nn.Module):
             tokens: (B, L) int64, the mask where a place is not known.
             noise: Standard normal, (B, L, d).
         """
+        return self.network(*self._vectors(tokens, noise))  # type: ignore[no-any-return]
+
+    def at(self, tokens: Tensor, noise: Tensor, places: Tensor) -> Tensor:
+        """As :meth:`forward`, at ``places`` (B, L), (N, V)."""
+        return logits_at(self.network, places, *self._vectors(tokens, noise))
+
+    def _vectors(self, tokens: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         known = ~is_masked(tokens, self.vocabulary)
         codes = self.codes.vectors[tokens.clamp(max=self.vocabulary - 1)]
-        vectors = torch.where(known[..., None], codes, noise.double())
-        return self.network(vectors.float(), known)  # type: ignore[no-any-return]
+        return torch.where(known[..., None], codes, noise.double()).float(), known
 
 
 def standard_normal(draws: RowDraws, length: int, dimension: int) -> Tensor:
@@ -73,7 +80,7 @@ def jump(model: JumpModel, start: Tensor, noise: Tensor, starts: tuple[int, ...]
     for call, first in enumerate(starts, start=1):
         asked = masked & (places >= first)
         seen = tokens.masked_fill(asked, model.vocabulary)
-        tokens = torch.where(asked, model(seen, noise).argmax(dim=2), tokens)
+        tokens[asked] = model.at(seen, noise, asked).argmax(dim=1)
         revealed_at = revealed_at.masked_fill(asked, call)
     calls = torch.full((len(start),), len(starts), device=start.device)
     return TokenSample(tokens, calls, revealed_at)

@@ -46,3 +46,8 @@ class LevelDenoiser(MaskedDenoiser):
     def logits(self, tokens: Tensor) -> Tensor:
         """The network's, (B, L, V), of possible tokens."""
         return super().logits(tokens).masked_fill(self.foreign, -torch.inf)
+
+    def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
+        """As :meth:`logits`, of the tokens at ``places`` (B, L), (N, V)."""
+        foreign = self.foreign[places.nonzero()[:, 1]]
+        return super().at(tokens, places).masked_fill(foreign, -torch.inf)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kdlight.discrete.categorical import draw
-from kdlight.discrete.denoiser import TokenDenoiser
+from kdlight.discrete.denoiser import TokenDenoiser, asked_at
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.masking import is_masked
 
@@ -138,14 +138,10 @@ class Walk:
         uniform = self._draws.uniform(chosen.shape[1])
         latent = self._draws.uniform(1)[:, 0]
         rows = chosen.any(dim=1)
-        if not bool(rows.any()):
-            return
-        log_probs = self._denoiser(self._tokens[rows], latent[rows])
-        self._calls[rows] += 1
-        places = chosen[rows]
-        tokens = self._tokens[rows]
-        tokens[places] = draw(log_probs[places], uniform[rows][places])
-        self._keep(rows, tokens, places)
+        if bool(rows.any()):
+            logits = asked_at(self._denoiser, self._tokens[rows], chosen[rows], latent[rows])
+            self._tokens[chosen] = draw(logits, uniform[chosen])
+            self._count(rows, chosen)
 
     @torch.no_grad()
     def reveal_likeliest(self, count: Tensor) -> None:
@@ -153,21 +149,22 @@ class Walk:
         uniform = self._draws.uniform(self._tokens.shape[1])
         latent = self._draws.uniform(1)[:, 0]
         rows = count > 0
-        if not bool(rows.any()):
-            return
-        tokens, masked = self._tokens[rows], self.masked()[rows]
-        log_probs = self._denoiser(tokens, latent[rows]).double()
-        self._calls[rows] += 1
-        drawn = draw(log_probs, uniform[rows])
-        likely = log_probs.gather(2, drawn[..., None])[..., 0].masked_fill(~masked, -torch.inf)
-        rank = likely.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        places = masked & (rank < count[rows, None])
-        self._keep(rows, torch.where(places, drawn, tokens), places)
+        if bool(rows.any()):
+            asked = self.masked() & rows[:, None]
+            logits = asked_at(self._denoiser, self._tokens[rows], asked[rows], latent[rows])
+            log_probs = logits.double().log_softmax(dim=1)
+            drawn = draw(log_probs, uniform[asked])
+            likely = torch.full_like(uniform, -torch.inf)
+            likely[asked] = log_probs.gather(1, drawn[:, None])[:, 0]
+            rank = likely.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            kept = asked & (rank < count[:, None])
+            self._tokens[kept] = drawn[kept[asked]]
+            self._count(rows, kept)
 
-    def _keep(self, rows: Tensor, tokens: Tensor, places: Tensor) -> None:
-        self._tokens[rows] = tokens
-        when = self._revealed_at[rows]
-        self._revealed_at[rows] = torch.where(places, self._calls[rows, None], when)
+    def _count(self, rows: Tensor, revealed: Tensor, calls: int = 1) -> None:
+        """Note ``calls`` of ``rows`` (B,) that revealed some positions (B, L)."""
+        self._calls += calls * rows
+        self._revealed_at = torch.where(revealed, self._calls[:, None], self._revealed_at)
 
     def sample(self) -> TokenSample:
         """What has been revealed, and how."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import __version__
-from kdlight.core.constraints import constrain
+from kdlight.core.constraints import Constrained, constrained
 from kdlight.core.frozen import digest, drop_frozen, forgive_frozen
 from kdlight.core.noise import NoiseStream, mix, seed_global
 from kdlight.core.spec import spec_of
@@ -73,6 +73,7 @@ class DistillationModule(L.LightningModule):
         self._max_non_finite = max_non_finite
         self.frozen: dict[str, str] = {}
         self._averages: dict[str, list[EMA[Any]]] = {}
+        self._constrained: dict[str, list[Constrained]] = {}
         self._stepped = True
         self._spent: set[str] = set()
         self._pending_gradients: dict[str, Tensor] = {}
@@ -211,7 +212,9 @@ class DistillationModule(L.LightningModule):
         if name in self._spent:
             # Only now: freed while little else is allocated, the memory would go back to the
             # system, and every page of it be faulted in again.
-            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
             self._spent.remove(name)
         strategy, complete = self.trainer.strategy, self.updates
         with (
@@ -231,7 +234,8 @@ class DistillationModule(L.LightningModule):
             strategy.optimizer_step(optimizer.optimizer, lambda: None)
         self._spent.add(name)
         if self._stepped:
-            constrain(self.get_submodule(name))
+            for part in self._constrained[name]:
+                part.constrain()
             for average in self._averages.get(name, ()):
                 average.update(self.get_submodule(name))
 
@@ -331,6 +335,7 @@ class DistillationModule(L.LightningModule):
         for name, settings in self._optimization.items():
             for group in self._optimizer(name).param_groups:
                 group.update(settings.hyperparameters())
+            self._constrained[name] = constrained(self.get_submodule(name))
         for name, gradient in self._pending_gradients.items():
             parameter = self.get_parameter(name)
             parameter.grad = cut_like(gradient.to(parameter.device), parameter)

@@ -1,5 +1,7 @@
 """A small transformer of tokens with rotary positions: both directions, or causal."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -163,12 +165,18 @@ class TokenTransformer(Recorded, nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens: Tensor, component: Tensor | None = None) -> Tensor:
-        """Logits, (B, L, V).
+    takes_places: ClassVar[bool] = True
+    """Whether it can be asked for the logits of some positions alone."""
+
+    def forward(
+        self, tokens: Tensor, component: Tensor | None = None, places: Tensor | None = None
+    ) -> Tensor:
+        """Logits, (B, L, V), or (N, V) of ``places``.
 
         Args:
             tokens: (B, L) int64, the mask being V.
             component: Component of the mixture, (B,) int64; None for the first.
+            places: Positions that are asked for, (B, L) bool; None for all.
         """
         hidden = self.embedding(tokens)
         if self.component_embedding is not None:
@@ -178,6 +186,8 @@ class TokenTransformer(Recorded, nn.Module):
         angles = rotary_angles(tokens.shape[1], self.head_width).to(tokens.device)
         for block in self.blocks:
             hidden = block(hidden, angles)
+        if places is not None:
+            hidden = hidden[places]
         return self.head(self.norm(hidden))  # type: ignore[no-any-return]
 
     def memory(self) -> list[KeyValues]:

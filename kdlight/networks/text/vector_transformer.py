@@ -1,5 +1,7 @@
 """A causal transformer of vectors: what a place holds is noise or the code of a token."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from kdlight.core.ranges import LayerCount, PositiveFloat, PositiveInt
@@ -49,10 +51,18 @@ class VectorTransformer(Recorded, nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, vectors: Tensor, known: Tensor) -> Tensor:
-        """Logits, (B, L, V), of vectors (B, L, d); ``known`` (B, L) says which are codes."""
+    takes_places: ClassVar[bool] = True
+    """Whether it can be asked for the logits of some positions alone."""
+
+    def forward(self, vectors: Tensor, known: Tensor, places: Tensor | None = None) -> Tensor:
+        """Logits, (B, L, V), of vectors (B, L, d); ``known`` (B, L) says which are codes.
+
+        With ``places`` (B, L) bool those of some positions alone, (N, V).
+        """
         hidden = self.enter(vectors) + self.kind(known.long())
         angles = rotary_angles(vectors.shape[1], self.head_width).to(vectors.device)
         for block in self.blocks:
             hidden = block(hidden, angles)
+        if places is not None:
+            hidden = hidden[places]
         return self.head(self.norm(hidden))  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight.core.constraints import constrain
+from kdlight.core.constraints import constrained
 from kdlight.core.spec import build, spec_of
 from kdlight.diffusion.denoisers import EDMDenoiser
 from kdlight.errors import InputError
@@ -84,7 +84,8 @@ def test_layers_preserve_magnitude():
     expected = grown(a)
     grown.weight *= 10
     torch.testing.assert_close(grown(a), expected, rtol=0.01, atol=1e-4)
-    constrain(nn.ModuleList([grown]))
+    (part,) = constrained(nn.ModuleList([grown]))
+    part.constrain()
     assert grown.weight[5].square().mean().sqrt() == pytest.approx(1, abs=1e-3)
 
 
