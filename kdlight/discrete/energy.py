@@ -4,8 +4,9 @@ p(x | z) = mu(x | z) exp(-E(x, z)) / Z(z): mu is the product that a masked model
 E the dependence between tokens that a product leaves out (Xu et al., EDLM, arXiv:2410.21357).
 """
 
+import copy
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,13 @@ class NeuralEnergy(Recorded, nn.Module):
         self.network = network
         self.vocabulary = proposal.vocabulary
         self.length = proposal.length
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NeuralEnergy":
+        """A copy, such as an average, shares the proposal, which nobody trains."""
+        memo[id(self.proposal)] = self.proposal
+        made = type(self).__new__(type(self))
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def forward(self, tokens: Tensor, latent: Tensor | None = None) -> Tensor:
         """Log mu(x_l | visible tokens), (B, L, V)."""

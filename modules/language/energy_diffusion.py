@@ -1,7 +1,5 @@
 """Energy-based diffusion language models (Xu et al., EDLM, arXiv:2410.21357)."""
 
-import copy
-
 import torch
 
 from kdlight.discrete.categorical import draw
@@ -52,7 +50,7 @@ class EnergyDiffusion(TokenModule):
     ) -> None:
         super().__init__(iterations, {"student": optimizer}, accumulate, seed, max_non_finite)
         self.add_frozen("teacher", teacher)
-        self.student = NeuralEnergy(copy.deepcopy(teacher.denoiser), network)
+        self.student = NeuralEnergy(teacher.denoiser, network)
         copy_what_fits(teacher.denoiser, self.student)
         self.ema = EMA(self.student, ema_half_life)
         self.average("student", self.ema)

@@ -28,6 +28,12 @@ def test_what_a_run_saved_loads_with_its_proposal_and_samples_the_same(tmp_path)
     start = own.masks(6)
     assert torch.equal(loaded(start, seed=0).tokens, own(start, seed=0).tokens)
     assert own.walks(["ancestral"], [8, 4]) == [(own, 3), (own, 8), (own, 4)]
+    # One proposal in memory, and one in the file: that of the model that is loaded from it.
+    weights = {id(weight) for weight in module.get_teacher().parameters()}
+    assert weights == {id(weight) for weight in module.ema.module.proposal.parameters()}
+    assert weights == {id(weight) for weight in module.student.proposal.parameters()}
+    saved = {name.partition(".proposal.")[0] for name in module.state_dict() if "proposal" in name}
+    assert saved == {"ema.module"}
 
 
 def test_an_autoregressive_energy_is_put_together_from_two_runs(tmp_path):
