@@ -48,6 +48,7 @@ OUT_OF_REACH = {
     "kdlight.teachers.codec.CodecTeacher": "its teacher is another run's codec",
     "kdlight.teachers.tokens.token_teacher": "its teacher is another run's model",
     "kdlight.teachers.tokens.language_teacher": "its teacher is another run's model",
+    "kdlight.teachers.text_classifiers.classifier_teacher": "its teacher is another run's model",
 }
 COPY = "kdlight.diffusion.students.copy_of"
 """A student that is copied from another run, which is not there."""

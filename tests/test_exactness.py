@@ -140,13 +140,15 @@ def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
     module.noise.normal = poisoned  # type: ignore[method-assign]
     if "tokens" in batch:
         # Whole numbers cannot be NaN: what the trained network says of the first row is.
+        parts = (module.get_submodule(name) for name in module._optimization)
         HOOKS.extend(
-            module.get_submodule(name).get_submodule("network").register_forward_hook(_broken)
-            for name in module._optimization
+            getattr(part, "network", part).register_forward_hook(_broken) for part in parts
         )
 
 
-def _broken(network: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+def _broken(network: torch.nn.Module, inputs: Any, output: Any) -> Any:
+    if isinstance(output, tuple):  # a named one, the scores before the states
+        return type(output)(_broken(network, inputs, output[0]), *output[1:])
     first = torch.zeros(len(output), *[1] * (output.ndim - 1))
     first[0] = float("nan")
     return output + first

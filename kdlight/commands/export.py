@@ -29,6 +29,7 @@ from kdlight.export.language_model import export_language_model
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.networks.images.classifier import Classifier
+from kdlight.networks.text.classifier import TextClassifier
 from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models, models_of
 from kdlight.teachers.classifiers import run_classifier
@@ -131,10 +132,14 @@ def _model(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
 
 
 def _language_model(checkpoint: Path, options: argparse.Namespace) -> nn.Module | None:
-    """A writer of tokens of that name, the student before others; None where there is none."""
+    """A model of text of that name, the student before others; None where there is none."""
     if not checkpoint.is_file():
         return None
-    models = {name: each for name, each in models_of(checkpoint) if writes_tokens(each)}
+    models = {
+        name: each
+        for name, each in models_of(checkpoint)
+        if isinstance(each, TextClassifier) or writes_tokens(each)
+    }
     return models.get(options.model or "student") or next(iter(models.values()), None)
 
 

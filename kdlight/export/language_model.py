@@ -8,6 +8,7 @@ from kdlight.core.spec import spec_of
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
+from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.masked_lm import MaskedLM
 from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
@@ -21,7 +22,7 @@ def export_language_model(model: nn.Module, path: Path) -> None:
     the run's data had one of the ``tokenizers`` library, as ``tokenizer.json``.
 
     Args:
-        model: A generator of text, or the model in it.
+        model: A generator of text, the model in it, or a classifier of texts.
         path: Folder; an earlier export there is replaced as a whole.
 
     Raises:
@@ -30,8 +31,8 @@ def export_language_model(model: nn.Module, path: Path) -> None:
     tokenizer: Tokenizer | None = getattr(model, "tokenizer", None)
     if isinstance(model, (TextGenerator, TokenGenerator)):
         model = model.denoiser
-    network = getattr(model, "network", None)
-    if not isinstance(network, (CausalLM, MaskedLM)):
+    network = getattr(model, "network", model)
+    if not isinstance(network, (CausalLM, MaskedLM, TextClassifier)):
         raise InputError(
             f"{path}: expected a model of transformers to write, found "
             f"{type(model).__name__}; a .safetensors file takes any model of kdlight."

@@ -5,9 +5,7 @@ from torch import Tensor
 
 from kdlight.losses.language.divergences import forward_kl, total_variation
 from kdlight.metrics.base import SampleMetric
-
-BINS = 15
-"""Bins of equal width of the confidence."""
+from kdlight.metrics.language.calibration import BINS, GRID, binned, binned_error, smooth_error
 
 
 class NextTokenFit(SampleMetric):
@@ -20,7 +18,7 @@ class NextTokenFit(SampleMetric):
     ``label_loyalty``: how often both have the same likeliest token (arXiv:2109.03228). ``ece``:
     gap between confidence, the largest probability, and how often that token is right, over 15 bins
     of equal width; with the truth known "how often" is its exact probability, else the sentence's
-    token. ``perplexity``: of the sentences.
+    token; ``smooth_ece`` the same without bins. ``perplexity``: of the sentences.
 
     Args:
         golden: Whether updates bring the truth.
@@ -30,14 +28,16 @@ class NextTokenFit(SampleMetric):
     sums: Tensor
     count: Tensor
     bins: Tensor
+    grid: Tensor
 
     def __init__(self, golden: bool, teacher: bool) -> None:
         super().__init__()
-        names = ["perplexity", "ece"]
+        names = ["perplexity"]
         names += ["golden_kl"] if golden else []
         names += ["proxy_kl", "acceptance", "label_loyalty"] if teacher else []
-        self.names = tuple(names)
-        self.add_sums(sums=(len(names),), count=(), bins=(BINS, 2))
+        self.summed = tuple(names)
+        self.names = (*names, "ece", "smooth_ece")
+        self.add_sums(sums=(len(names),), count=(), bins=(BINS, 2), grid=(GRID, 2))
 
     def update(
         self,
@@ -62,7 +62,7 @@ class NextTokenFit(SampleMetric):
         log_q = logits[mask].double().log_softmax(dim=1)
         own = log_q.gather(1, tokens[mask][:, None])[:, 0]
         truth = None if golden is None else golden[mask].double()
-        found = {"perplexity": -own, "ece": torch.zeros_like(own)}
+        found = {"perplexity": -own}
         if truth is not None:
             found["golden_kl"] = forward_kl(truth, log_q)
         if teacher is not None:
@@ -70,27 +70,22 @@ class NextTokenFit(SampleMetric):
             found["proxy_kl"] = forward_kl(log_p, log_q)
             found["acceptance"] = 1 - total_variation(log_p, log_q)
             found["label_loyalty"] = torch.eq(log_p.argmax(dim=1), log_q.argmax(dim=1)).double()
-        self.add_to("sums", torch.stack([found[name].sum() for name in self.names]))
+        self.add_to("sums", torch.stack([found[name].sum() for name in self.summed]))
         self.add_to("count", len(own))
-        self.add_to("bins", self._binned(log_q, tokens[mask], truth))
-
-    def _binned(self, log_q: Tensor, tokens: Tensor, truth: Tensor | None) -> Tensor:
-        """Sums of confidence and of being right, by bin of confidence, (BINS, 2)."""
         top = log_q.max(dim=1)
-        confidence = top.values.exp()
         if truth is None:
-            right = torch.eq(top.indices, tokens).double()
+            right = torch.eq(top.indices, tokens[mask]).double()
         else:
             right = truth.gather(1, top.indices[:, None])[:, 0].exp()
-        place = (confidence * BINS).long().clamp(max=BINS - 1)
-        sums = torch.zeros(BINS, 2, dtype=torch.float64, device=log_q.device)
-        return sums.index_add(0, place, torch.stack([confidence, right], dim=1))
+        for name, places in (("bins", BINS), ("grid", GRID)):
+            self.add_to(name, binned(top.values.exp(), right, places))
 
     def enough(self) -> bool:
         return bool(self.count > 0)
 
     def figures(self) -> dict[str, Tensor]:
-        found = dict(zip(self.names, self.sums / self.count, strict=True))
+        found = dict(zip(self.summed, self.sums / self.count, strict=True))
         found["perplexity"] = found["perplexity"].exp()
-        found["ece"] = (self.bins[:, 0] - self.bins[:, 1]).abs().sum() / self.count
+        found["ece"] = binned_error(self.bins, self.count)
+        found["smooth_ece"] = smooth_error(self.grid, self.count)
         return found

@@ -6,8 +6,8 @@ COLUMNS = (
     Column(
         "golden_kl",
         "Golden KL",
-        "Nats a token that the model is from the true language, KL(truth || model), exact: 0 is a "
-        "perfect model.",
+        "Nats a token (of a classifier: a text) that the model is from the truth, "
+        "KL(truth || model), exact: 0 is a perfect model.",
         better="lower",
         short=True,
         narrow="Golden\nKL",
@@ -44,6 +44,14 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "smooth_ece",
+        "Smooth ECE",
+        "Gap between confidence and being right without bins, smoothed by the width that it has "
+        "itself.",
+        better="lower",
+        narrow="Smooth\nECE",
+    ),
+    Column(
         "fitted_temperature",
         "Temperature",
         "What the model's logits are to be divided by for its confidence to be honest on held-out "
@@ -54,9 +62,24 @@ COLUMNS = (
     Column(
         "label_loyalty",
         "Label loyalty",
-        "How often the model's likeliest token is the teacher's, from 0 to 1.",
+        "How often the model's likeliest token or class is the teacher's, from 0 to 1.",
         better="higher",
         narrow="Label\nloyalty",
+    ),
+    Column(
+        "probability_loyalty",
+        "Probability loyalty",
+        "One minus the root of the Jensen-Shannon divergence from the teacher, in bits: 0 to 1.",
+        better="higher",
+        narrow="Probability\nloyalty",
+    ),
+    Column(
+        "class_accuracy",
+        "Accuracy",
+        "How often the likeliest class is the label, from 0 to 1.",
+        better="higher",
+        decimals=4,
+        short=True,
     ),
     Column(
         "nll",

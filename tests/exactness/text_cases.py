@@ -1,0 +1,74 @@
+"""Cases of classifiers of texts."""
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from datamodules.text.oracle_classes import OracleClassesDataModule
+from kdlight.discrete.oracle import HMMLanguage
+from kdlight.losses.language.matching import HiddenStates, Matching, MutualInformation
+from kdlight.networks.text.classifier import TextClassifier
+from kdlight.training.optim import Optimization
+from modules.language.representation_distillation import RepresentationDistillation
+from modules.language.text_classification import TextClassification
+from tests.exactness.harness import BATCH, Case
+
+V, LENGTH = 5, 6
+
+
+def data(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH, emission=0.6)
+    return OracleClassesDataModule(language, 2, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def classifier(seed: int, width: int = 8, depth: int = 1) -> TextClassifier:
+    config = {
+        "model_type": "bert",
+        "vocab_size": V,
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "max_position_embeddings": LENGTH,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = TextClassifier(config, 2)
+        # Drawn small, every teacher says the same of all texts.
+        torch.nn.init.normal_(made.model.classifier.weight)
+    return made
+
+
+def text_classification(**kwargs: Any) -> TextClassification:
+    return TextClassification(
+        classifier(1), Optimization(lr=3e-3, decay="cosine"), 20, ema_half_life=3.0, **kwargs
+    )
+
+
+def representation_distillation(
+    matching: Matching | None = None, **kwargs: Any
+) -> RepresentationDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return RepresentationDistillation(
+            [classifier(2, depth=2), classifier(3, width=12)],
+            classifier(1),
+            Optimization(lr=3e-3, decay="cosine"),
+            matching or MutualInformation(0.5, dimension=4),
+            iterations=20,
+            label=0.3,
+            ema_half_life=3.0,
+            **kwargs,
+        )
+
+
+TEXT = {
+    "text_classification": Case(text_classification, 20, data_module=data),
+    "representation_distillation": Case(representation_distillation, 20, data_module=data),
+    "representation_distillation_of_states": Case(
+        lambda **kwargs: representation_distillation(HiddenStates(), **kwargs), 20, data_module=data
+    ),
+}
