@@ -39,6 +39,8 @@ VERBS = {
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),
     "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),
     "prune": ("kdlight.commands.prune", "cut a language model to a smaller one, to distil next"),
+    "score": ("kdlight.commands.score", "score every row or text of a corpus under models"),
+    "select": ("kdlight.commands.select", "choose by those scores what to train on"),
     "export": ("kdlight.commands.export", "a model as safetensors, or for another library"),
     "convert": ("kdlight.commands.convert", "a published codec or image model as one of kdlight"),
     "report": ("kdlight.commands.report", "one HTML page over one run or many, with verdicts"),
@@ -47,7 +49,7 @@ VERBS = {
 
 GROUPS = {
     "train": ("fit", "validate", "test", "predict"),
-    "use": ("sample", "generate", "encode", "decode", "pairs", "prune"),
+    "use": ("sample", "generate", "encode", "decode", "pairs", "prune", "score", "select"),
     "judge": ("evaluate", "report"),
     "exchange": ("export", "convert"),
     "look up": ("list",),

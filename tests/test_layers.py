@@ -13,7 +13,7 @@ LAYERS = [
     ["kdlight.errors", "kdlight.stops", "kdlight.core", "kdlight.storage"],
     ["kdlight.diffusion", "kdlight.codec", "kdlight.discrete", "kdlight.speculative"],
     ["kdlight.networks"],
-    ["kdlight.losses", "kdlight.surgery"],
+    ["kdlight.losses", "kdlight.surgery", "kdlight.selection"],
     ["kdlight.metrics", "kdlight.teachers", "kdlight.guidance"],
     ["kdlight.training", "kdlight.export", "kdlight.convert", "kdlight.report"],
     ["kdlight.callbacks"],

@@ -18,7 +18,8 @@ from kdlight.teachers.diffusion import ASSETS, bundled_teacher
 from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
-OURS = ["sample", "generate", "evaluate", "pairs", "prune", "export", "report", "list"]
+OURS = ["sample", "generate", "evaluate", "pairs", "prune", "score", "select", "export"]
+OURS += ["report", "list"]
 
 
 @pytest.mark.parametrize("verb", LIGHTNING + OURS)

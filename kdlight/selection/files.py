@@ -1,0 +1,162 @@
+"""Files of scores and of selections: JSON, with digests of the data that they speak of."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlight.errors import InputError
+from kdlight.storage.files import read_json, require_file, write_json
+from kdlight.storage.text import read_lines
+
+SCORES = "kdlight-scores-1"
+SELECTION = "kdlight-selection-1"
+
+
+def digest_of_tokens(tokens: Tensor, lengths: Tensor) -> str:
+    """SHA-256 of sequences (N, L) and their lengths (N,), whatever integers hold them."""
+    digest = hashlib.sha256(str(tuple(tokens.shape)).encode())
+    for part in (tokens, lengths):
+        digest.update(part.long().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """SHA-256 of texts in their order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()
+
+
+class ScoreWriter:
+    """Writes scores row by row, and goes on where a killed one of the same data and models stopped.
+
+    Until the end the rows lie in a file with ``.part`` behind its name.
+
+    Args:
+        path: The file, a JSON object a line, the first of which are the facts.
+        facts: Of the data and the models.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path = path
+        self.part = path.with_name(f"{path.name}.part")
+        self.done = 0
+        head = json.dumps({"format": SCORES, **facts})
+        kept: list[str] = []
+        if self.part.is_file():
+            text = self.part.read_text(encoding="utf-8")
+            kept = text[: text.rfind("\n") + 1].splitlines()  # the last may be cut off
+        if not kept or kept[0] != head:
+            kept = [head]
+        self.done = len(kept) - 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.stream = self.part.open("w", encoding="utf-8")
+        self.stream.writelines(f"{line}\n" for line in kept)
+        self.stream.flush()
+
+    def __enter__(self) -> "ScoreWriter":
+        return self
+
+    def add(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Write some rows."""
+        self.stream.writelines(f"{json.dumps(row)}\n" for row in rows)
+        self.stream.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stream.close()
+        if error is None:
+            self.part.replace(self.path)
+
+
+def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The facts of a file of scores, and its columns, (n,) float64 each.
+
+    Raises:
+        InputError: It is none, or a row is damaged.
+    """
+    require_file(path)
+    lines = read_lines(path)
+    rows: list[dict[str, float]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or (number == 1 and row.get("format") != SCORES):
+            raise InputError(f"{path}: line {number}: expected scores that `kdlight score` wrote.")
+        rows.append(row)
+    facts, rows = dict(rows[0]) if rows else {}, rows[1:]
+    if not rows or len(rows) != facts.get("count"):
+        raise InputError(f"{path}: expected {facts.get('count')} rows, found {len(rows)}.")
+    try:
+        columns = {
+            name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]
+        }
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: expected the same numbers in every row.") from None
+    return facts, columns
+
+
+def write_selection(path: Path, rows: Sequence[int], data: str, how: Mapping[str, Any]) -> None:
+    """Write which rows are kept.
+
+    Args:
+        path: The file, JSON.
+        rows: Their numbers, in order; one that is drawn twice stands twice.
+        data: Digest of the data.
+        how: How they were chosen.
+    """
+    write_json(
+        path,
+        {
+            "format": SELECTION,
+            **how,
+            "data": data,
+            "count": len(rows),
+            "sha256": digest_of_rows(rows),
+            "rows": list(rows),
+        },
+    )
+
+
+def digest_of_rows(rows: Sequence[int]) -> str:
+    """SHA-256 of numbers."""
+    return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
+
+
+def read_selection(path: Path, data: str, count: int) -> Tensor:
+    """The kept rows, (n,) int64.
+
+    Args:
+        path: The file.
+        data: Digest of the data it is to speak of.
+        count: Rows of the data.
+
+    Raises:
+        InputError: It is no selection, is damaged, or speaks of other data.
+    """
+    said = read_json(path)
+    if not isinstance(said, dict) or said.get("format") != SELECTION:
+        raise InputError(f"{path}: expected a selection that `kdlight select` wrote.")
+    rows = said.get("rows")
+    numbers = isinstance(rows, list) and all(isinstance(row, int) for row in rows)
+    if not numbers or not rows or said.get("sha256") != digest_of_rows(rows):
+        raise InputError(f"{path}: expected rows as they were chosen, found others.")
+    if said.get("data") != data or not 0 <= min(rows) <= max(rows) < count:
+        raise InputError(
+            f"{path}: expected a selection from these data ({data[:12]}), found one from others "
+            f"({str(said.get('data'))[:12]})."
+        )
+    return torch.tensor(rows)
