@@ -23,9 +23,11 @@ from kdlight.core.spec import build
 from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.storage.files import load_checkpoint
 from tests.commands.tiny import TINY, last_line
+from tests.datamodules.images.latent_archives import latent_zip
 from tests.networks.edm.recipe import filled
 from tests.teachers.published.files import write_network
 from tests.teachers.published.test_edm2_files import edm2_file
+from tests.teachers.published.vae import vae_folder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RUNS = sorted(
@@ -82,7 +84,7 @@ def released(path: str, runs: Path) -> Path:
     """A small file as that which a configuration names, of three blocks and two resolutions."""
     made = runs / Path(path).name
     if not made.is_file() and "edm2" in path:
-        edm2_file(made, num_classes=2, channels=3)
+        edm2_file(made, num_classes=2, channels=4 if "img512" in path else 3)
     elif not made.is_file():
         network = DhariwalUNet(
             16, 3, 2, model_channels=32, channel_mult=(1, 2), num_blocks=3, attention=()
@@ -144,6 +146,13 @@ SMALLER["imagenet64/multi_student.yaml"] = JUDGED | {MODEL + "partition": "[[0],
 SMALLER["imagenet64/sid.yaml"] = {
     "--data.init_args.num_classes": "2",
     "--data.init_args.shape": "[3, 16, 16]",
+}
+SMALLER["imagenet512/sid.yaml"] = {
+    "--data.init_args.num_classes": "2",
+    "--data.init_args.shape": "[4, 16, 16]",
+}
+SMALLER["imagenet512/sida.yaml"] = FEW_PICTURES | {
+    MODEL + "discriminator.init_args.layers": "[enc.8x8_block0]"
 }
 SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
@@ -255,6 +264,8 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "data_dir" in config["data"]["init_args"]:
         spoken = "speech" in config["data"]["class_path"]
         options["--data.init_args.data_dir"] = str(speech if spoken else pictures)
+    if config["data"]["class_path"] == "datamodules.images.latent_files.LatentFilesDataModule":
+        options[DATA + "path"] = str(latent_zip(runs / "img512-sd.zip"))
     if config["data"]["class_path"] == "datamodules.text.text_files.TextFilesDataModule":
         options["--data.init_args.path"] = str(CONFIGS.parent / "README.md")
     if config["data"]["class_path"].endswith(".SyntheticSpeechDataModule"):
@@ -279,6 +290,8 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "published" in teacher.get("class_path", ""):
         made = released(teacher["init_args"]["path"], runs)
         options["--model.init_args.teacher.init_args.path"] = str(made)
+        if "autoencoder" in teacher["init_args"]:
+            options[MODEL + "teacher.init_args.autoencoder"] = vae_folder(runs / "vae")
     start = (arguments.get("student") or {}).get("init_args", {}).get("teacher", {})
     if "published" in start.get("class_path", ""):
         made = released(start["init_args"]["path"], runs)
@@ -390,9 +403,13 @@ def test_a_base_can_be_appended_to_a_run(
 
 
 @pytest.mark.parametrize("name", ["sid", "sida"])
-def test_adams_epsilon_stands_beside_means_as_the_publishers_beside_sums(name: str) -> None:
-    config = yaml.safe_load((CONFIGS / f"imagenet64/{name}.yaml").read_text())
+@pytest.mark.parametrize(
+    ("data", "numbers"), [("imagenet64", 3 * 64 * 64), ("imagenet512", 4 * 64 * 64)]
+)
+def test_adams_epsilon_stands_beside_means_as_the_publishers_beside_sums(
+    name: str, data: str, numbers: int
+) -> None:
+    config = yaml.safe_load((CONFIGS / f"{data}/{name}.yaml").read_text())
     arguments = config["model"]["init_args"]
-    numbers = 3 * 64 * 64
     assert arguments["optimizer"]["eps"] * numbers * 100 == pytest.approx(1e-6, rel=1e-3)
     assert arguments["fake_optimizer"]["eps"] * numbers == pytest.approx(1e-6, rel=1e-3)

@@ -22,7 +22,7 @@ from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.pictures import find_pictures, open_declared, to_float
 from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder, latent_shape
-from kdlight.teachers.pipelines.text import TextEncoder, dropped, embedded
+from kdlight.teachers.pipelines.text import TextEncoder, dropped, embedded, of_one_length
 
 
 class LatentSamples:
@@ -222,10 +222,11 @@ class CaptionedLatentsDataModule(ImageDataModule):
             for path in tqdm(self._pictures, "Encoding", **bar):
                 encoded = autoencoder.encode(self._picture(path)[None].to(device))
                 latent.append(encoded.half().cpu())
+        told, null = of_one_length(told, encoder.null())
         tensors = {
             "latent": torch.cat(latent),
             **{f"told.{name}": rows.half() for name, rows in told.items()},
-            **{f"null.{name}": rows.half() for name, rows in encoder.null().items()},
+            **{f"null.{name}": rows.half() for name, rows in null.items()},
             "caption": torch.tensor([distinct.index(caption) for caption in captions]),
         }
         with atomic_path(self._file) as temporary:

@@ -43,7 +43,10 @@ WHOSE = (
     "wavtokenizer, bigcodec, xcodec. Image models: edm, edm2, adm. Masked language models: mdlm, "
     "smdm"
 )
-OPTIONS = ("sample_rate", "steps", "kind", "size", "guide", "guidance_scale", "tokenizer", "heads")
+OPTIONS = (
+    *("sample_rate", "steps", "kind", "size", "guide", "guidance_scale", "autoencoder"),
+    *("tokenizer", "heads"),
+)
 
 
 def parser() -> Parser:
@@ -90,6 +93,11 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--heads", type=positive, default=None, help="of smdm's attention, if not as published"
+    )
+    made.add_argument(
+        "--autoencoder",
+        default=None,
+        help="of edm2's models of 512 x 512 images: stabilityai/sd-vae-ft-mse, or a folder of it",
     )
     add_force(made)
     return made

@@ -61,7 +61,8 @@ def parser() -> Parser:
         "--reference",
         type=Path,
         default=None,
-        help=".npz of published statistics (mu, sigma) of --features, instead of --data or with it",
+        help="published statistics of --features, .npz (mu, sigma) or EDM2's .pkl, instead of "
+        "--data or with it",
     )
     made.add_argument(
         "--steps",

@@ -380,6 +380,9 @@ class GuidedDenoiser(Denoiser):
         if plain or not any(name in told for name in GUIDED):
             return conditional
         unconditional: Tensor = self.denoiser(x, sigma, without(told, *GUIDED))
-        if scales is None:
-            return unconditional.lerp(conditional, self.guidance_scale)
-        return unconditional.lerp(conditional, expand(scales, x).to(x.dtype))
+        scale = self.guidance_scale if scales is None else expand(scales, x).to(x.dtype)
+        return self.extrapolated(x, sigma, unconditional.lerp(conditional, scale), conditional)
+
+    def extrapolated(self, x: Tensor, sigma: Tensor, guided: Tensor, conditional: Tensor) -> Tensor:
+        """What is made of the extrapolated estimate; here nothing else."""
+        return guided

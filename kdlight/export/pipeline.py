@@ -1,5 +1,6 @@
 """A few-step student of a latent pipeline as that pipeline's own folder, or as adapters for it."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from kdlight.networks.images.transformers import PipelineTransformer
 from kdlight.networks.lora import AdaptedNetwork, DiffusersNetwork
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import read_json
-from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder
+from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder, downscaling
 from kdlight.teachers.pipelines.folder import network_part, open_pipeline, parts_of
 
 ADAPTERS = "pytorch_lora_weights.safetensors"
@@ -87,7 +88,8 @@ def export_pipeline(generator: LatentGenerator, path: Path, steps: int) -> None:
     assert isinstance(network, AdaptedNetwork | DiffusersNetwork)
     named = _named_walk(kind, scheduler, stops, steps)
     said = {"steps": steps, "plural": "" if steps == 1 else "s", "source": source}
-    said["call"] = ", ".join([_asked(kind), *named, *_guidance(kind, generator)])
+    asked = [_asked(kind), *named, *_guidance(kind, generator), *_size(kind, generator, source)]
+    said["call"] = ", ".join(asked)
     said["scheduler"] = type(scheduler).__name__
     loads = hasattr(getattr(diffusers, kind), "load_lora_weights")
     with atomic_folder(path, "model_index.json", ADAPTERS) as folder:
@@ -232,6 +234,8 @@ def _asked(kind: str) -> str:
 def _guidance(kind: str, generator: LatentGenerator) -> list[str]:
     """Guidance that the network is told, or none."""
     denoiser = generator.denoiser
+    if kind == "QwenImagePipeline":
+        return ["true_cfg_scale=1"]
     if "guidance" not in denoiser.conditions:
         return ["guidance_scale=1"]
     if isinstance(denoiser, LatentConsistencyDenoiser):
@@ -239,6 +243,26 @@ def _guidance(kind: str, generator: LatentGenerator) -> list[str]:
     network: Any = denoiser.network
     inner: Any = network.network if isinstance(network, AdaptedNetwork) else network
     return [f"guidance_scale={float(inner.null_guidance):g}"]
+
+
+def _size(kind: str, generator: LatentGenerator, source: str) -> list[str]:
+    """How a pipeline is told the size of the pictures, where it would take another."""
+    taken = inspect.signature(getattr(diffusers, kind).__call__).parameters
+    if "height" not in taken:
+        return []
+    network: Any = generator.denoiser.network
+    inner: Any = network.network if isinstance(network, AdaptedNetwork) else network
+    _, rows, columns = generator.shape
+    _, factor = downscaling(source)
+    usual = inner.model.config.get("sample_size")
+    if taken["height"].default is not None:  # Sana's, whatever its network was trained for
+        usual = taken["height"].default // factor
+    named = []
+    if rows != columns or usual not in (rows, (rows, columns)):
+        named = [f"height={rows * factor}", f"width={columns * factor}"]
+    if "use_resolution_binning" in taken:
+        named.append("use_resolution_binning=False")
+    return named
 
 
 def _source(generator: LatentGenerator) -> str:

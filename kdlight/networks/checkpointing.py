@@ -18,7 +18,7 @@ class RecomputedBlock(nn.Module):
     recomputes = False
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Features (B, C, H, W) under the embedding (B, E)."""
+        """Features (B, ...) under the embedding (B, E), of the same batch."""
         if not (self.recomputes and torch.is_grad_enabled()):
             return self.evaluate(x, embedding)
         # Dropout draws the same again.
@@ -39,8 +39,8 @@ def checkpoint_activations(module: nn.Module) -> None:
     able = [part for part in module.modules() if isinstance(part, ModelMixin | RecomputedBlock)]
     if not able:
         raise InputError(
-            f"checkpointing: expected a U-Net (UNet2D, SongUNet, DhariwalUNet, EDM2UNet), which "
-            f"can recompute its activations, found a "
+            f"checkpointing: expected a network of diffusers or of blocks that can be recomputed "
+            f"(kdlight.networks.checkpointing.RecomputedBlock), found a "
             f"{type(getattr(module, 'network', module)).__name__}."
         )
     for part in able:

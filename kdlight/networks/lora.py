@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.core.spec import Recorded, rebuilt
-from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
 from kdlight.diffusion.students import Adapters
 from kdlight.errors import InputError
 
@@ -39,6 +39,8 @@ class DiffusersNetwork(Recorded, nn.Module):
     null_class: bool = False
     conditions: tuple[str, ...]
     part: ClassVar[str] = "unet"
+    guidance: ClassVar[type[GuidedDenoiser]] = GuidedDenoiser
+    """How its pipeline guides it."""
     adapted_layers: ClassVar[tuple[str, ...]] = UNET_LAYERS
 
     def adapted(self, adapters: Adapters) -> "AdaptedNetwork":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
+from kdlight.networks.checkpointing import RecomputedBlock
 
 
 class FourierFeatures(nn.Module):
@@ -32,7 +33,7 @@ class FourierFeatures(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-class ScaleShiftBlock(nn.Module):
+class ScaleShiftBlock(RecomputedBlock):
     """Residual two-layer perceptron, its normalised input scaled and shifted by an embedding."""
 
     def __init__(self, width: int, embedding: int, dropout: float) -> None:
@@ -47,7 +48,7 @@ class ScaleShiftBlock(nn.Module):
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+    def evaluate(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
         inner = torch.addcmul(shift, self.norm(hidden), 1 + scale)
         inner = nn.functional.silu(self.up(nn.functional.silu(inner)))

@@ -142,8 +142,9 @@ def read_scheduler(folder: Folder, dynamic: bool = False) -> Any:
     elif kind in EDM_SCHEDULERS:
         _check_prediction(scheduler, ("epsilon",), path)
     elif kind in FLOW_SCHEDULERS:
+        known = ("use_dynamic_shifting", "shift_terminal") if dynamic else ()
         for name in ("use_dynamic_shifting", "invert_sigmas", "shift_terminal"):
-            if scheduler.config.get(name) and not (dynamic and name == "use_dynamic_shifting"):
+            if scheduler.config.get(name) and name not in known:
                 raise InputError(f"{path}: {name}: expected none, found {scheduler.config[name]}.")
     # from_config drops the name; callers tell the families apart by it.
     scheduler.register_to_config(_class_name=kind)

@@ -6,7 +6,6 @@ again from the folder wherever a model of theirs is rebuilt, so no checkpoint ho
 """
 
 from kdlight.diffusion.coordinates import FlowDenoiser
-from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.latent import LatentGenerator
 from kdlight.diffusion.samplers import Algorithm
 from kdlight.errors import InputError
@@ -54,7 +53,7 @@ def latent_teacher(
     digest = sha256_of_all(sorted((root / network_part(root)).glob("*.safetensors")))
     denoiser.provenance = {"source": path_or_id, "sha256": digest}
     return LatentGenerator(
-        GuidedDenoiser(denoiser, guidance_scale),
+        network.guidance(denoiser, guidance_scale),
         grid,
         network.shape,
         DiffusersAutoencoder(path_or_id),

@@ -15,6 +15,7 @@ from kdlight.errors import InputError
 from kdlight.losses.consistency import consistency_pair
 from kdlight.losses.distances import Distance, SquaredL2
 from kdlight.losses.progressive import teacher_walk
+from kdlight.networks.checkpointing import checkpoint_activations
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
@@ -56,6 +57,7 @@ class LatentConsistency(FewStepModule):
         sample_guidance: Guidance scale at which the student is sampled; null for the middle of
             ``guidance_scale``.
         steps: Step counts at which the student is measured, the first is its default.
+        checkpointing: Recompute activations in the backward pass instead of keeping them.
         ema_half_life: Half-life of the average that samples, in updates.
         accumulate: Batches per update.
         seed: Seed of the step noise.
@@ -77,6 +79,7 @@ class LatentConsistency(FewStepModule):
         timestep_scale: float = 10.0,
         sample_guidance: float | None = None,
         steps: list[int] = [4, 2, 1],  # noqa: B006 - never changed
+        checkpointing: bool = False,
         ema_half_life: float = 500.0,
         accumulate: int = 1,
         seed: int = 0,
@@ -122,6 +125,8 @@ class LatentConsistency(FewStepModule):
         if self.target is not None:
             self.average("student", self.target)
         self._steps = tuple(steps)
+        if checkpointing:
+            checkpoint_activations(self.student)
 
     def step(self, batch: Batch) -> None:
         # Algorithm 1. One draw more than the plain method: the guidance scale of the walk.

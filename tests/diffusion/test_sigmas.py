@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kdlight.core.spec import build, spec_of
+from kdlight.diffusion.cut_law import CutLaw
 from kdlight.diffusion.schedules import (
     alpha_bar_from_sigma,
     alphas_cumprod_of,
@@ -215,6 +216,17 @@ def test_timestep_noise_takes_every_timestep_equally_often():
     levels, counts = TimestepNoise("cosine")(UNIFORM).unique(return_counts=True)
     assert torch.equal(levels, table)
     assert (counts == 200).all()
+
+
+def test_a_law_without_its_ends():
+    # DMD2's release draws the timesteps 20 to 980, all equally often.
+    levels, counts = CutLaw(TimestepNoise("cosine"), 0.02, 0.981)(UNIFORM).unique(
+        return_counts=True
+    )
+    assert torch.equal(levels, sigma_from_alpha_bar(alphas_cumprod_of("cosine"))[20:981])
+    assert counts.max() - counts.min() <= 1
+    with pytest.raises(InputError, match="stop: expected more than start, 0.5, found 0.5"):
+        CutLaw(TimestepNoise(), 0.5, 0.5)
 
 
 def test_flow_noise():

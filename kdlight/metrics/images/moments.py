@@ -1,7 +1,9 @@
 """Mean and covariance of features: the reference statistics that papers publish."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +15,29 @@ from kdlight.metrics.images.extractors import FeatureExtractor
 from kdlight.metrics.images.frechet import frechet_distance, symmetric_root
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import require_file
+from kdlight.storage.persistent import read_persistent
 
 
 def read_moments(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean (F,) and covariance (F, F), float64, of an ``.npz`` with ``mu`` and ``sigma``.
+    """Mean (F,) and covariance (F, F), float64, of published statistics.
 
-    The form of EDM, clean-fid, pytorch-fid and, beside other arrays, of OpenAI's references.
+    An ``.npz`` with ``mu`` and ``sigma`` is the form of EDM, clean-fid, pytorch-fid and, beside
+    other arrays, of OpenAI's references; a ``.pkl`` whose ``fid`` holds them that of EDM2, of which
+    nothing is run.
 
     Raises:
         InputError: There is no such file, it holds something else, or its covariance is none.
     """
     require_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            found = {name: archive[name] for name in ("mu", "sigma") if name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: expected an .npz of arrays, found something else.") from None
+    if path.suffix == ".pkl":
+        names, found = _pickled(path)
+    else:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                names = archive.files
+                found = {name: archive[name] for name in ("mu", "sigma") if name in names}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            raise InputError(f"{path}: expected an .npz of arrays, found something else.") from None
     if len(found) < 2:
         raise InputError(
             f"{path}: expected the arrays mu and sigma, found {', '.join(names) or 'none'}."
@@ -46,6 +54,16 @@ def read_moments(path: Path) -> tuple[Tensor, Tensor]:
     if np.abs(cov - cov.T).max() > 1e-6 * np.abs(cov).max() or (np.diag(cov) < 0).any():
         raise InputError(f"{path}: expected sigma to be a covariance, found another matrix.")
     return torch.from_numpy(mean), torch.from_numpy(cov)
+
+
+def _pickled(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Names of what the ``fid`` of EDM2's statistics holds, and its arrays."""
+    content = read_persistent(path)
+    part = content.get("fid") if isinstance(content, Mapping) else None
+    part = part if isinstance(part, Mapping) else {}
+    arrays = {name: getattr(part.get(name), "value", None) for name in ("mu", "sigma")}
+    found = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    return [str(name) for name in part], found
 
 
 def write_moments(path: Path, mean: Tensor, cov: Tensor) -> None:

@@ -10,6 +10,7 @@ from kdlight.core.ranges import LayerCount, NonNegativeInt, PositiveFloat, Posit
 from kdlight.core.spec import Recorded, rebuilt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
+from kdlight.networks.checkpointing import RecomputedBlock
 
 
 def sinusoidal(position: Tensor, dim: int, longest: float = 10_000.0) -> Tensor:
@@ -36,7 +37,7 @@ def grid_positions(height: int, width: int, dim: int) -> Tensor:
     return torch.cat([sinusoidal(row.flatten(), half), sinusoidal(column.flatten(), half)], dim=1)
 
 
-class DiTBlock(nn.Module):
+class DiTBlock(RecomputedBlock):
     """Attention and perceptron, scaled, shifted and gated by the embedding; starts as identity.
 
     Args:
@@ -72,7 +73,7 @@ class DiTBlock(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(queries, keys, values)
         return self.project(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+    def evaluate(self, tokens: Tensor, embedding: Tensor) -> Tensor:
         parts = self.modulation(embedding)[:, None].chunk(6, dim=2)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = parts
         inner = self.attention_norm(tokens) * (1 + scale) + shift

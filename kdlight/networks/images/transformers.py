@@ -16,7 +16,8 @@ from diffusers.models.embeddings import (
 from torch import Tensor, nn
 
 from kdlight.core.spec import rebuilt
-from kdlight.diffusion.denoisers import Condition
+from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
+from kdlight.diffusion.length_guidance import LengthGuidedDenoiser
 from kdlight.errors import InputError
 from kdlight.networks.lora import DiffusersNetwork
 
@@ -288,6 +289,30 @@ class FluxTransformer(PipelineTransformer):
         return unpacked(output[0], rows, columns)
 
 
+class QwenImageTransformer(PipelineTransformer):
+    """Qwen-Image (Wu et al. 2025, arXiv:2508.02324): told text of any length and its mask.
+
+    The time goes in as 0 to 1, rounded to the dtype of the latents as its pipeline does.
+    """
+
+    kind: ClassVar[str] = "QwenImageTransformer2DModel"
+    adapted_layers: ClassVar[tuple[str, ...]] = (*JOINT, "img_mod.1", "img_mlp.net.2")
+    number_scale: ClassVar[float] = 1000.0
+    guidance: ClassVar[type[GuidedDenoiser]] = LengthGuidedDenoiser
+
+    def call(self, x: Tensor, noise: Tensor, told: Condition) -> Tensor:
+        rows, columns = x.shape[2] // 2, x.shape[3] // 2
+        output = self.model(
+            hidden_states=packed(x),
+            timestep=noise,
+            encoder_hidden_states=told["text"],
+            encoder_hidden_states_mask=told["text_mask"].bool(),
+            img_shapes=[[(1, rows, columns)]] * len(x),
+            return_dict=False,
+        )
+        return unpacked(output[0], rows, columns)
+
+
 def packed(x: Tensor) -> Tensor:
     """Squares of 2 x 2 as tokens: (B, C, H, W) to (B, HW / 4, 4C)."""
     count, channels, height, width = x.shape
@@ -310,6 +335,7 @@ TRANSFORMERS: dict[str, type[PipelineTransformer]] = {
         SanaTransformer,
         SD3Transformer,
         FluxTransformer,
+        QwenImageTransformer,
     )
 }
 """By the name that diffusers gives the network."""

@@ -23,8 +23,9 @@ KINDS = {
         "SanaTransformer2DModel",
         "SD3Transformer2DModel",
         "FluxTransformer2DModel",
+        "QwenImageTransformer2DModel",
     ),
-    "vae": ("AutoencoderKL", "AutoencoderDC"),
+    "vae": ("AutoencoderKL", "AutoencoderDC", "AutoencoderKLQwenImage"),
 }
 """What the parts of a pipeline may be."""
 _LIBRARIES = ("diffusers", "transformers")
@@ -40,7 +41,9 @@ def open_pipeline(path_or_id: str) -> Path:
     """
     root = Path(path_or_id)
     if not root.is_dir():
-        root = _download(path_or_id)
+        texts = [f"{part}{n}/*" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")]
+        folders = ["unet/*", "transformer/*", "vae/*", "scheduler/*", *texts]
+        root = download(path_or_id, ["model_index.json", *folders])
     parts = parts_of(root)
     network = network_part(root)
     for part in (network, "vae"):
@@ -80,15 +83,18 @@ def network_part(root: Path) -> str:
     return "transformer" if "transformer" in parts_of(root) else "unet"
 
 
-def _download(repository: str) -> Path:
+def download(repository: str, files: list[str]) -> Path:
+    """Files of a repository on the hub, without those of other programs and precisions.
+
+    Raises:
+        InputError: There is no such repository.
+    """
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
         raise InputError(f"{repository}: no such folder.")
-    texts = [f"{part}{n}/*" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")]
-    folders = ["unet/*", "transformer/*", "vae/*", "scheduler/*", *texts]
     try:
         found = snapshot_download(
             repository,
-            allow_patterns=["model_index.json", *folders],
+            allow_patterns=files,
             ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16.*", "*non_ema*"],
         )
     except (OSError, ValueError, HfHubHTTPError):
@@ -119,10 +125,22 @@ def load_part(root: Path, part: str) -> Any:
     Raises:
         InputError: There are no safetensors, or they are damaged or do not fit.
     """
-    folder = root / part
+    return load_model(root / part, parts_of(root)[part])
+
+
+def load_model(folder: Path, name: str) -> Any:
+    """A model of diffusers in a folder of its own, frozen, from safetensors only.
+
+    Args:
+        folder: The folder.
+        name: Its class.
+
+    Raises:
+        InputError: There are no safetensors, or they are damaged or do not fit.
+    """
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no safetensors weights; pickled weights are not read.")
-    kind = getattr(diffusers, parts_of(root)[part])
+    kind = getattr(diffusers, name)
     try:
         with silent():
             model, report = kind.from_pretrained(

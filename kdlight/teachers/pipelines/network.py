@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdlight.diffusion.coordinates import FlowDenoiser, VPDenoiser
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.sigmas import FlowGrid, Grid, TrailingGrid
+from kdlight.diffusion.stretched_grid import StretchedGrid
 from kdlight.errors import InputError
 from kdlight.networks.images.transformers import TRANSFORMERS, PipelineTransformer
 from kdlight.networks.images.unet_condition import UNet2DCondition
@@ -146,10 +147,11 @@ def in_coordinates(root: Path, network: DiffusersNetwork) -> tuple[Denoiser, Gri
         if isinstance(network, PipelineTransformer):
             scale /= network.number_scale
         flow = FlowDenoiser(network, scale, sigma_data=LATENT_SIGMA_DATA)
-        if settings["use_dynamic_shifting"]:
-            return flow, FlowGrid(dynamic_shift(settings, network), sigma_max=PURE_NOISE)
-        last = float(scheduler.sigma_min)
-        return flow, FlowGrid(float(settings["shift"]), last, PURE_NOISE)
+        shifts = settings["use_dynamic_shifting"]
+        shift = dynamic_shift(settings, network) if shifts else float(settings["shift"])
+        grid = FlowGrid(shift, None if shifts else float(scheduler.sigma_min), PURE_NOISE)
+        terminal = settings.get("shift_terminal")
+        return flow, StretchedGrid(grid, float(terminal)) if terminal else grid
     if kind not in VP_SCHEDULERS:
         raise InputError(
             f"{file}: expected a variance-preserving or flow-matching scheduler, found {kind}."

@@ -31,6 +31,7 @@ ENCODED = {
     "PixArtSigmaPipeline": ("text", "text_mask", "null_text", "null_text_mask"),
     "SanaPipeline": ("text", "text_mask", "null_text", "null_text_mask"),
     "FluxPipeline": ("text", "pooled"),
+    "QwenImagePipeline": ("text", "text_mask"),
 }
 """What ``encode_prompt`` of each pipeline returns, in order; ``null_*`` is of no prompt."""
 
@@ -96,9 +97,13 @@ class TextEncoder:
         taken = inspect.signature(self.pipeline.encode_prompt).parameters
         usual = ("max_sequence_length", "clean_caption", "complex_human_instruction")
         arguments |= {n: called[n].default for n in usual if n in called and n in taken}
-        found = self.pipeline.encode_prompt(prompt=captions, **arguments)
+        with silent():
+            found = self.pipeline.encode_prompt(prompt=captions, **arguments)
         pairs = zip(self.names, found, strict=False)  # Flux adds numbers that are always the same
-        return {name: value.float().cpu() for name, value in pairs}
+        told = {name: value.float().cpu() for name, value in pairs if value is not None}
+        if "text_mask" in self.names and "text_mask" not in told:
+            told["text_mask"] = torch.ones(told["text"].shape[:2])  # Qwen-Image's way to say so
+        return told
 
     def __call__(self, captions: Sequence[str]) -> Condition:
         """What is told of captions, ``text`` (N, L, D) and so on, float32, as the pipeline does."""
@@ -107,7 +112,8 @@ class TextEncoder:
 
     def null(self) -> Condition:
         """What is told where there is no prompt, ``text`` (L, D) and so on."""
-        found = self._encode([""])
+        # Qwen-Image is guided away from a space: nothing at all would be no token.
+        found = self._encode([" " if "QwenImage" in type(self.pipeline).__name__ else ""])
         if not any(name.startswith("null_") for name in found):
             return {name: rows[0] for name, rows in found.items()}
         return {
@@ -139,7 +145,30 @@ class Prompts(PromptTable):
 def embedded(encode: TextEncoder, prompts: Sequence[str]) -> Condition:
     """What is told of prompts, each embedded by itself: its neighbours change nothing."""
     rows = [encode([prompt]) for prompt in prompts]
+    length = max(row["text"].shape[1] for row in rows)
+    rows = [padded(row, length) for row in rows]
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+def padded(told: Condition, length: int) -> Condition:
+    """Text (B, L, D) of a pipeline whose prompts differ in length, and its mask, made longer."""
+    missing = length - told["text"].shape[1]
+    if missing <= 0:
+        return told
+    text = torch.nn.functional.pad(told["text"], (0, 0, 0, missing))
+    return {
+        **told,
+        "text": text,
+        "text_mask": torch.nn.functional.pad(told["text_mask"], (0, missing)),
+    }
+
+
+def of_one_length(told: Condition, null: Condition) -> tuple[Condition, Condition]:
+    """What is told of prompts and of no prompt, so that one can stand for the other."""
+    one = {name: rows[None] for name, rows in null.items()}
+    length = max(told["text"].shape[1], one["text"].shape[1])
+    one = padded(one, length)
+    return padded(told, length), {name: rows[0] for name, rows in one.items()}
 
 
 def dropped(condition: dict[str, Tensor], null: Condition) -> dict[str, Tensor]:

@@ -7,12 +7,14 @@ from typing import Any
 from kdlight.diffusion.autoguidance import AutoguidedDenoiser
 from kdlight.diffusion.denoisers import Denoiser, EDMDenoiser
 from kdlight.diffusion.generator import Generator
+from kdlight.diffusion.latent import LatentGenerator
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.errors import InputError
 from kdlight.networks.images.edm.edm2 import EDM2UNet
 from kdlight.storage.files import sha256_of
 from kdlight.storage.persistent import read_persistent, stored_module
 from kdlight.teachers.published.arguments import build, expect, number, recorded
+from kdlight.teachers.published.edm2_latents import RAW_MEAN, EDM2Autoencoder
 
 UNET: dict[str, Any] = {
     "img_resolution": ...,
@@ -51,6 +53,7 @@ def edm2_teacher(
     guide: str | Path | None = None,
     guidance_scale: float = 1.0,
     steps: int = 32,
+    autoencoder: str | None = None,
 ) -> Generator:
     """A ``.pkl`` released with EDM2 (Karras et al. 2024, arXiv:2312.02696).
 
@@ -65,6 +68,8 @@ def edm2_teacher(
             classes or with none.
         guidance_scale: How far to go from the guide; 1 is no guidance.
         steps: Default number of Heun steps.
+        autoencoder: Folder or hub id of what turns the latents of a model of 512 x 512 images into
+            pictures, ``stabilityai/sd-vae-ft-mse``; null leaves samples as latents.
 
     Raises:
         InputError: A file is missing or damaged, would run code, or holds another network, or the
@@ -78,7 +83,13 @@ def edm2_teacher(
         denoiser = AutoguidedDenoiser(denoiser, lesser, guidance_scale)
     elif guidance_scale != 1.0:
         raise InputError(f"guidance_scale: {guidance_scale:g} needs a guide, found none.")
-    return Generator(denoiser, KarrasGrid(), shape, "heun", (steps,)).eval()
+    if autoencoder is None:
+        return Generator(denoiser, KarrasGrid(), shape, "heun", (steps,)).eval()
+    decoding = EDM2Autoencoder(autoencoder)
+    if shape[0] != len(RAW_MEAN):
+        raise InputError(f"autoencoder: {path} draws pictures, of shape {shape}, expected null.")
+    made = LatentGenerator(denoiser, KarrasGrid(), shape, decoding, None, "heun", (steps,))
+    return made.eval()
 
 
 def _read(path: Path) -> tuple[Denoiser, tuple[int, ...]]:

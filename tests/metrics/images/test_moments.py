@@ -1,3 +1,6 @@
+import os
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from kdlight.metrics.images.moments import (
     write_moments,
 )
 from kdlight.storage.pictures import to_bytes
+from tests.storage.persistence import Called
 
 
 def points(count, seed, width=6):
@@ -73,6 +77,26 @@ def test_odd_statistics_are_refused(tmp_path, arrays, words):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match=words):
         read_moments(tmp_path / "x.npz")
+
+
+def test_edm2s_statistics_are_read_and_nothing_of_them_is_run(tmp_path):
+    path = tmp_path / "img512.pkl"
+    mean, cov = np.arange(3.0), np.eye(3) * 2
+    other = {"mu": np.zeros(2), "sigma": np.eye(2)}
+    path.write_bytes(
+        pickle.dumps({"num_images": 9, "fid": {"mu": mean, "sigma": cov}, "fd_dinov2": other})
+    )
+    found = read_moments(path)
+    np.testing.assert_array_equal(found[0], mean)
+    np.testing.assert_array_equal(found[1], cov)
+    path.write_bytes(pickle.dumps({"fd_dinov2": other}))
+    with pytest.raises(InputError, match="expected the arrays mu and sigma, found none"):
+        read_moments(path)
+    marker = tmp_path / "ran"
+    path.write_bytes(pickle.dumps(Called(os.system, f"touch {marker}")))
+    with pytest.raises(InputError, match=r"img512\.pkl: refused: it names posix\.system"):
+        read_moments(path)
+    assert not marker.exists()
 
 
 def test_a_file_that_is_no_archive(tmp_path):

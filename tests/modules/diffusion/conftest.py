@@ -3,7 +3,7 @@
 import pytest
 
 from kdlight.teachers.latent import latent_teacher
-from tests.modules.diffusion.pipelines import write_family
+from tests.modules.diffusion.pipelines import SIDES, write_family
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,9 @@ def teachers(folders):
     def get(family):
         if family not in made:
             prompts = None if family == "dit" else ["a cat", "dogs"]
-            made[family] = latent_teacher(folders(family), prompts, guidance_scale=2.0)
+            made[family] = latent_teacher(
+                folders(family), prompts, guidance_scale=2.0, size=SIDES.get(family)
+            )
         return made[family]
 
     return get

@@ -6,7 +6,20 @@ from typing import Any
 
 import diffusers
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from tests.modules.diffusion.latent import write_pipeline
 
@@ -143,31 +156,31 @@ def stable_diffusion_3(path: Path) -> str:
     return _moved(pipeline, path)
 
 
-FAMILIES: dict[str, Callable[[Path], str]] = {
-    "sd": stable_diffusion,
-    "sdxl": stable_diffusion_xl,
-    "dit": dit,
-    "sd3": stable_diffusion_3,
+PIECES = tuple("abcdefghijklmnopqrstuvwxyz")
+SIZES = {
+    "hidden_size": 12,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
 }
 
 
-def write_family(family: str, path: Path) -> str:
-    """Write the pipeline of a family as a folder, always the same, and return its name."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return (FAMILIES | FAMILIES_BY_EMBEDDING)[family](path)
+def _t5() -> Any:
+    return T5EncoderModel(
+        T5Config(vocab_size=len(PIECES) + 4, d_model=12, d_kv=6, d_ff=8, num_layers=1, num_heads=2)
+    )
 
 
-# Without text encoders, which are large even when small: called with embeddings. --------------
-
-TEXTLESS = {"text_encoder": None, "tokenizer": None}
+def _t5_tokenizer() -> Any:
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    return T5Tokenizer(vocab=[*special, *((piece, -3.0) for piece in PIECES)], extra_ids=0)
 
 
 def flux(path: Path) -> str:
     pipeline = diffusers.FluxPipeline(
         transformer=diffusers.FluxTransformer2DModel(
             in_channels=16,
-            num_layers=1,
+            num_layers=2,
             num_single_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
@@ -177,10 +190,11 @@ def flux(path: Path) -> str:
             axes_dims_rope=(4, 4, 8),
         ),
         vae=_autoencoder(shift_factor=0.1),
-        text_encoder_2=None,
-        tokenizer_2=None,
+        text_encoder=_text(10, projected=False),
+        tokenizer=_tokenizer(path),
+        text_encoder_2=_t5(),
+        tokenizer_2=_t5_tokenizer(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        **TEXTLESS,
     )
     return _moved(pipeline, path)
 
@@ -201,7 +215,8 @@ def pixart(path: Path) -> str:
         ),
         vae=_autoencoder(),
         scheduler=diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False),
-        **TEXTLESS,
+        text_encoder=_t5(),
+        tokenizer=_t5_tokenizer(),
     )
     return _moved(pipeline, path)
 
@@ -237,13 +252,75 @@ def sana(path: Path) -> str:
             scaling_factor=0.41,
         ),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        **TEXTLESS,
+        text_encoder=Gemma2Model(
+            Gemma2Config(vocab_size=len(PIECES) + 6, head_dim=6, num_key_value_heads=1, **SIZES)
+        ),
+        tokenizer=GemmaTokenizer(
+            vocab={
+                word: index
+                for index, word in enumerate(
+                    ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *PIECES]
+                )
+            },
+            merges=[],
+        ),
     )
     return _moved(pipeline, path)
 
 
-FAMILIES_BY_EMBEDDING: dict[str, Callable[[Path], str]] = {
+def qwen(path: Path) -> str:
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "\u0120"]
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 1], "rope_theta": 1e4}
+    text = {"vocab_size": len(special) + len(PIECES), "num_key_value_heads": 1, **SIZES}
+    text |= {"rope_parameters": rope, "bos_token_id": 0, "eos_token_id": 0}
+    vision = {"depth": 1, "hidden_size": 12, "intermediate_size": 8, "num_heads": 2}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"out_hidden_size": 12})
+    pipeline = diffusers.QwenImagePipeline(
+        transformer=diffusers.QwenImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=12,
+            axes_dims_rope=(8, 4, 4),
+        ),
+        vae=diffusers.AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.0, 2.0, 0.5, 1.5],
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config),
+        tokenizer=Qwen2Tokenizer(
+            vocab={word: index for index, word in enumerate([*special, *PIECES])}, merges=[]
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9
+        ),
+    )
+    return _moved(pipeline, path)
+
+
+FAMILIES: dict[str, Callable[[Path], str]] = {
+    "sd": stable_diffusion,
+    "sdxl": stable_diffusion_xl,
+    "dit": dit,
+    "sd3": stable_diffusion_3,
     "flux": flux,
     "pixart": pixart,
     "sana": sana,
+    "qwen": qwen,
 }
+SIDES = {"flux": 2 * SIDE, "qwen": 2 * SIDE}
+"""Sides of the pictures where the folder does not say them, pixels."""
+
+
+def write_family(family: str, path: Path) -> str:
+    """Write the pipeline of a family as a folder, always the same, and return its name."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FAMILIES[family](path)

@@ -270,7 +270,6 @@ def test_the_balance_is_measured_at_the_samples_before_the_update():
         (SiD, {"weights": {"gan": 1.0}}, "weights: expected some of score, denoising, found gan"),
         (DMD2, {"weights": {"gan": -1.0}}, r"weights\.gan: expected at least 0, found -1"),
         (DMD2, {"first": 30.0}, "first: expected a noise level above 0, at most the student's 20"),
-        (DMD2, {"checkpointing": True}, "checkpointing: expected a U-Net"),
         (
             DMD2,
             {"fake_adapters": Adapters(2)},

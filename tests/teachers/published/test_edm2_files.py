@@ -6,16 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from kdlight.commands.convert import run
 from kdlight.diffusion.autoguidance import AutoguidedDenoiser
 from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.diffusion.latent import LatentGenerator
 from kdlight.errors import InputError
 from kdlight.networks.images.edm.edm2 import EDM2UNet
 from kdlight.teachers.diffusion import run_teacher
 from kdlight.teachers.published.edm2 import edm2_teacher
+from kdlight.teachers.published.edm2_latents import standardized
 from tests.networks.edm.recipe import LABEL, SIGMA, filled, images
 from tests.storage.persistence import EasyDict, Stored, preconditioned, stored, write
+from tests.teachers.published.vae import vae_folder
 
 CONDITION = {"label": LABEL}
 
@@ -68,6 +72,30 @@ def test_converted_outputs_are_equal(tmp_path: Path) -> None:
     weak = EDMDenoiser(lesser)(images(4), SIGMA)
     found = guided(images(4), SIGMA, CONDITION)
     torch.testing.assert_close(found, weak + 1.4 * (expected - weak))
+
+
+@torch.no_grad()
+def test_latents_become_pictures(tmp_path: Path) -> None:
+    path, _ = edm2_file(tmp_path / "edm2.pkl")
+    folder = vae_folder(tmp_path / "vae")
+    output = tmp_path / "teacher.safetensors"
+    run("convert", ["edm2", str(path), str(output), "--autoencoder", folder, "--steps", "2"])
+    teacher = run_teacher(str(output))
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    pictures = teacher(noise, CONDITION)
+    latents = edm2_teacher(path, steps=2)(noise, CONDITION)
+    vae = AutoencoderKL.from_pretrained(folder)
+    raw = latents / 0.5 * torch.tensor([4.17, 4.62, 3.71, 3.28]).reshape(-1, 1, 1)
+    raw = raw + torch.tensor([5.81, 3.25, 0.12, -2.15]).reshape(-1, 1, 1)
+    torch.testing.assert_close(pictures, vae.decode(raw).sample)
+    assert isinstance(teacher, LatentGenerator)
+    encoded = teacher.autoencoder.encode(pictures)
+    torch.testing.assert_close(encoded, standardized(vae.encode(pictures).latent_dist.mean))
+    rgb, _ = edm2_file(tmp_path / "rgb.pkl", channels=3)
+    with pytest.raises(InputError, match=r"autoencoder: .*rgb\.pkl draws pictures"):
+        edm2_teacher(rgb, autoencoder=folder)
+    with pytest.raises(InputError, match=r"config\.json: no such file"):
+        edm2_teacher(path, autoencoder=str(tmp_path))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

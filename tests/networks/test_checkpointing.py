@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.diffusion.denoisers import EDMDenoiser
+from kdlight.errors import InputError
 from kdlight.networks.checkpointing import RecomputedBlock, checkpoint_activations
+from kdlight.networks.images.dit import DiT
 from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.networks.images.edm.edm2 import EDM2UNet
 from kdlight.networks.images.edm.song import SongUNet
+from kdlight.networks.mlp import ScaleShiftMLP
 from tests.networks.edm.recipe import SIGMA, filled, images
 
 SMALL = {"channel_mult": (1, 2), "num_blocks": 1, "dropout": 0.5}
@@ -22,8 +25,10 @@ SMALL = {"channel_mult": (1, 2), "num_blocks": 1, "dropout": 0.5}
         lambda: SongUNet(4, 1, model_channels=16, attention=(2,), **SMALL),
         lambda: DhariwalUNet(4, 1, model_channels=16, heads=1, attention=(2,), **SMALL),
         lambda: EDM2UNet(4, 1, model_channels=64, attention=(), **SMALL),
+        lambda: DiT(4, 1, width=8, depth=2, heads=2, dropout=0.5),
+        lambda: ScaleShiftMLP((1, 4, 4), 8, 2, dropout=0.5),
     ],
-    ids=["song", "adm", "edm2"],
+    ids=["song", "adm", "edm2", "dit", "mlp"],
 )
 def test_gradients_are_the_same(make: Callable[[], nn.Module]) -> None:
     denoiser = EDMDenoiser(filled(make()).train())
@@ -44,3 +49,8 @@ def test_gradients_are_the_same(make: Callable[[], nn.Module]) -> None:
     recomputed = gradients()
     assert len(seen) == calls, "a judge sees each activation once"
     assert all(torch.equal(a, b) for a, b in zip(kept, recomputed, strict=True))
+
+
+def test_a_network_of_other_blocks_is_refused() -> None:
+    with pytest.raises(InputError, match="checkpointing: expected a network .* found a Linear"):
+        checkpoint_activations(nn.Linear(2, 2))
