@@ -20,13 +20,10 @@ from kdlight.callbacks.tokens import TokenFiles
 from kdlight.callbacks.tokens_report import TokenReport
 from kdlight.cli import main
 from kdlight.core.spec import build
-from kdlight.networks.images.edm.dhariwal import DhariwalUNet
 from kdlight.storage.files import load_checkpoint
 from tests.commands.tiny import TINY, last_line
 from tests.datamodules.images.latent_archives import latent_zip
-from tests.networks.edm.recipe import filled
-from tests.teachers.published.files import write_network
-from tests.teachers.published.test_edm2_files import edm2_file
+from tests.teachers.published.released import released
 from tests.teachers.published.vae import vae_folder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -78,19 +75,6 @@ def small_adm(part: str) -> dict[str, str]:
         "--model.init_args.shape": "[3, 16, 16]",
         **{NETWORK.format(part) + name: str(value) for name, value in narrow.items()},
     }
-
-
-def released(path: str, runs: Path) -> Path:
-    """A small file as that which a configuration names, of three blocks and two resolutions."""
-    made = runs / Path(path).name
-    if not made.is_file() and "edm2" in path:
-        edm2_file(made, num_classes=2, channels=4 if "img512" in path else 3)
-    elif not made.is_file():
-        network = DhariwalUNet(
-            16, 3, 2, model_channels=32, channel_mult=(1, 2), num_blocks=3, attention=()
-        )
-        write_network(made, filled(network), {"num_blocks": 3, "attn_resolutions": []})
-    return made
 
 
 SMALLER = {
