@@ -58,7 +58,7 @@ class LanguageReport(TokenReport):
             of next tokens, or data without sentences.
     """
 
-    headline = (
+    headline: tuple[str, ...] = (
         *("model", "golden_kl", "proxy_kl", "acceptance", "block_efficiency", "ece", "perplexity"),
         *("nll", "nll_floor", "ms_per_sample"),
     )
