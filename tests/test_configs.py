@@ -11,13 +11,6 @@ import soundfile
 import yaml
 from PIL import Image
 
-from kdlight.callbacks.classification import ClassificationReport
-from kdlight.callbacks.codec import CodecReport
-from kdlight.callbacks.generation import GenerationReport
-from kdlight.callbacks.syllables import SyllableReport
-from kdlight.callbacks.token_probe import TokenProbe
-from kdlight.callbacks.tokens import TokenFiles
-from kdlight.callbacks.tokens_report import TokenReport
 from kdlight.cli import main
 from kdlight.core.spec import build
 from kdlight.storage.files import load_checkpoint
@@ -154,6 +147,7 @@ SMALLER |= {
 TEACHERS = {
     "kdlight.teachers.diffusion.run_teacher",
     "kdlight.teachers.classifiers.run_classifier",
+    "kdlight.teachers.synthesis.synthesis_teacher",
 }
 # Students of one's own pictures, which all become pipelines of diffusers.
 EXPORTED = [
@@ -175,6 +169,9 @@ SMALL_CODEC = SHORT_CROPS | NARROW_CODEC
 FEW_FORMANTS = {DATA + "speakers": "5", DATA + "utterances": "2", DATA + "heldout": "1"}
 SMALLER["formant/codec.yaml"] = SMALL_CODEC | FEW_FORMANTS
 SMALLER["formant/sylber.yaml"] = FEW_FORMANTS
+FEW_SENTENCES = FEW_FORMANTS | {DATA + "utterances": "6"}
+SMALLER["formant/prodiff.yaml"] = FEW_SENTENCES
+SMALLER["formant/prodiff_teacher.yaml"] = FEW_SENTENCES | {MODEL + "model.init_args.voices": "4"}
 FEW_SPEAKERS = {DATA + "heldout": "1"}
 SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS
 SMALLER["speech/codec_seanet.yaml"] = SHORT_CROPS | FEW_SPEAKERS
@@ -299,21 +296,19 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
     return made
 
 
+REPORTS = (
+    *("classification.ClassificationReport", "codec.CodecReport", "generation.GenerationReport"),
+    *("syllables.SyllableReport", "synthesis.SynthesisReport", "token_probe.TokenProbe"),
+    *("tokens.TokenFiles", "tokens_report.TokenReport"),
+)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # The callback is built as configured; thousands of samples are another test's business.
     for hook in ("on_validation_epoch_end", "on_train_end"):
-        for callback in (
-            GenerationReport,
-            CodecReport,
-            TokenProbe,
-            TokenFiles,
-            TokenReport,
-            SyllableReport,
-            ClassificationReport,
-        ):
-            if hasattr(callback, hook):
-                monkeypatch.setattr(callback, hook, lambda *_: None)
+        for callback in REPORTS:
+            monkeypatch.setattr(f"kdlight.callbacks.{callback}.{hook}", lambda *_: None)
 
 
 @pytest.mark.parametrize(

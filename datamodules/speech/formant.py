@@ -119,10 +119,17 @@ class FormantDataModule(SpeechDataModule):
         own, _, number = utterance.name.rpartition("-")
         return self._speak(names[own], int(number), names[speaker])
 
+    def retake(self, name: str) -> torch.Tensor:
+        """The utterance ``name`` once more, (1, T): the same in all but its noise."""
+        speaker, _, number = name.rpartition("-")
+        return self._speak(int(speaker.removeprefix("formant")), int(number), retake=True).read()
+
     def read(self) -> SpeechSplits:
         return split_speakers(self.all_utterances, self.heldout, "formant speech")
 
-    def _speak(self, number: int, utterance: int, voice: int | None = None) -> Utterance:
+    def _speak(
+        self, number: int, utterance: int, voice: int | None = None, retake: bool = False
+    ) -> Utterance:
         speaker = draw_speaker(number, self.corpus)
         generator = seeded(self.corpus, 2, number, utterance)
         low, high = self.words
@@ -131,6 +138,8 @@ class FormantDataModule(SpeechDataModule):
         if voice is not None:
             other = draw_speaker(voice, self.corpus)
             score, speaker = score.for_voice(speaker, other), other
+        if retake:
+            generator = seeded(self.corpus, 3, number, utterance)
         audio = synthesise(score, speaker, self.sample_rate, generator)
         return Utterance(
             name=f"formant{number:03d}-{utterance:04d}",

@@ -29,11 +29,13 @@ from kdlight.export.language_model import export_language_model
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
 from kdlight.networks.images.classifier import Classifier
+from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.storage.files import read_json, save_model
 from kdlight.teachers.checkpoint import load_models, models_of
 from kdlight.teachers.classifiers import run_classifier
 from kdlight.teachers.codec import load_codec
+from kdlight.teachers.synthesis import synthesis_teacher
 
 
 def parser() -> Parser:
@@ -124,6 +126,8 @@ def _model(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
     if as_it_is and (checkpoint.is_dir() or is_repository(named)):
         return read_transformers(named)
     models = {} if checkpoint.suffix == ".safetensors" else dict(load_models(checkpoint))
+    if any(isinstance(each, Synthesiser) for each in models.values()):
+        return synthesis_teacher(named, options.steps, options.model)
     if options.model in models and as_it_is:
         return models[options.model]
     if len(models) == 1 and as_it_is and options.model is None:

@@ -25,6 +25,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.commands.sample_speech import run_text
 from kdlight.core.memory import check_fits
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.errors import InputError
@@ -41,7 +42,9 @@ def parser() -> Parser:
         "sample",
         "Draw samples. The same seed gives the same noise for every model and batch size.",
         "sample --checkpoint runs/quickstart/version_0/checkpoints/last.ckpt "
-        "--steps 1 --num-samples 100 --output samples.png",
+        "--steps 1 --num-samples 100 --output samples.png\n"
+        "  python -m kdlight sample --checkpoint runs/formant_prodiff/version_0/checkpoints/"
+        'last.ckpt --text "hh-ah-l-ow, w-er-l-d" --speaker 3 --steps 2 --output hello.wav',
     )
     made.add_argument("--checkpoint", type=Path, required=True, help="checkpoint or .safetensors")
     made.add_argument(
@@ -49,12 +52,20 @@ def parser() -> Parser:
         type=Path,
         default=Path("samples.png"),
         help="grid (.png), walk (.gif), samples and labels (.pt, or .npz as OpenAI's: uint8 arr_0 "
-        "and arr_1), or a new folder (no suffix) of PNGs",
+        "and arr_1), or a new folder (no suffix) of PNGs; .wav or .flac of a --text",
     )
     made.add_argument("--num-samples", type=positive, default=100, help="how many")
     add_steps(made)
     add_sigmas(made)
     add_model(made)
+    made.add_argument(
+        "--text",
+        default=None,
+        help="of a speech synthesiser: what to say, each word a row of phones, hh-ah-l-ow",
+    )
+    made.add_argument(
+        "--speaker", type=whole, default=None, help="in which of its voices (default: 0)"
+    )
     made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
@@ -66,6 +77,11 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``sample``."""
     options = parser().parse_args(argv)
+    if options.text is not None:
+        run_text(options)
+        return
+    if options.speaker is not None:
+        raise InputError("--speaker: expected a --text to say, found none.")
     path = options.output
     folder = not path.suffix
     if folder:

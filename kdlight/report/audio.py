@@ -21,13 +21,15 @@ class Version:
     """An utterance as it was recorded, or as it came out of a codec.
 
     Attributes:
-        n_q: Levels that it was decoded with; None for the original.
+        n_q: Levels that it was decoded with; None for the original, and where there are none.
+        label: What it is, where the levels do not say it.
         audio: FLAC.
         picture: Spectrogram without axes, PNG.
         figures: What was measured of it.
     """
 
     n_q: int | None
+    label: str
     audio: Path
     picture: Path
     figures: dict[str, float]
@@ -104,6 +106,7 @@ def embedded(utterances: Sequence[Utterance], most: int) -> list[dict[str, Any]]
                 "versions": [
                     {
                         "n_q": version.n_q,
+                        "label": version.label,
                         "audio": _data_uri(version.audio, "audio/flac"),
                         "picture": _data_uri(version.picture, "image/png"),
                         "figures": version.figures,
@@ -139,6 +142,7 @@ def _version(folder: Path, entry: Mapping[str, Any]) -> Version:
     n_q = entry["n_q"]
     return Version(
         n_q=None if n_q is None else int(n_q),
+        label=str(entry.get("label", "")),
         figures={key: value for key, value in figures.items() if math.isfinite(value)},
         **files,
     )

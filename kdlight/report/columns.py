@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kdlight.report.figures import images, language, speech, syllables, vision
+from kdlight.report.figures import images, language, speech, syllables, synthesis, vision
 from kdlight.report.figures.column import Column
 
 FLOOR = "_floor"
@@ -16,6 +16,7 @@ COLUMNS = (
     *speech.COLUMNS,
     *language.COLUMNS,
     *syllables.COLUMNS,
+    *synthesis.COLUMNS,
 )
 
 UNSHOWN = {

@@ -53,6 +53,8 @@ def next_steps(run: Run) -> list[NextStep]:
         name = f"{run.path.resolve().parent.name}_syllables"
         cut = ("encode", "--segments", "--checkpoint", checkpoint, "my/speech", "--output", name)
         return [NextStep("Speech to syllables", _command(*cut)), again]
+    if any("mel_patches" in row.values for row in run.rows):
+        return [*_of_synthesiser(run.path.resolve().parent.name, checkpoint), again]
     if any("tokens_per_second" in row.values for row in run.rows):
         return [*_of_writer(run.path.resolve().parent.name, checkpoint), again]
     if any("parameters" in row.values for row in run.rows):
@@ -114,6 +116,18 @@ def _of_writer(name: str, checkpoint: str) -> list[NextStep]:
             "Measure it with other samples",
             _command("evaluate", "language", *source, "--num-samples", "1000", "--seed", "1"),
         ),
+        NextStep(
+            "Export the model's weights",
+            _command("export", *source, "--output", f"{name}.safetensors"),
+        ),
+    ]
+
+
+def _of_synthesiser(name: str, checkpoint: str) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    text = ("--text", "hh-ah-l-ow, w-er-l-d", "--speaker", "0")
+    return [
+        NextStep("Let it speak", _command("sample", *source, *text, "--output", f"{name}.wav")),
         NextStep(
             "Export the model's weights",
             _command("export", *source, "--output", f"{name}.safetensors"),

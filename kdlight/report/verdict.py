@@ -39,6 +39,7 @@ HEADLINES = (
     "golden_kl",
     "nucleus_f1",
     "top1",
+    "mel_patches",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""

@@ -52,7 +52,7 @@ def _from_checkpoint(path: Path) -> dict[str, list[Generator]]:
     if not found:
         raise InputError(
             f"{path}: this checkpoint holds no generator of images; `generate` writes text and "
-            "tokens, `encode` and `decode` are for codecs."
+            "tokens, `encode` and `decode` are for codecs, `sample --text` speaks."
         )
     return found
 

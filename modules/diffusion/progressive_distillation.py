@@ -12,7 +12,8 @@ from torch import nn
 from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.diffusion.denoisers import Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
-from kdlight.diffusion.sigmas import FixedGrid, Grid, halve
+from kdlight.diffusion.rounds import grids_of_rounds, lengths_of_rounds
+from kdlight.diffusion.sigmas import FixedGrid, Grid
 from kdlight.diffusion.students import LikeTeacher, copy_of, student_of, unguided
 from kdlight.errors import InputError
 from kdlight.losses.denoising import Weighting, weight_of
@@ -90,8 +91,8 @@ class ProgressiveDistillation(DiffusionModule):
                 f"guidance_scale: expected 1 for a teacher without classes, found {guidance_scale}."
             )
         levels = (grid or teacher.grid).sigmas(teacher_steps)
-        grids = _grids_of_rounds(levels, teacher_steps, student_steps)
-        lengths = _lengths_of_rounds(round_iterations, len(grids) - 1)
+        grids = grids_of_rounds(levels, teacher_steps, student_steps)
+        lengths = lengths_of_rounds(round_iterations, len(grids) - 1)
         super().__init__(sum(lengths), {"student": optimizer}, accumulate, seed, max_non_finite)
         self.grids = grids
         self.lengths = lengths
@@ -185,29 +186,6 @@ class ProgressiveDistillation(DiffusionModule):
 
     def teacher_generator(self) -> Generator:
         return self.get_teacher()
-
-
-def _grids_of_rounds(levels: torch.Tensor, start: int, end: int) -> list[torch.Tensor]:
-    if not 1 <= end < start:
-        raise InputError(
-            f"student_steps: expected 1 <= student_steps < teacher_steps, found {end} and {start}."
-        )
-    grids = [levels]
-    while len(grids[-1]) - 1 > end:
-        grids.append(halve(grids[-1]))
-    if len(grids[-1]) - 1 != end:
-        counts = ", ".join(str(len(grid) - 1) for grid in grids)
-        raise InputError(f"student_steps: halving {start} steps gives {counts} steps, never {end}.")
-    return grids
-
-
-def _lengths_of_rounds(iterations: int | list[int], rounds: int) -> list[int]:
-    lengths = [iterations] * rounds if isinstance(iterations, int) else list(iterations)
-    if len(lengths) != rounds or min(lengths) < 1:
-        raise InputError(
-            f"round_iterations: expected {rounds} numbers above 0, one a round, found {lengths}."
-        )
-    return lengths
 
 
 def _blank(denoiser: Denoiser) -> Denoiser:

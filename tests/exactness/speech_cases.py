@@ -27,6 +27,7 @@ from tests.modules.speech.guided_cases import (
     guided_split,
     tiny_codec,
 )
+from tests.modules.speech.synthesis_cases import prodiff, short_sentences, synthesis_training
 
 
 def codec_training(**kwargs: Any) -> CodecTraining:
@@ -75,5 +76,7 @@ SPEECH = {
     "guided_codec": Case(guided, 20, data_module=talk),
     "guided_split_codec": Case(guided_split, 20, data_module=talk),
     "syllable_distillation": Case(syllable_distillation, 20, (12,), data_module=talk),
+    "synthesis_training": Case(synthesis_training, 20, data_module=short_sentences),
+    "prodiff": Case(prodiff, 16, (8,), data_module=short_sentences),
     "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, data_module=talk),
 }

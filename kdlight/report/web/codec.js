@@ -56,7 +56,7 @@ function speech(run) {
     const rate = (n_q) => run.rows.find((row) => row.steps === n_q && "kbps" in row.values)?.values.kbps;
     box.replaceChildren(...utterance.versions.map((found) => {
       const kbps = found.n_q == null ? null : rate(found.n_q);
-      return version(found.n_q == null ? "Original" : plural(found.n_q, "level"), found, utterance, players, kbps == null ? "" : `${short(kbps)} kbit/s`);
+      return version(capital(found.label) || (found.n_q == null ? "Original" : plural(found.n_q, "level")), found, utterance, players, kbps == null ? "" : `${short(kbps)} kbit/s`);
     }));
   }
   draw(0);
