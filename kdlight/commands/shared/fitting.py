@@ -7,6 +7,7 @@ import torch
 
 from kdlight.core.memory import check_fits
 from kdlight.core.spec import Recorded, spec_of
+from kdlight.diffusion.latent import LatentGenerator
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import Classifier
 from kdlight.storage.files import load_weights
@@ -76,6 +77,8 @@ def check_part(name: str, part: Any, data: Any) -> None:
     classes, known = getattr(data, "num_classes", None), getattr(part, "num_classes", None)
     if classes == 0 and isinstance(part, Classifier):
         return  # of images without labels: what is learnt from them the method says
+    if isinstance(part, LatentGenerator) and part.prompts is not None:
+        return  # its classes are the prompts that it draws when it is measured
     if None not in (classes, known) and known not in (0, classes):
         raise InputError(
             f"{name}: expected the {classes} classes of {source}, "
