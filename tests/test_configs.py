@@ -11,6 +11,14 @@ import soundfile
 import yaml
 from PIL import Image
 
+from kdlight.callbacks.classification import ClassificationReport
+from kdlight.callbacks.codec import CodecReport
+from kdlight.callbacks.encoders import EncoderReport
+from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.syllables import SyllableReport
+from kdlight.callbacks.token_probe import TokenProbe
+from kdlight.callbacks.tokens import TokenFiles
+from kdlight.callbacks.tokens_report import TokenReport
 from kdlight.cli import main
 from kdlight.core.spec import build
 from kdlight.storage.files import load_checkpoint
@@ -148,6 +156,7 @@ TEACHERS = {
     "kdlight.teachers.diffusion.run_teacher",
     "kdlight.teachers.classifiers.run_classifier",
     "kdlight.teachers.synthesis.synthesis_teacher",
+    "kdlight.teachers.encoders.run_encoder",
 }
 # Students of one's own pictures, which all become pipelines of diffusers.
 EXPORTED = [
@@ -309,6 +318,18 @@ def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for hook in ("on_validation_epoch_end", "on_train_end"):
         for callback in REPORTS:
             monkeypatch.setattr(f"kdlight.callbacks.{callback}.{hook}", lambda *_: None)
+        for callback in (
+            GenerationReport,
+            CodecReport,
+            TokenProbe,
+            TokenFiles,
+            TokenReport,
+            SyllableReport,
+            ClassificationReport,
+            EncoderReport,
+        ):
+            if hasattr(callback, hook):
+                monkeypatch.setattr(callback, hook, lambda *_: None)
 
 
 @pytest.mark.parametrize(

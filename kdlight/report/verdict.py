@@ -40,6 +40,7 @@ HEADLINES = (
     "nucleus_f1",
     "top1",
     "mel_patches",
+    "linear_probe",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""

@@ -66,11 +66,21 @@ def labelled_cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
         scores: (B, C).
         label: (B,) int64; below 0 for an image without.
     """
-    known = (label >= 0).to(scores.dtype)
     each = F.cross_entropy(scores, label.clamp(min=0), reduction="none")
-    if joint_sum(known.sum()) == 0:
-        return torch.zeros_like(each).sum()
-    return joint_mean(each, known)
+    return mean_of(each, label >= 0)
+
+
+def mean_of(values: Tensor, counted: Tensor) -> Tensor:
+    """This rank's share of the mean over what counts in the joint batch; 0 if nothing does.
+
+    Args:
+        values: (B,).
+        counted: Which of them count, (B,) bool.
+    """
+    weights = counted.to(values.dtype)
+    if joint_sum(weights.sum()) == 0:
+        return torch.zeros_like(values).sum()
+    return joint_mean(values, weights)
 
 
 def check_classes(teacher: Classifier, student: Classifier) -> None:

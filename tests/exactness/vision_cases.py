@@ -10,9 +10,14 @@ from datamodules.loader import StreamLoader
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.losses.language.pointwise import JensenShannon
 from kdlight.networks.images.classifier import SmallClassifier
+from kdlight.networks.images.expert_heads import ExpertClassifier
+from kdlight.networks.images.vit import MaskedAutoencoder, ViT
 from kdlight.training.optim import Optimization
 from modules.vision.classifier_training import ClassifierTraining
+from modules.vision.expert_distillation import ExpertDistillation
 from modules.vision.logit_distillation import LogitDistillation
+from modules.vision.masked_autoencoding import MaskedAutoencoding
+from modules.vision.masked_distillation import MaskedDistillation
 from tests.exactness.harness import BATCH, Case, TinyImages
 
 
@@ -66,7 +71,61 @@ def logit_distillation(**kwargs: Any) -> LogitDistillation:
     )
 
 
+def encoder(seed: int, width: int, depth: int) -> ViT:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ViT(size=4, patch_size=1, width=width, depth=depth, heads=2)
+
+
+def masked_autoencoder() -> MaskedAutoencoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return MaskedAutoencoder(encoder(1, 4, 2), width=4, heads=2)
+
+
+def masked_autoencoding(**kwargs: Any) -> MaskedAutoencoding:
+    return MaskedAutoencoding(
+        masked_autoencoder(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def masked_distillation(**kwargs: Any) -> MaskedDistillation:
+    return MaskedDistillation(
+        encoder(2, 8, 3),
+        masked_autoencoder(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        relations=0.5,
+        relation_teacher=encoder(3, 8, 2),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def expert_distillation(**kwargs: Any) -> ExpertDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        student = ExpertClassifier(network(1), experts=3)
+    return ExpertDistillation(
+        student,
+        Optimization(lr=3e-3, decay="cosine"),
+        AffineAugmentation(shift=0.3),
+        consistency_warmup=5,
+        class_counts=[30, 10],
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 VISION = {
+    "expert_distillation": Case(expert_distillation, 20),
+    "masked_autoencoding": Case(masked_autoencoding, 20),
+    "masked_distillation": Case(masked_distillation, 20),
     "classifier_training": Case(classifier_training, 20),
     "image_logit_distillation": Case(logit_distillation, 20, data_module=partly_labelled),
 }

@@ -52,6 +52,32 @@ COLUMNS = (
         better="lower",
         narrow="Class\nNLL",
     ),
+    share(
+        "linear_probe",
+        "Linear probe",
+        "Share of the held-out images that logistic regression on the encoder's features, "
+        "standardised, recognises.",
+        "higher",
+        narrow="Linear\nprobe",
+        short=True,
+    ),
+    share(
+        "few_label_accuracy",
+        "Few labels",
+        "Share of the held-out images that is recognised after the encoder was fine-tuned on a few "
+        "labels of each class.",
+        "higher",
+        narrow="Few\nlabels",
+        short=True,
+    ),
+    Column(
+        "head_similarity",
+        "Heads alike",
+        "Mean cosine of the attention maps of two heads of a block: 1 if all heads attend alike.",
+        better="lower",
+        decimals=3,
+        narrow="Heads\nalike",
+    ),
     Column(
         "parameters",
         "Weights",

@@ -1,0 +1,155 @@
+"""Runs the probes of encoders when training ends."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kdlight.errors import InputError
+from kdlight.metrics.images.probes import (
+    few_label_accuracy,
+    few_per_class,
+    head_similarity,
+    linear_probe,
+)
+from kdlight.metrics.timing import median_seconds
+from kdlight.networks.images.vit import TokenEncoder
+from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+
+AT_ONCE = 250
+"""Images of a call."""
+
+
+@runtime_checkable
+class HoldsEncoders(Protocol):
+    """A method that ends in encoders."""
+
+    def encoders(self) -> dict[str, TokenEncoder]:
+        """Encoders by name, a teacher first."""
+
+
+class EncoderReport(L.Callback):
+    """What encoders of images are good for, measured when training ends (and for ``test``).
+
+    One row a model, printed, and written to ``summary.json``: ``linear_probe``, the accuracy of
+    logistic regression on its features, trained on the data's labels; ``few_label_accuracy``, that
+    of the whole network fine-tuned on ``labels_per_class`` labels (not of a teacher);
+    ``head_similarity``, how alike its heads attend; weights and milliseconds an image.
+
+    Args:
+        images: The most training images that the probe learns from.
+        labels_per_class: Labels of the fine-tuning.
+        fine_tuning_steps: Its updates; 0 leaves it out.
+        seed: Seed of the fine-tuning's head, the same for every run that is to be compared.
+
+    Raises:
+        InputError: A number is out of range; or, before training starts, a method without encoders
+            or data without classes.
+    """
+
+    def __init__(
+        self,
+        images: int = 10000,
+        labels_per_class: int = 10,
+        fine_tuning_steps: int = 50,
+        seed: int = 1234,
+    ) -> None:
+        if images < 2 or labels_per_class < 1 or fine_tuning_steps < 0:
+            raise InputError(
+                "images, labels_per_class, fine_tuning_steps: expected numbers of at least 2, 1 "
+                f"and 0, found {images}, {labels_per_class} and {fine_tuning_steps}."
+            )
+        self.images = images
+        self.labels_per_class = labels_per_class
+        self.fine_tuning_steps = fine_tuning_steps
+        self.seed = seed
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, HoldsEncoders):
+            raise InputError(
+                "trainer.callbacks: EncoderReport: expected a method that ends in encoders, found "
+                f"{type(pl_module).__name__}."
+            )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.num_classes:
+            raise InputError(
+                "trainer.callbacks: EncoderReport: expected data with classes, which its probes "
+                f"learn, found a {type(data).__name__} without."
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    @torch.no_grad()
+    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = trainer.log_dir  # a collective: every rank asks, and once
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, HoldsEncoders)
+        device = pl_module.device
+        known = self._part(trainer, "reference", device)
+        held = self._part(trainer, "heldout", device)
+        encoders = pl_module.encoders()
+        modes = {name: encoder.training for name, encoder in encoders.items()}
+        rows = [self._row(name, each.eval(), known, held) for name, each in encoders.items()]
+        first = held[0][:1]
+        calls = [partial(each.features, first) for each in encoders.values()]
+        times = median_seconds(calls, device)
+        for row, spent in zip(rows, times, strict=True):
+            row |= {"ms_per_image": 1000 * spent, "speed_up": times[0] / spent}
+        for name, encoder in encoders.items():
+            encoder.train(modes[name])
+        if folder:
+            write_json(Path(folder) / "summary.json", rows)
+            console = Console()
+            (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
+
+    def _part(
+        self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Images and labels of a part of the data, the first ``images`` of them."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        images, labels, count = [], [], 0
+        for batch in data.one_pass(part):
+            images.append(batch["image"].to(device))
+            labels.append(batch["label"].to(device))
+            count += len(labels[-1])
+            if count >= self.images:
+                break
+        return torch.cat(images)[: self.images], torch.cat(labels)[: self.images]
+
+    def _row(
+        self,
+        name: str,
+        encoder: TokenEncoder,
+        known: tuple[Tensor, Tensor],
+        held: tuple[Tensor, Tensor],
+    ) -> dict[str, Any]:
+        features, test = (_features(encoder, image) for image, _ in (known, held))
+        row: dict[str, Any] = {
+            "model": name,
+            "linear_probe": linear_probe(features, known[1], test, held[1]),
+            "head_similarity": float(head_similarity(encoder.walk(held[0][:AT_ONCE]))),
+            "parameters": sum(each.numel() for each in encoder.parameters()),
+        }
+        if name != "teacher" and self.fine_tuning_steps:
+            few = few_per_class(known[1], self.labels_per_class)
+            labelled = known[0][few], known[1][few]
+            row["few_label_accuracy"] = few_label_accuracy(
+                encoder, *labelled, *held, self.fine_tuning_steps, self.seed
+            )
+        return row
+
+
+def _features(encoder: TokenEncoder, image: Tensor) -> Tensor:
+    """Features of many images, (N, D)."""
+    parts = image.split(AT_ONCE)  # type: ignore[no-untyped-call]
+    return torch.cat([encoder.features(some) for some in parts])
