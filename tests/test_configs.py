@@ -13,6 +13,7 @@ from PIL import Image
 
 from kdlight.callbacks.classification import ClassificationReport
 from kdlight.callbacks.codec import CodecReport
+from kdlight.callbacks.distilled import DistilledSetReport
 from kdlight.callbacks.encoders import EncoderReport
 from kdlight.callbacks.generation import GenerationReport
 from kdlight.callbacks.syllables import SyllableReport
@@ -102,6 +103,7 @@ SMALLER |= {
 }
 SMALLER["imagenet64/sct.yaml"] = FEW_PICTURES_OF_16 | {"--model.init_args.shape": "[3, 16, 16]"}
 MODEL = "--model.init_args."
+SMALLER["digits/krr_st.yaml"] = {MODEL + "count": "4"}
 SMALLER["image_folder/classifier.yaml"] = {MODEL + "classifier.init_args.name": "resnet18"}
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
@@ -326,6 +328,7 @@ def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
             TokenReport,
             SyllableReport,
             ClassificationReport,
+            DistilledSetReport,
             EncoderReport,
         ):
             if hasattr(callback, hook):

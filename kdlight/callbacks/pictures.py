@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from kdlight.storage.atomic import atomic_path
+from kdlight.storage.atomic import atomic_folder, atomic_path
+from kdlight.storage.pictures import to_bytes
 
 
 def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image.Image:
@@ -49,6 +50,14 @@ def save_grid(samples: Tensor, path: Path, columns: int = 10) -> None:
     """Write :func:`grid_image` as a PNG."""
     with atomic_path(path) as temporary:
         grid_image(samples, columns).save(temporary)
+
+
+def save_each(samples: Tensor, folder: Path) -> None:
+    """Write images (B, C, H, W) as PNGs ``000000.png`` and on; the folder is whole or not there."""
+    with atomic_folder(folder, "000000.png") as work:
+        for number, pixels in enumerate(to_bytes(samples.detach()).cpu()):
+            picture = pixels.permute(1, 2, 0).numpy().squeeze()
+            Image.fromarray(picture).save(work / f"{number:06d}.png")
 
 
 def save_walk(states: Sequence[Tensor], path: Path, columns: int = 10) -> None:

@@ -11,9 +11,11 @@ from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.losses.language.pointwise import JensenShannon
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.networks.images.expert_heads import ExpertClassifier
+from kdlight.networks.images.feature_pool import ConvEncoder
 from kdlight.networks.images.vit import MaskedAutoencoder, ViT
 from kdlight.training.optim import Optimization
 from modules.vision.classifier_training import ClassifierTraining
+from modules.vision.dataset_distillation import DatasetDistillation
 from modules.vision.expert_distillation import ExpertDistillation
 from modules.vision.logit_distillation import LogitDistillation
 from modules.vision.masked_autoencoding import MaskedAutoencoding
@@ -122,7 +124,25 @@ def expert_distillation(**kwargs: Any) -> ExpertDistillation:
     )
 
 
+def dataset_distillation(**kwargs: Any) -> DatasetDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        like = ConvEncoder(size=4, outputs=4, width=3, features=5)
+        return DatasetDistillation(
+            encoder(2, 4, 1),
+            like,
+            Optimization(lr=3e-3, decay="linear"),
+            count=3,
+            pool_size=2,
+            life=4,
+            ridge=1e-2,
+            iterations=20,
+            **kwargs,
+        )
+
+
 VISION = {
+    "dataset_distillation": Case(dataset_distillation, 20),
     "expert_distillation": Case(expert_distillation, 20),
     "masked_autoencoding": Case(masked_autoencoding, 20),
     "masked_distillation": Case(masked_distillation, 20),

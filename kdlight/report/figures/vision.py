@@ -71,6 +71,19 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "feature_error",
+        "Feature error",
+        "Mean squared error to the teacher's features of held-out images, in percent of their "
+        "variance.",
+        "%",
+        "lower",
+        scale=100.0,
+        decimals=1,
+        narrow="Feature\nerror",
+        short=True,
+    ),
+    Column("images", "Images", "Images that the network was trained on.", decimals=0),
+    Column(
         "head_similarity",
         "Heads alike",
         "Mean cosine of the attention maps of two heads of a block: 1 if all heads attend alike.",

@@ -1,0 +1,135 @@
+"""Shows and tries a distilled set of images when training ends."""
+
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kdlight.callbacks.pictures import save_each, save_grid
+from kdlight.callbacks.tensorboard import show_picture
+from kdlight.core.spec import rebuilt
+from kdlight.errors import InputError
+from kdlight.metrics.images.distilled import pretrained, transfer
+from kdlight.metrics.images.probes import few_per_class
+from kdlight.networks.images.feature_pool import ConvEncoder, DistilledSet, FeaturePool
+from kdlight.report.table import summary_table
+from kdlight.storage.files import write_json
+from kdlight.training.base import DistillationModule
+
+
+@runtime_checkable
+class DistilsImages(Protocol):
+    """A method that ends in a distilled set."""
+
+    distilled: DistilledSet
+    pool: FeaturePool
+
+    def taught(self, image: Tensor) -> Tensor:
+        """The teacher's features."""
+
+
+class DistilledSetReport(L.Callback):
+    """What a distilled set is worth, measured when training ends (and for ``test``).
+
+    Networks of another width than the pool's are trained from the start on the distilled images, on
+    as many real ones, on all of them, or not at all; each gets a row, printed and written to
+    ``summary.json``: the accuracy of a linear probe on ``labels_per_class`` labels, and the error
+    to the teacher's features, over their variance, both on held-out images. The set is written to
+    ``distilled/`` as pictures, and as one to ``samples/``.
+
+    Args:
+        steps: Updates of each of those trainings.
+        widening: Their width over that of the pool's networks.
+        labels_per_class: Labels of the probe.
+        seed: Of those trainings, the same for every run that is to be compared.
+
+    Raises:
+        InputError: A number is out of range; or, before training starts, a method without a
+            distilled set, or data without classes.
+    """
+
+    def __init__(
+        self, steps: int = 300, widening: int = 2, labels_per_class: int = 5, seed: int = 1234
+    ) -> None:
+        if min(steps, widening, labels_per_class) < 1:
+            raise InputError(
+                "steps, widening, labels_per_class: expected numbers above 0, found "
+                f"{steps}, {widening} and {labels_per_class}."
+            )
+        self.steps, self.widening = steps, widening
+        self.labels_per_class, self.seed = labels_per_class, seed
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, DistilsImages):
+            raise InputError(
+                "trainer.callbacks: DistilledSetReport: expected a method that distils images, "
+                f"found {type(pl_module).__name__}."
+            )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.num_classes:
+            raise InputError(
+                "trainer.callbacks: DistilledSetReport: expected data with classes, which its "
+                f"probe learns, found a {type(data).__name__} without."
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._summarise(trainer, pl_module)
+
+    @torch.no_grad()
+    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = trainer.log_dir  # a collective: every rank asks, and once
+        if not folder or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DistilsImages)
+        assert isinstance(pl_module, DistillationModule)
+        rows = self._rows(trainer, pl_module)
+        write_json(Path(folder) / "summary.json", rows)
+        console = Console()
+        (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
+        image = pl_module.distilled.image.detach().cpu()
+        save_each(image, Path(folder) / "distilled")
+        path = Path(folder) / "samples" / f"final_distilled_{len(image)}.png"
+        save_grid(image[:100], path)
+        show_picture(trainer, f"samples/{path.stem}", path, pl_module.iteration)
+
+    def _rows(self, trainer: L.Trainer, module: Any) -> list[dict[str, Any]]:
+        device = module.distilled.image.device
+        known, held = (self._part(trainer, part, device) for part in ("reference", "heldout"))
+        few = few_per_class(known[1], self.labels_per_class)
+        labelled = known[0][few], known[1][few]
+        taught, wanted = module.taught(known[0]), module.taught(held[0])
+        like = module.pool.member(0)
+        assert isinstance(like, ConvEncoder)
+        wider = rebuilt(like, width=self.widening * like._init_args["width"])
+        count = module.distilled.count
+        chosen = torch.randperm(len(known[0]), generator=torch.Generator().manual_seed(self.seed))[
+            :count
+        ]
+        sets = {
+            "distilled": (module.distilled.image, module.distilled.target, self.steps),
+            "real": (known[0][chosen], taught[chosen], self.steps),
+            "all": (known[0], taught, self.steps),
+            "untrained": (known[0], taught, 0),
+        }
+        rows: list[dict[str, Any]] = []
+        for name, (image, target, steps) in sets.items():
+            network = pretrained(wider, image.detach(), target.detach(), steps, self.seed)
+            size = len(image) if steps else 0
+            rows.append(
+                {"model": name, "images": size, **transfer(network, labelled, held, wanted)}
+            )
+        return rows
+
+    def _part(
+        self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        batches = list(data.one_pass(part))
+        image, label = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
+        return image.to(device), label.to(device)
