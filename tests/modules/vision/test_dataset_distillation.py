@@ -1,4 +1,4 @@
-"""Distilled sets: the ridge head in both forms, its gradient, the bias of a sampled one, the pool."""
+"""Distilled sets: the ridge head in both forms, its gradient, the bias of sampling, the pool."""
 
 import pytest
 import torch
@@ -71,15 +71,12 @@ def test_the_gradient_through_a_sampled_head_is_biased() -> None:
 
 
 def pool(life: int = 3, restart_age: bool = True) -> FeaturePool:
-    torch.manual_seed(0)
-    network = ConvEncoder(size=4, outputs=2, width=2, features=3)
-    return FeaturePool(network, 2, lr=0.1, life=life, restart_age=restart_age)
+    return FeaturePool(network(0), 2, lr=0.1, life=life, restart_age=restart_age)
 
 
 def test_the_pool_descends_as_the_optimizer_of_torch() -> None:
     made, image, target = pool(life=100), drawn(5, 1, 4, 4).float(), drawn(5, 2, seed=1).float()
-    torch.manual_seed(5)
-    other = ConvEncoder(size=4, outputs=2, width=2, features=3)
+    other = network(5)
     other.load_state_dict(made.member(0).state_dict())
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     before = {key: value.clone() for key, value in made.member(1).state_dict().items()}
@@ -100,27 +97,29 @@ def test_an_old_network_is_replaced_and_its_age_begins_anew(restart: bool) -> No
     made, image, target = pool(3, restart), drawn(5, 1, 4, 4).float(), drawn(5, 2, seed=1).float()
     for seed in range(3):
         made.advance(0, image, target, seed)
-    torch.manual_seed(2)
-    fresh = ConvEncoder(size=4, outputs=2, width=2, features=3)
-    assert all(torch.equal(a, b) for a, b in zip(made.member(0).parameters(), fresh.parameters()))
+    fresh = list(network(2).parameters())
+    assert alike(made.member(0), fresh)
     assert not any(float(each.abs().sum()) for each in made.momenta[0].parameters())
     made.advance(0, image, target, 7)
-    trained = any(
-        not torch.equal(a, b) for a, b in zip(made.member(0).parameters(), fresh.parameters())
-    )
-    torch.manual_seed(7)
-    newer = ConvEncoder(size=4, outputs=2, width=2, features=3)
-    is_new = all(torch.equal(a, b) for a, b in zip(made.member(0).parameters(), newer.parameters()))
     # As the released program counts, a slot holds an untrained network from here on.
-    assert trained
-    assert is_new is not restart
+    assert not alike(made.member(0), fresh)
+    assert alike(made.member(0), list(network(7).parameters())) is not restart
+
+
+def network(seed: int) -> ConvEncoder:
+    torch.manual_seed(seed)
+    return ConvEncoder(size=4, outputs=2, width=2, features=3)
+
+
+def alike(one: ConvEncoder, weights: list[torch.nn.Parameter]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), weights, strict=True))
 
 
 def test_outputs_and_counts_that_do_not_fit_are_refused() -> None:
-    network = ConvEncoder(size=4, outputs=3, width=2, features=3)
+    wrong = ConvEncoder(size=4, outputs=3, width=2, features=3)
     with pytest.raises(InputError, match="expected outputs 4 as the teacher's features, found 3"):
-        DatasetDistillation(encoder(2, 4, 1), network, Optimization())
-    network = ConvEncoder(size=4, outputs=4, width=2, features=3)
-    module = DatasetDistillation(encoder(2, 4, 1), network, Optimization(), count=9)
+        DatasetDistillation(encoder(2, 4, 1), wrong, Optimization())
+    right = ConvEncoder(size=4, outputs=4, width=2, features=3)
+    module = DatasetDistillation(encoder(2, 4, 1), right, Optimization(), count=9)
     with pytest.raises(InputError, match="expected at most the 8 images of a batch, found 9"):
         module.start(torch.zeros(8, 1, 4, 4), torch.zeros(8, 4))
