@@ -69,6 +69,9 @@ class TokenEncoder(Recorded, nn.Module):
 class ViTBlock(nn.Module):
     """Pre-norm attention and perceptron (Dosovitskiy et al., arXiv:2010.11929).
 
+    Queries, keys and values have no bias: a key's has no effect, and an optimizer that divides by
+    the size of gradients would move it by rounding errors.
+
     Args:
         width: Channels of a token.
         heads: Attention heads.
@@ -79,7 +82,7 @@ class ViTBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.project = nn.Linear(width, width)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
         hidden = int(ratio * width)
