@@ -14,6 +14,7 @@ from datamodules.text.base import TokenDataModule, split_whole
 from kdlight.errors import InputError
 from kdlight.storage.documents import Document
 from kdlight.storage.files import require_file
+from kdlight.storage.pretrained import pretrained, reason
 from kdlight.storage.text import read_lines
 from kdlight.storage.tokenizers import FileTokenizer
 
@@ -152,7 +153,7 @@ class CompletionsDataModule(TokenDataModule):
         """What lays conversations out."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.tokenizer_path)
+        return pretrained(AutoTokenizer, str(self.tokenizer_path), "a tokenizer of transformers")
 
     def _rendered(self, messages: list[Any], ask: bool, place: str) -> list[int]:
         assert self.tokenizer is not None
@@ -161,8 +162,9 @@ class CompletionsDataModule(TokenDataModule):
                 messages, tokenize=False, add_generation_prompt=ask
             )
         except Exception as error:  # whatever a template raises
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"{place}: the chat template cannot lay it out ({reason}).") from None
+            raise InputError(
+                f"{place}: the chat template cannot lay it out{reason(error)}."
+            ) from None
         return self.tokenizer.encode(text)
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kdlight.codec.codec import Codec
 from kdlight.codec.foreign.codec import TransformersCodec
-from kdlight.codec.foreign.files import quiet
 from kdlight.codec.quantization import ResidualVQ
 from kdlight.codec.seanet import LayerPaddedCodec, SEANet, SEANetDecoder, SEANetEncoder
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_folder
+from kdlight.storage.pretrained import silent
 
 INSTEAD = "export --to torch instead"
 NORMED = "parametrizations.weight.original"
@@ -58,7 +58,7 @@ def export_transformers(codec: Codec, path: Path) -> None:
         InputError: ``EncodecModel`` cannot express the codec, or something else lives at ``path``.
     """
     if isinstance(codec, TransformersCodec):
-        with atomic_folder(path, "config.json") as folder, quiet():
+        with atomic_folder(path, "config.json") as folder, silent():
             codec.model.save_pretrained(folder)
         return
     from transformers import EncodecConfig, EncodecFeatureExtractor, EncodecModel

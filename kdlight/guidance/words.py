@@ -23,7 +23,8 @@ from kdlight.metrics.speech.packages import require, version
 from kdlight.metrics.speech.phones import PhoneAligner
 from kdlight.metrics.speech.recognisers import PACKAGED_WHISPER, RATE
 from kdlight.storage.files import read_json, require_file, sha256_of, write_json
-from kdlight.teachers.frames import Waveform, configuration_of, load_transformer
+from kdlight.storage.pretrained import pretrained, whole
+from kdlight.teachers.frames import Waveform, configuration_of
 
 
 class WordTimer(Recorded):
@@ -134,12 +135,14 @@ class CTCWords(WordTimer):
         import transformers
 
         self.name = name
-        self._model: Any = load_transformer(name, "CTC recogniser", transformers.AutoModelForCTC)
-        try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"CTC recogniser {name!r}: no tokenizer: {reason}") from None
+        self._model: Any = whole(
+            transformers.AutoModelForCTC,
+            name,
+            "a CTC recogniser that transformers can load",
+            ("wav2vec2.masked_spec_embed",),
+            dtype=torch.float32,
+        )
+        self._tokenizer: Any = pretrained(transformers.AutoTokenizer, name, "a tokenizer")
         config = self._model.config
         if not (hasattr(config, "conv_kernel") and hasattr(config, "conv_stride")):
             raise InputError(

@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.pretrained import one_sentence, pretrained
 from kdlight.storage.text import read_text
 
 UNKNOWN = "\ufffd"
@@ -127,11 +127,8 @@ class SubwordTokenizer(Tokenizer):
     def __init__(self, definition: str, end: str | None = None) -> None:
         import tokenizers
 
-        try:
+        with one_sentence("tokenizer", "a definition of one"):
             self._tokenizer = tokenizers.Tokenizer.from_str(definition)
-        except Exception as error:  # a Rust error of no type of its own
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"expected a definition of a tokenizer ({reason}).") from None
         # Its owner may have left it cutting or filling up, for batches of their own.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -211,11 +208,7 @@ def _read(path: str) -> tuple[str, str | None]:
         return read_text(Path(path)), None
     import transformers
 
-    try:
-        found: Any = transformers.AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # as many types as there are ways to be no tokenizer
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
-        raise InputError(f"expected a tokenizer of transformers ({reason}).") from None
+    found = pretrained(transformers.AutoTokenizer, path, "a tokenizer of transformers")
     if not found.is_fast:
         raise InputError("expected a tokenizer with a tokenizer.json, found an older form.")
     return found.backend_tokenizer.to_str(), found.eos_token or found.sep_token

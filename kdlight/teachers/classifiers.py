@@ -16,8 +16,8 @@ from kdlight.networks.images.library_classifiers import (
     TorchvisionClassifier,
     TransformersClassifier,
 )
-from kdlight.networks.text.pretrained import loaded_whole
 from kdlight.storage.files import load_tensors, load_weights, sha256_of
+from kdlight.storage.pretrained import one_sentence, whole
 from kdlight.teachers.checkpoint import models_of
 
 Made = TypeVar("Made", bound=LibraryClassifier)
@@ -115,21 +115,22 @@ def transformers_classifier(path: str) -> TransformersClassifier:
     """
     from transformers import AutoModelForImageClassification, ImageProcessingMixin
 
-    kind = AutoModelForImageClassification
-    loaded = loaded_whole(kind, path, "image classification", torch.float32)
+    expected = "an image classifier of transformers"
+    loaded = whole(AutoModelForImageClassification, path, expected, dtype=torch.float32)
     try:
         said, _ = ImageProcessingMixin.get_image_processor_dict(path)
     except OSError:
         said = {}
     config = {key: value for key, value in loaded.config.to_dict().items() if value is not None}
     size = said.get("crop_size") or said.get("size") or config.get("image_size")
-    if isinstance(size, dict):
-        size = size.get("height") or size.get("shortest_edge")
-    mean, std = said.get("image_mean", [0.5] * 3), said.get("image_std", [0.5] * 3)
-    if not said.get("do_normalize", True):
-        mean, std = [0.0] * 3, [1.0] * 3
-    made = TransformersClassifier(config, size, mean, std)
-    load_weights(made.model, loaded.state_dict(), path)
+    with one_sentence(path, expected):
+        if isinstance(size, dict):
+            size = size.get("height") or size.get("shortest_edge")
+        mean, std = said.get("image_mean", [0.5] * 3), said.get("image_std", [0.5] * 3)
+        if not said.get("do_normalize", True):
+            mean, std = [0.0] * 3, [1.0] * 3
+        made = TransformersClassifier(config, size, mean, std)
+        load_weights(made.model, loaded.state_dict(), path)
     made.provenance = {"source": path}
     return made
 

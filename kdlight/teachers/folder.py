@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from diffusers import UNet2DModel
-from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 
 from kdlight.diffusion.coordinates import PREDICTIONS
 from kdlight.errors import InputError
 from kdlight.networks.images.unet import UNet2D
 from kdlight.storage.files import load_weights, read_json, sha256_of_all
+from kdlight.storage.pretrained import one_sentence, whole
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 CONSISTENCY_SCHEDULERS = ("CMStochasticIterativeScheduler",)
@@ -34,9 +34,6 @@ VP_SCHEDULERS = (
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
 )
-
-# What diffusers raises for files that are missing, cut short or do not fit together.
-_DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -132,16 +129,14 @@ def read_scheduler(folder: Folder, dynamic: bool = False) -> Any:
             f"{path}: expected a DDPM, DDIM, EDM, consistency or flow-matching scheduler, "
             f"found {kind}."
         )
-    try:
+    with one_sentence(path, f"settings of a {kind}"):
         scheduler = getattr(diffusers, kind).from_config(config)
-    except _DAMAGE:
-        raise InputError(f"{path}: diffusers cannot build a {kind} from this.") from None
-    if kind in VP_SCHEDULERS:
-        _check_prediction(scheduler, PREDICTIONS, path)
-        _end_in_finite_noise(scheduler, path)
-    elif kind in EDM_SCHEDULERS:
-        _check_prediction(scheduler, ("epsilon",), path)
-    elif kind in FLOW_SCHEDULERS:
+        if kind in VP_SCHEDULERS:
+            _check_prediction(scheduler, PREDICTIONS, path)
+            _end_in_finite_noise(scheduler, path)
+        elif kind in EDM_SCHEDULERS:
+            _check_prediction(scheduler, ("epsilon",), path)
+    if kind in FLOW_SCHEDULERS:
         known = ("use_dynamic_shifting", "shift_terminal") if dynamic else ()
         for name in ("use_dynamic_shifting", "invert_sigmas", "shift_terminal"):
             if scheduler.config.get(name) and name not in known:
@@ -195,30 +190,30 @@ def read_unet(folder: Folder, null_class: bool, noise_scale: float = 1.0) -> tup
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise InputError(f"{path}: no safetensors weights; pickled weights are not read.")
-    verbosity = logging.get_verbosity()
-    # What diffusers would only warn of, at length, is an error in one sentence here.
-    logging.set_verbosity(logging.FATAL)  # its error too, of which ours says more
-    try:
-        # diffusers' own loader, because it renames the weights of older checkpoints.
-        model, report = UNet2DModel.from_pretrained(
-            path,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            variant=_variant(path),
-        )
-    except _DAMAGE:
-        raise InputError(f"{path}: the weights are damaged or do not fit config.json.") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    if report["missing_keys"] or report["unexpected_keys"]:
-        raise InputError(
-            f"{path}: weights do not fit config.json: {len(report['missing_keys'])} missing, "
-            f"{len(report['unexpected_keys'])} unexpected."
-        )
-    network = _adapter(dict(model.config), null_class, noise_scale, path)
-    load_weights(network.model, model.state_dict(), str(path))
-    return network.eval(), sha256_of_all(files)
+    # diffusers' own loader, because it renames the weights of older checkpoints.
+    expected = "the UNet2DModel that config.json describes"
+    model = whole(
+        UNet2DModel,
+        path,
+        expected,
+        exact=True,
+        use_safetensors=True,
+        local_files_only=True,
+        variant=_variant(path),
+    )
+    with one_sentence(path, expected):
+        network = _adapter(dict(model.config), null_class, noise_scale, path).eval()
+        load_weights(network.model, model.state_dict(), str(path))
+        _try(network)
+    return network, sha256_of_all(files)
+
+
+@torch.no_grad()
+def _try(network: UNet2D) -> None:
+    """Run it on as few pixels as it can take: some settings fail in use alone."""
+    edge = 2 ** len(network.model.config.block_out_channels)
+    labels = torch.zeros(1, dtype=torch.long) if network.num_classes else None
+    network.model(torch.zeros(1, network.shape[0], edge, edge), 1.0, labels)
 
 
 def _adapter(config: dict[str, Any], null_class: bool, noise_scale: float, path: Path) -> UNet2D:

@@ -18,11 +18,15 @@ from kdlight.core.frozen import digest
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.errors import InputError
 from kdlight.storage.audio import read_audio
+from kdlight.storage.pretrained import whole
 
 # Arguments that say where a model lies, not what it is.
 LOCATIONS = ("name", "path", "folder")
 # Entries of a configuration that change no feature.
 NOT_COMPUTED = ("_name_or_path", "transformers_version", "architectures", "dtype")
+
+# Weights that no hidden state in evaluation mode depends on.
+NOT_ASKED = ("pooler.", "masked_spec_embed", "decoder.")
 
 Layers = int | list[int] | Literal["mean"]
 
@@ -187,26 +191,20 @@ def configuration_of(module: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in NOT_COMPUTED}
 
 
-def load_transformer(name: str, owner: str, kind: Any = None) -> Any:
-    """A model of transformers, from a folder or the hub; never code of the model's author.
+def load_transformer(name: str, owner: str) -> Any:
+    """A model of transformers, from a folder or the hub, whose hidden states are asked for.
 
     Args:
         name: Folder of ``save_pretrained``, or a name of the hub.
         owner: Who needs it, for the complaint.
-        kind: One of transformers' automatic classes; ``AutoModel`` if None.
 
     Raises:
-        InputError: There is no such model.
+        InputError: There is no such model, or the folder lacks weights of its layers.
     """
     import transformers
 
-    try:
-        return (kind or transformers.AutoModel).from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"{owner} {name!r}: no model that transformers can load: {reason}"
-        ) from None
+    expected = f"a {owner} that transformers can load"
+    return whole(transformers.AutoModel, name, expected, NOT_ASKED, dtype=torch.float32)
 
 
 def check_layers(layers: Layers, count: int, owner: str) -> None:

@@ -12,9 +12,10 @@ from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.text_generator import TextGenerator, writes_tokens
 from kdlight.errors import InputError
 from kdlight.losses.next_tokens import next_token_nll
+from kdlight.networks.text.pretrained import CAUSAL
+from kdlight.storage.pretrained import one_sentence, whole
 from kdlight.storage.tokenizers import FileTokenizer, Tokenizer
 from kdlight.teachers.checkpoint import models_of
-from kdlight.teachers.frames import load_transformer
 
 
 class LanguageJudge:
@@ -52,7 +53,8 @@ class LanguageJudge:
             raise InputError(f"{path}: no such file or folder.")  # nothing to ask the hub for
         import transformers
 
-        self.model = load_transformer(path, "judge", transformers.AutoModelForCausalLM).eval()
+        kind = transformers.AutoModelForCausalLM
+        self.model = whole(kind, path, CAUSAL, dtype=torch.float32).eval()
         self.tokenizer = FileTokenizer(path)
         places = getattr(self.model.config, "max_position_embeddings", None) or 1024
         self.length = int(places) - 1
@@ -60,6 +62,8 @@ class LanguageJudge:
         begins = (config.bos_token_id, config.eos_token_id, self.tokenizer.end, 0)
         self._begin = int(next(token for token in begins if isinstance(token, int)))
         self._logits = self._of_transformers
+        with one_sentence(path, CAUSAL):  # some settings fail in use alone
+            self.nll(["a"])
 
     def _of_transformers(self, tokens: Tensor) -> Tensor:
         begun = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=self._begin)

@@ -15,6 +15,7 @@ from kdlight.codec.frames import Convolutions
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import require
 from kdlight.storage.files import require_file, sha256_of
+from kdlight.storage.pretrained import one_sentence
 from kdlight.teachers.frames import (
     FrameTeacher,
     Layers,
@@ -89,14 +90,12 @@ class SpeechTeacher(FrameTeacher):
 def _normalises(name: str) -> bool:
     import transformers
 
-    try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
-        return bool(extractor.do_normalize)
-    except (OSError, ValueError, AttributeError):
-        raise InputError(
-            f"speech teacher {name!r}: no preprocessor_config.json that says how audio is "
-            "normalised: set normalise to true or false."
-        ) from None
+    expected = (
+        "a preprocessor_config.json that says how audio is normalised; without one, set normalise "
+        "to true or false"
+    )
+    with one_sentence(name, expected):
+        return bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
 
 
 @functools.lru_cache(maxsize=4)

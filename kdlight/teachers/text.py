@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlight.errors import InputError
+from kdlight.storage.pretrained import one_sentence, pretrained
 from kdlight.teachers.frames import (
     FrozenTeacher,
     Layers,
@@ -71,11 +72,7 @@ class TextTeacher(FrozenTeacher):
 
         owner = f"text teacher {name!r}"
         self.model = load_transformer(name, "text teacher")
-        try:
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{owner}: no tokenizer: {reason}") from None
+        self.tokenizer = pretrained(transformers.AutoTokenizer, name, "a tokenizer")
         if not self.tokenizer.is_fast:
             raise InputError(f"{owner}: expected a fast tokenizer, which knows offsets.")
         config = self.model.config
@@ -84,10 +81,12 @@ class TextTeacher(FrozenTeacher):
             raise InputError(f"{owner}: sentence: expected 'first' or 'mean', found {sentence!r}.")
         self.layers, self.sentence = layers, sentence
         self.width: int = config.hidden_size
+        self.freeze()
         # A tokenizer without a limit of its own says 10^30.
         places = getattr(config, "max_position_embeddings", None) or 512
-        self.limit = min(int(self.tokenizer.model_max_length), int(places))
-        self.freeze()
+        with one_sentence(name, "a text teacher with its tokenizer"):
+            self.limit = min(int(self.tokenizer.model_max_length), int(places))
+            self(["a"])  # some settings fail in use alone
 
     @torch.no_grad()
     def forward(self, texts: list[str]) -> TextStates:

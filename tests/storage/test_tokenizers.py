@@ -64,7 +64,7 @@ def test_what_is_no_tokenizer_is_said_in_a_sentence(word_file, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         FileTokenizer(str(tmp_path / "none.json"))
     (tmp_path / "odd.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match=r"odd.json: expected a definition of a tokenizer \("):
+    with pytest.raises(InputError, match=r"odd.json: tokenizer: expected a definition of one \("):
         FileTokenizer(str(tmp_path / "odd.json"))
     with pytest.raises(InputError, match=r"expected a tokenizer of transformers \("):
         FileTokenizer(str(tmp_path))

@@ -165,7 +165,7 @@ def test_bad_input_is_named(folder: Path, whisper_folder: Path, tmp_path: Path) 
         teacher(noise(1, 640))
     with pytest.raises(InputError, match="lengths: expected 1 from 1 to 640"):
         teacher(noise(1, 1, 640), torch.tensor([641]))
-    with pytest.raises(InputError, match="no model that transformers can load"):
+    with pytest.raises(InputError, match="teacher that transformers can load"):
         SpeechTeacher(str(tmp_path))
     with pytest.raises(InputError, match="expected a model of samples, such as HuBERT"):
         SpeechTeacher(str(whisper_folder))

@@ -105,7 +105,7 @@ def test_words_with_times_reach_their_frames(folder: Path) -> None:
 
 
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no model that transformers can load"):
+    with pytest.raises(InputError, match="teacher that transformers can load"):
         TextTeacher(str(tmp_path))
     with pytest.raises(InputError, match=r"layers: expected numbers from 0 .* to 2, .* found 3"):
         TextTeacher(str(folder), 3)

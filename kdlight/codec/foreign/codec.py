@@ -10,6 +10,7 @@ from kdlight.codec.foreign.parts import MimiEncoder, WholeFrames, XcodecDecoder,
 from kdlight.codec.foreign.quantizers import DacVQ, FixedResidualVQ, FixedSplitVQ
 from kdlight.codec.quantization import Quantizer
 from kdlight.errors import InputError
+from kdlight.storage.pretrained import one_sentence, refuse_endless
 
 CLASSES = {"encodec": "Encodec", "dac": "Dac", "mimi": "Mimi", "xcodec": "Xcodec"}
 """Names that the classes of transformers begin with, by ``model_type``."""
@@ -105,12 +106,10 @@ def model_of(config: dict[str, Any]) -> Any:
     import transformers  # takes seconds
 
     name = CLASSES[config["model_type"]]
-    try:
+    refuse_endless(config, "config")
+    with one_sentence("config", f"settings of transformers' {name}Model"):
         settings = getattr(transformers, f"{name}Config").from_dict(config)
         return getattr(transformers, f"{name}Model")(settings)
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"settings that make no {name}Model of transformers: {reason}") from None
 
 
 def _encodec(model: Any) -> Parts:

@@ -1,21 +1,17 @@
 """Codecs out of folders of transformers, and out of repositories of the Hugging Face hub."""
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from kdlight.codec.foreign.codec import CLASSES, TransformersCodec
 from kdlight.codec.foreign.pieces import PiecewiseCodec
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.pretrained import one_sentence, whole
 
-# What transformers raises for files that are missing, cut short or do not fit together.
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 ENDINGS = (".ckpt", ".safetensors", ".pt", ".pth", ".th", ".bin")
 """Of files of models; no repository is taken for one."""
 
@@ -49,17 +45,18 @@ def read_transformers(name: str) -> TransformersCodec:
         kind.check(config)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    model, found = _load(folder, config)
-    missing, foreign = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
-    if missing or foreign:
-        raise InputError(
-            f"{folder}: weights do not fit the model: "
-            f"{len(missing)} missing ({', '.join(missing[:2]) or 'none'}), "
-            f"{len(foreign)} unexpected ({', '.join(foreign[:2]) or 'none'})."
-        )
-    codec = kind(model.config.to_dict())
-    codec.model.load_state_dict(model.state_dict())
-    return codec.eval()
+    model = _load(folder, config)
+    with one_sentence(file, "settings of a codec"):
+        codec = kind(model.config.to_dict())
+        codec.model.load_state_dict(model.state_dict())
+        _try(codec.eval())
+    return codec
+
+
+@torch.no_grad()
+def _try(codec: TransformersCodec) -> None:
+    """Code a moment of silence: some settings fail in use alone."""
+    codec.decode(codec.encode(torch.zeros(1, 1, 2 * codec.hop_length)))
 
 
 def _download(repository: str) -> Path:
@@ -77,39 +74,20 @@ def _download(repository: str) -> Path:
         ) from None
 
 
-def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model with its weights, and what transformers found of them."""
+def _load(folder: Path, config: dict[str, Any]) -> Any:
+    """The model with its weights."""
     import transformers  # takes seconds
 
-    kind = getattr(transformers, f"{CLASSES[config['model_type']]}Model")
+    name = f"{CLASSES[config['model_type']]}Model"
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no safetensors weights; pickled weights are not read.")
-    try:
-        with quiet():
-            # transformers' own loader, because it renames the weights of older checkpoints.
-            found: tuple[Any, dict[str, Any]] = kind.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            return found
-    except DAMAGE:
-        raise InputError(f"{folder}: the weights are damaged or do not fit config.json.") from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No bars and warnings of transformers: what is wrong is an error in one sentence here."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
+    # transformers' own loader, because it renames the weights of older checkpoints.
+    return whole(
+        getattr(transformers, name),
+        folder,
+        f"the {name} that config.json describes",
+        exact=True,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+    )

@@ -9,6 +9,7 @@ from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.images.extractors import require_package
 from kdlight.storage.pictures import to_bytes
+from kdlight.storage.pretrained import one_sentence, pretrained, whole
 
 
 class CLIPScore(SampleMetric):
@@ -36,13 +37,13 @@ class CLIPScore(SampleMetric):
     def __init__(self, path: str) -> None:
         super().__init__()
         transformers = require_package("transformers", "")
-        try:
-            self.processor = transformers.CLIPProcessor.from_pretrained(path)
-            network = transformers.CLIPModel.from_pretrained(path)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{path}: expected a CLIP of transformers, found none.") from None
+        expected = "a CLIP of transformers"
+        self.processor = pretrained(transformers.CLIPProcessor, path, expected)
+        network = whole(transformers.CLIPModel, path, expected)
         self.network = network.requires_grad_(False).eval()
         self.add_sums(count=(), total=())
+        with one_sentence(path, expected):  # some settings fail in use alone
+            self._cosines(torch.zeros(1, 1, 8, 8), ["a"])
 
     @torch.no_grad()
     def update(self, images: Tensor, captions: Sequence[str]) -> None:
@@ -64,20 +65,23 @@ class CLIPScore(SampleMetric):
         if not finite.any():
             return
         kept = zip(captions, finite.tolist(), strict=True)
-        pictures = to_bytes(images[finite]).expand(-1, 3, -1, -1).cpu()
+        cosine = self._cosines(images[finite], [caption for caption, known in kept if known])
+        self.add_to("count", len(cosine))
+        self.add_to("total", 100 * cosine.clamp(min=0).sum())
+
+    @torch.no_grad()
+    def _cosines(self, images: Tensor, captions: list[str]) -> Tensor:
         given = self.processor(
-            text=[caption for caption, whole in kept if whole],
-            images=list(pictures),
+            text=captions,
+            images=list(to_bytes(images).expand(-1, 3, -1, -1).cpu()),
             return_tensors="pt",
             padding=True,
             truncation=True,
         ).to(images.device)
         found = self.network(**given)
-        cosine = torch.nn.functional.cosine_similarity(
+        return torch.nn.functional.cosine_similarity(
             found.image_embeds.double(), found.text_embeds.double()
         )
-        self.add_to("count", len(cosine))
-        self.add_to("total", 100 * cosine.clamp(min=0).sum())
 
     def enough(self) -> bool:
         return bool(self.count >= 2)

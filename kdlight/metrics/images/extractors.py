@@ -19,6 +19,7 @@ from kdlight.errors import InputError
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.storage.files import load_model, require_file
 from kdlight.storage.pictures import to_bytes
+from kdlight.storage.pretrained import one_sentence, pretrained, whole
 
 
 class FeatureExtractor(nn.Module):
@@ -245,17 +246,16 @@ class TransformersFeatures(FeatureExtractor):
     def __init__(self, path: str) -> None:
         super().__init__()
         transformers = require_package("transformers", "")
-        try:
-            processor = transformers.AutoImageProcessor.from_pretrained(path)
-            model = transformers.AutoModel.from_pretrained(path)
-        except (OSError, ValueError, KeyError):
-            raise InputError(f"{path}: expected a vision model of transformers.") from None
+        expected = "a vision model of transformers with its image processor"
+        processor = pretrained(transformers.AutoImageProcessor, path, expected)
+        model = whole(transformers.AutoModel, path, expected)
         self.network = getattr(model, "vision_model", model).requires_grad_(False).eval()
-        size = dict(getattr(processor, "crop_size", None) or processor.size)
-        edge = size.get("shortest_edge") or 0
-        self.size = (int(size.get("height") or edge), int(size.get("width") or edge))
-        self.prepare = Normalise(processor.image_mean, processor.image_std)
-        self.width = self(torch.zeros(1, 3, *self.size)).shape[1]
+        with one_sentence(path, expected):
+            size = dict(getattr(processor, "crop_size", None) or processor.size)
+            edge = size.get("shortest_edge") or 0
+            self.size = (int(size.get("height") or edge), int(size.get("width") or edge))
+            self.prepare = Normalise(processor.image_mean, processor.image_std)
+            self.width = self(torch.zeros(1, 3, *self.size)).shape[1]
 
     def extract(self, images: Tensor) -> Tensor:
         output = self.network(pixel_values=self.prepare(resize(images, self.size)))

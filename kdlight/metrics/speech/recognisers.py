@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import installed, require, version
+from kdlight.storage.pretrained import pretrained, whole
 
 ENGLISH = "en"
 RATE = 16_000
@@ -138,14 +139,10 @@ class TransformersWhisper:
     def __init__(self, name: str, language: str = ENGLISH) -> None:
         import transformers
 
-        try:
-            self._processor = transformers.WhisperProcessor.from_pretrained(name)
-            self._model = transformers.WhisperForConditionalGeneration.from_pretrained(
-                name, use_safetensors=True
-            ).eval()
-        except (OSError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"--recogniser transformers:{name}: no Whisper: {reason}") from None
+        expected = "a Whisper of transformers"
+        kind = transformers.WhisperForConditionalGeneration
+        self._processor = pretrained(transformers.WhisperProcessor, name, expected)
+        self._model = whole(kind, name, expected, use_safetensors=True).eval()
         self._options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
         many = bool(getattr(self._model.generation_config, "is_multilingual", False))
         check_language(language, many, name)

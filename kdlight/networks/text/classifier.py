@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.networks.text.pretrained import loaded_whole
+from kdlight.storage.pretrained import whole
 
 
 class Classified(NamedTuple):
@@ -83,7 +83,12 @@ def text_classifier(path: str) -> TextClassifier:
     """
     from transformers import AutoModelForSequenceClassification
 
-    loaded = loaded_whole(AutoModelForSequenceClassification, path, "classifying", torch.float32)
+    loaded = whole(
+        AutoModelForSequenceClassification,
+        path,
+        "a classifier of transformers",
+        dtype=torch.float32,
+    )
     found = TextClassifier(_settings(loaded), int(loaded.config.num_labels))
     found.model.load_state_dict(loaded.state_dict())
     return found
@@ -101,7 +106,7 @@ def classifier_of_encoder(path: str, classes: int) -> TextClassifier:
     """
     from transformers import AutoModel
 
-    loaded = loaded_whole(AutoModel, path, "encoding", torch.float32)
+    loaded = whole(AutoModel, path, "an encoder of transformers", dtype=torch.float32)
     found = TextClassifier(_settings(loaded), classes)
     own = found.model.base_model.state_dict()
     own |= {name: value for name, value in loaded.state_dict().items() if name in own}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.errors import InputError
-from kdlight.networks.text.pretrained import loaded_whole
+from kdlight.storage.pretrained import one_sentence, pretrained, refuse_endless, whole
 
 
 class MaskedLM(Recorded, nn.Module):
@@ -37,15 +37,10 @@ class MaskedLM(Recorded, nn.Module):
         self.mask_token = mask_token
         known = {key: value for key, value in config.items() if key != "model_type"}
         known["vocab_size"] = vocabulary + (mask_token is None)
-        try:
+        refuse_endless(config, "config")
+        with one_sentence("config", "settings of a masked model of transformers"):
             settings = AutoConfig.for_model(str(config.get("model_type")), **known)
             self.model = AutoModelForMaskedLM.from_config(settings)
-        except Exception as error:  # as many types as there are settings
-            reason = " ".join(str(error).split())[:160].rstrip(".")
-            raise InputError(
-                f"MaskedLM: expected a masked model of transformers, found "
-                f"{config.get('model_type')!r} ({reason})."
-            ) from None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits, (B, L, V), of tokens (B, L), the mask being V."""
@@ -77,12 +72,9 @@ def masked_lm(path: str, length: int) -> MaskedDenoiser:
     """
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    loaded = loaded_whole(AutoModelForMaskedLM, path, "masked", torch.float32)
-    try:
-        mask = AutoTokenizer.from_pretrained(path).mask_token_id
-    except Exception as error:  # as many types as there are ways to be no tokenizer
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
-        raise InputError(f"{path}: expected a tokenizer of transformers ({reason}).") from None
+    expected = "a masked language model of transformers"
+    loaded = whole(AutoModelForMaskedLM, path, expected, dtype=torch.float32)
+    mask = pretrained(AutoTokenizer, path, "a tokenizer of transformers").mask_token_id
     if mask is None:
         raise InputError(f"{path}: expected a tokenizer with a mask, found none.")
     settings = {key: value for key, value in loaded.config.to_dict().items() if value is not None}

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from kdlight.core.spec import Recorded
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.errors import InputError
+from kdlight.storage.pretrained import one_sentence, refuse_endless, whole
+
+CAUSAL = "a causal language model of transformers"
 
 
 class CausalLM(Recorded, nn.Module):
@@ -40,12 +43,10 @@ class CausalLM(Recorded, nn.Module):
 
         known = dict(config)
         kind = known.pop("model_type", None)
-        try:
+        refuse_endless(config, "config")
+        with one_sentence("config", "settings of a causal model"):
             settings = AutoConfig.for_model(kind, **known)
             model = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"config: expected one of a causal model, {reason}") from None
         width = settings.vocab_size
         if not 0 < vocabulary <= width:
             raise InputError(
@@ -111,32 +112,6 @@ def _adapted(model: nn.Module, rank: int, alpha: int) -> nn.Module:
     return adapted
 
 
-def loaded_whole(kind: Any, path: str, named: str, dtype: torch.dtype) -> Any:
-    """A model of transformers of which no weight is missing; no code of the folder is run.
-
-    Args:
-        kind: One of transformers' automatic classes.
-        path: Folder, or name on the hub.
-        named: What kind that is, for the complaint.
-        dtype: Of the weights.
-
-    Raises:
-        InputError: There is no such model, or the folder lacks some of its weights, which
-            transformers would draw at random, such as the head of a model without one.
-    """
-    try:
-        model, report = kind.from_pretrained(path, dtype=dtype, output_loading_info=True)
-    except Exception as error:  # as many types as there are ways to be no model
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
-        raise InputError(f"{path}: expected a {named} model of transformers ({reason}).") from None
-    if missing := report["missing_keys"]:
-        raise InputError(
-            f"{path}: expected all weights of a {named} model, found {len(missing)} missing, such "
-            f"as {min(missing)}."
-        )
-    return model
-
-
 def causal_lm(
     path: str,
     length: int,
@@ -166,7 +141,7 @@ def causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
-    loaded = loaded_whole(AutoModelForCausalLM, path, "causal", getattr(torch, dtype))
+    loaded = whole(AutoModelForCausalLM, path, CAUSAL, dtype=getattr(torch, dtype))
     config = loaded.config
     if beginning is None:
         ids = (config.bos_token_id, config.eos_token_id)

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlight.diffusion.latent import Autoencoder
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.pretrained import one_sentence
 from kdlight.teachers.pipelines.folder import load_part, open_pipeline
 
 Numbers = float | Sequence[float]
@@ -68,14 +69,22 @@ class DiffusersAutoencoder(ScaledAutoencoder):
     """
 
     def __init__(self, path_or_id: str, batch_size: int = 8) -> None:
-        vae = load_part(open_pipeline(path_or_id), "vae")
-        shift: Numbers = vae.config.get("shift_factor") or 0.0
-        scale: Numbers | None = vae.config.get("scaling_factor")
-        if scale is None:  # Qwen-Image's has both for each channel
-            shift = vae.config["latents_mean"]
-            scale = [1 / std for std in vae.config["latents_std"]]
-        super().__init__(vae, shift, scale, batch_size)
+        folder = open_pipeline(path_or_id)
+        vae = load_part(folder, "vae")
+        with one_sentence(folder / "vae" / "config.json", "the configuration of an autoencoder"):
+            shift: Numbers = vae.config.get("shift_factor") or 0.0
+            scale: Numbers | None = vae.config.get("scaling_factor")
+            if scale is None:  # Qwen-Image's has both for each channel
+                shift = vae.config["latents_mean"]
+                scale = [1 / std for std in vae.config["latents_std"]]
+            super().__init__(vae, shift, scale, batch_size)
+            self._try(downscaling(path_or_id)[0])
         self.path_or_id = path_or_id
+
+    @torch.no_grad()
+    def _try(self, channels: int) -> None:
+        """Decode and encode a few pixels: some settings fail in use alone."""
+        self.encode(self.decode(torch.zeros(1, channels, 2, 2)))
 
 
 def _mean(encoded: Any) -> Tensor:

@@ -1,19 +1,16 @@
 """Folders of latent pipelines: found, checked, and their models read from safetensors alone."""
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.pretrained import whole
 
 KINDS = {
     "unet": ("UNet2DConditionModel",),
@@ -29,8 +26,6 @@ KINDS = {
 }
 """What the parts of a pipeline may be."""
 _LIBRARIES = ("diffusers", "transformers")
-# What diffusers and transformers raise for files that are missing, cut short or do not fit.
-DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, SafetensorError)
 
 
 def open_pipeline(path_or_id: str) -> Path:
@@ -105,20 +100,6 @@ def download(repository: str, files: list[str]) -> Path:
     return Path(found)
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """No bars and warnings of diffusers: what is wrong is an error in one sentence here."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.FATAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
-
-
 def load_part(root: Path, part: str) -> Any:
     """A model of diffusers in a pipeline's folder, frozen, from safetensors only.
 
@@ -140,18 +121,11 @@ def load_model(folder: Path, name: str) -> Any:
     """
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no safetensors weights; pickled weights are not read.")
-    kind = getattr(diffusers, name)
-    try:
-        with silent():
-            model, report = kind.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-    except DAMAGE:
-        raise InputError(f"{folder}: the weights are damaged or do not fit config.json.") from None
-    missing = set(report["missing_keys"])
-    if missing:
-        raise InputError(
-            f"{folder}: weights do not fit config.json: {len(missing)} missing, such as "
-            f"{min(missing)}."
-        )
+    model = whole(
+        getattr(diffusers, name),
+        folder,
+        f"the {name} that config.json describes",
+        use_safetensors=True,
+        local_files_only=True,
+    )
     return model.requires_grad_(False).eval()

@@ -16,6 +16,7 @@ from kdlight.networks.images.transformers import TRANSFORMERS, PipelineTransform
 from kdlight.networks.images.unet_condition import UNet2DCondition
 from kdlight.networks.lora import DiffusersNetwork
 from kdlight.storage.files import load_weights, read_json
+from kdlight.storage.pretrained import one_sentence
 from kdlight.teachers.folder import FLOW_SCHEDULERS, VP_SCHEDULERS, Folder, read_scheduler
 from kdlight.teachers.pipelines.autoencoder import downscaling
 from kdlight.teachers.pipelines.folder import load_part, network_part, parts_of
@@ -48,15 +49,26 @@ def read_network(root: Path, null: Condition, size: int | None) -> DiffusersNetw
         raise InputError(f"size: expected a number of pixels: {root / part} does not say any.")
     shape = (channels, side, side)
     config = {name: value for name, value in model.config.items() if not name.startswith("_")}
-    made = (
-        _unet(root / part, shape, config, null, factor * side)
-        if part == "unet"
-        else _transformer(root / part, parts_of(root)[part], shape, config, null)
-    )
-    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    kept = {name: tensor for name, tensor in made.named_buffers() if "." not in name}
-    load_weights(made, kept | _buffers(null, made) | weights, str(root / part))
-    return made.eval()
+    with one_sentence(root / part, "the network that config.json describes"):
+        made = (
+            _unet(root / part, shape, config, null, factor * side)
+            if part == "unet"
+            else _transformer(root / part, parts_of(root)[part], shape, config, null)
+        )
+        weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        kept = {name: tensor for name, tensor in made.named_buffers() if "." not in name}
+        load_weights(made, kept | _buffers(null, made) | weights, str(root / part))
+        if isinstance(made.eval(), UNet2DCondition):
+            _try(made)
+    return made
+
+
+@torch.no_grad()
+def _try(network: UNet2DCondition) -> None:
+    """Run it on as few numbers as it can take: some settings fail in use alone."""
+    edge = 2 ** len(network.model.config.block_out_channels)
+    latents = torch.zeros(1, network.shape[0], edge, edge)
+    network(latents, torch.ones(1), {"guidance": torch.ones(1)} if network.guidance_dim else None)
 
 
 def _buffers(null: Condition, network: nn.Module) -> dict[str, Tensor]:

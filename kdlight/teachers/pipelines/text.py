@@ -2,25 +2,27 @@
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from kdlight.codec.foreign.files import quiet
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.latent import PromptTable
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.pretrained import one_sentence, pretrained, silent
 from kdlight.teachers.pipelines.folder import (
-    DAMAGE,
     network_part,
     open_pipeline,
     parts_of,
-    silent,
 )
+
+CLIPS = (CLIPTextModel, CLIPTextModelWithProjection)
 
 ENCODED = {
     "StableDiffusionPipeline": ("text", "null_text"),
@@ -47,7 +49,7 @@ class TextEncoder:
     """
 
     def __init__(self, path_or_id: str) -> None:
-        root = open_pipeline(path_or_id)
+        self.root = root = open_pipeline(path_or_id)
         parts = parts_of(root)
         kind = parts["pipeline"]
         if kind not in ENCODED:
@@ -63,20 +65,31 @@ class TextEncoder:
         for name in encoders:
             if not list((root / name).glob("*.safetensors")):
                 raise InputError(f"{root / name}: no safetensors weights; pickled are not read.")
-        try:
-            with quiet(), silent():
-                self.pipeline = getattr(diffusers, kind).from_pretrained(
-                    root, use_safetensors=True, local_files_only=True, **omitted
-                )
-        except DAMAGE:
-            raise InputError(
-                f"{root}: the files of a text encoder or of its tokenizer are damaged: "
-                f"{', '.join(encoders)}."
-            ) from None
+        self.pipeline = pretrained(
+            getattr(diffusers, kind),
+            root,
+            f"text encoders with tokenizers ({', '.join(encoders)})",
+            use_safetensors=True,
+            local_files_only=True,
+            **omitted,
+        )
+        for name in encoders:
+            self._check_limit(root, name)
         # Without its third encoder Stable Diffusion 3 asks the network how wide text is.
         config = read_json(root / network_part(root) / "config.json")
         told = SimpleNamespace(config=SimpleNamespace(**config))
         setattr(self.pipeline, network_part(root), told)
+
+    def _check_limit(self, root: Path, encoder: str) -> None:
+        """Texts are filled up to what the tokenizer says, which CLIP has no more places than."""
+        tokenizer = encoder.replace("encoder", "tokenizer").removeprefix("text_")
+        most = getattr(self.pipeline, encoder).config.to_dict().get("max_position_embeddings")
+        found = getattr(self.pipeline, tokenizer).model_max_length
+        if isinstance(getattr(self.pipeline, encoder), CLIPS) and found not in range(1, most + 1):
+            raise InputError(
+                f"{root / tokenizer}: model_max_length: expected a whole number from 1 to {most}, "
+                f"as many tokens as the text encoder reads, found {found!r}."
+            )
 
     def to(self, device: torch.device | str) -> "TextEncoder":
         """The same encoders, on a device."""
@@ -97,10 +110,11 @@ class TextEncoder:
         taken = inspect.signature(self.pipeline.encode_prompt).parameters
         usual = ("max_sequence_length", "clean_caption", "complex_human_instruction")
         arguments |= {n: called[n].default for n in usual if n in called and n in taken}
-        with silent():
+        with one_sentence(self.root, "text encoders with their tokenizers"), silent():
             found = self.pipeline.encode_prompt(prompt=captions, **arguments)
-        pairs = zip(self.names, found, strict=False)  # Flux adds numbers that are always the same
-        told = {name: value.float().cpu() for name, value in pairs if value is not None}
+            # Flux adds numbers that are always the same.
+            pairs = zip(self.names, found, strict=False)
+            told = {name: value.float().cpu() for name, value in pairs if value is not None}
         if "text_mask" in self.names and "text_mask" not in told:
             told["text_mask"] = torch.ones(told["text"].shape[:2])  # Qwen-Image's way to say so
         return told

@@ -18,7 +18,7 @@ from transformers import (
     XcodecModel,
 )
 
-from kdlight.codec.foreign.files import quiet
+from kdlight.storage.pretrained import silent
 
 RATE = 16000
 HOP = 24
@@ -158,7 +158,7 @@ def saved(folder: Path, kind: str) -> tuple[Any, Path]:
     """A model, one of ``MAKERS`` or ``pieces``, and the folder that it was saved to."""
     torch.manual_seed(0)
     model = encodec_of_pieces() if kind == "pieces" else MAKERS[kind]()
-    with quiet():
+    with silent():
         model.save_pretrained(folder / kind)
     return model, folder / kind
 

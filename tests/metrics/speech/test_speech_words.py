@@ -131,7 +131,7 @@ def test_a_language_that_a_recogniser_does_not_hear_is_refused(tmp_path: Path) -
 def test_foreign_recognisers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected faster-whisper"):
         make_recogniser("ears")
-    with pytest.raises(InputError, match="no Whisper"):
+    with pytest.raises(InputError, match="expected a Whisper of transformers"):
         make_recogniser(f"transformers:{tmp_path}")
     pytest.importorskip("faster_whisper")
     with pytest.raises(InputError, match=r"no model\.bin"):
