@@ -15,6 +15,7 @@ from kdlight.networks.images.classifier import Classifier
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 CLASSES = "classes.json"
 """Names of the classes and shape of the images of a run, for who exports its classifiers."""
@@ -77,7 +78,7 @@ class ClassificationReport(L.Callback):
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if not folder or not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         known = {"class_names": data.class_names, "shape": list(data.shape)}
         write_json(Path(folder) / CLASSES, known)
 
@@ -127,7 +128,7 @@ class ClassificationReport(L.Callback):
         self, trainer: L.Trainer, model: Classifier, teacher: Classifier | None
     ) -> dict[str, float]:
         """Figures over the held-out images, every rank taking its share."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         device = next(model.parameters()).device
         labelled = data.num_classes > 0
         metric = ClassificationFit(
@@ -153,7 +154,7 @@ class ClassificationReport(L.Callback):
         device: torch.device,
     ) -> None:
         """Milliseconds an image of every row, and how many times as fast as the first."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         image = torch.zeros(self.latency_batch, *data.shape, device=device)
         modes = [model.training for model in models]
         calls = [partial(model.eval(), image) for model in models]

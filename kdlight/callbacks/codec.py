@@ -25,6 +25,7 @@ from kdlight.metrics.speech.words import normaliser_of
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import SpeechData, speech_of
 
 Row = dict[str, Any]
 
@@ -183,7 +184,7 @@ def codecs_of(module: DistillationModule) -> list[tuple[str, Codec]]:
 
 def speech_run(
     callback: L.Callback, trainer: L.Trainer, module: DistillationModule
-) -> tuple[list[tuple[str, Codec]], Any]:
+) -> tuple[list[tuple[str, Codec]], SpeechData]:
     """The codecs and the data of a run, both refused before training if they are none.
 
     Raises:
@@ -195,10 +196,7 @@ def speech_run(
         raise InputError(
             f"{owner}: expected a method that trains a codec, found {type(module).__name__}."
         )
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if not hasattr(data, "heldout_utterances"):
-        raise InputError(f"{owner}: expected data of speech, found {type(data).__name__}.")
-    return found, data
+    return found, speech_of(trainer, owner)
 
 
 def levels_of(codec: Codec, asked: Sequence[int] | None) -> list[int]:
@@ -216,9 +214,7 @@ def levels_of(codec: Codec, asked: Sequence[int] | None) -> list[int]:
 
 def heldout(trainer: L.Trainer, count: int | None) -> list[HeldOut]:
     """The first held-out utterances of the run's data."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    found: list[HeldOut] = data.heldout_utterances()[:count]
-    return found
+    return speech_of(trainer, "data").heldout_utterances()[:count]
 
 
 @contextmanager

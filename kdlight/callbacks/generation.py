@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -28,6 +27,7 @@ from kdlight.metrics.images.teacher_gap import TeacherGap
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 Walk = tuple[str, Generator, int]
 
@@ -191,7 +191,7 @@ class GenerationReport(L.Callback):
             check_fits("latency_batch", self.latency_batch, generator.shape)
         if self.forgotten is None:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         classes = {"the data": getattr(data, "num_classes", 0)}
         classes |= {f"the {name}": model.num_classes for name, model in _models(method)}
         for owner, count in classes.items():
@@ -356,7 +356,7 @@ class GenerationReport(L.Callback):
                 yield batch
 
     def _make_metrics(self, trainer: L.Trainer, device: torch.device) -> GenerationMetrics:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         place = (trainer.global_rank, trainer.world_size, device)
         forgetting = None
         if self.forgotten is not None and self.classifier is not None:

@@ -1,6 +1,6 @@
 """Runs the metrics of models of next tokens: while they train, and when training ends."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,19 +18,11 @@ from kdlight.metrics.language.next_token import NextTokenFit
 from kdlight.report.hacking import judge_curves
 from kdlight.speculative.decoding import speculate
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import tokens_of
 
+OWNER = "trainer.callbacks: LanguageReport"
 AT_ONCE = 250
 """Sentences of a call."""
-
-
-@runtime_checkable
-class HoldsSentences(Protocol):
-    """Data of sequences of tokens, the exact law of which may be known."""
-
-    parts: tuple[dict[str, Tensor], dict[str, Tensor]]
-
-    def law(self) -> NextTokenModel | None:
-        """The exact law of every next token."""
 
 
 class LanguageReport(TokenReport):
@@ -95,15 +87,10 @@ class LanguageReport(TokenReport):
         for _, generator in pl_module.generators().values():
             if not isinstance(generator.denoiser, NextTokenModel):
                 raise InputError(
-                    "trainer.callbacks: LanguageReport: expected a method that ends in models of "
-                    f"next tokens, found a {type(generator.denoiser).__name__}."
+                    f"{OWNER}: expected a method that ends in models of next tokens, found a "
+                    f"{type(generator.denoiser).__name__}."
                 )
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, HoldsSentences):
-            raise InputError(
-                "trainer.callbacks: LanguageReport: expected data of sentences, found "
-                f"{type(data).__name__}."
-            )
+        tokens_of(trainer, OWNER)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not self.preview:
@@ -160,7 +147,7 @@ class LanguageReport(TokenReport):
         self, trainer: L.Trainer, generator: TokenGenerator, device: torch.device
     ) -> float:
         """What the model's logits are to be divided by, over ``AT_ONCE`` held-out sentences."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = tokens_of(trainer, OWNER)
         tokens, mask = (data.parts[1][key][:AT_ONCE].to(device) for key in ("tokens", "mask"))
         logits = _asked(generator.denoiser, tokens)
         return fitted_temperature(logits[mask], tokens[mask].long())
@@ -183,7 +170,7 @@ class LanguageReport(TokenReport):
         self, trainer: L.Trainer, generator: TokenGenerator, part: int, count: int
     ) -> dict[str, float]:
         """Figures over the first ``count`` sentences of a part of the data."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = tokens_of(trainer, OWNER)
         method = trainer.lightning_module
         device = method.device
         assert isinstance(method, WritesTokens)

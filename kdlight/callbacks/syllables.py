@@ -1,5 +1,6 @@
 """Do a run's segments fall where syllables do? Held-out speakers, against the true boundaries."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from torch import Tensor
 
 from kdlight.codec.frames import FrameGrid
 from kdlight.codec.syllable_encoder import SyllableEncoder
-from kdlight.codec.syllables import greedy_segments, threshold_for_count
+from kdlight.codec.syllables import (
+    evenly,
+    greedy_segments,
+    normalised_threshold,
+    threshold_for_count,
+)
 from kdlight.errors import InputError
 from kdlight.metrics.speech.boundaries import BoundaryScores, around, between, edges, joints
 from kdlight.report.table import summary_table
@@ -18,6 +24,7 @@ from kdlight.storage.files import write_json
 from kdlight.teachers.frames import FrameTeacher
 from kdlight.teachers.mel import MelTeacher
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import speech_of
 
 Row = dict[str, Any]
 HEADLINE = (
@@ -77,9 +84,9 @@ class SyllableReport(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, DistillationModule)
         encoder_of(pl_module)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        held = data.heldout_utterances() if hasattr(data, "heldout_utterances") else []
-        if not held or not all(utterance.syllables for utterance in held):
+        data = speech_of(trainer, "SyllableReport")
+        held = data.heldout_utterances()
+        if not held or not all(getattr(utterance, "syllables", None) for utterance in held):
             raise InputError(
                 "SyllableReport: expected held-out speech whose syllables are known, found "
                 f"{type(data).__name__} without."
@@ -97,15 +104,14 @@ class SyllableReport(L.Callback):
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = speech_of(trainer, "SyllableReport")
         encoder = encoder_of(module).eval()
         listeners = {"student": Listener(encoder)}
         if self.teacher is not None:
             listeners["teacher"] = Listener(encoder, self.teacher.to(module.device))
         mel = MelTeacher(80, encoder.sample_rate, encoder.hop_length, 2 * encoder.hop_length)
         listeners["log_mel"] = Listener(encoder, mel.to(module.device))
-        learnt = data.training_utterances()
-        learnt = learnt[:: max(1, len(learnt) // self.calibration)][: self.calibration]
+        learnt = evenly(data.training_utterances(), self.calibration)
         rows = []
         for name, listener in listeners.items():
             listener.calibrate(learnt, self.rate)
@@ -177,15 +183,14 @@ class Listener:
         padded, lengths = self.encoder.whole(utterance.read())
         return self.features(padded, lengths), self.encoder.speech(padded, lengths)[0]
 
-    def calibrate(self, utterances: list[Any], rate: float | None) -> None:
+    def calibrate(self, utterances: Sequence[Any], rate: float | None) -> None:
         """Find the threshold, and for other features than the student's their mean and scale."""
         found = [self.heard(utterance) for utterance in utterances]
-        if self.teacher is not None:
-            frames = torch.cat([features[speech] for features, speech in found])
-            self.mean, self.scale = frames.mean(dim=0), frames.std(dim=0).clamp(min=1e-5)
-        normal = [((features - self.mean) / self.scale, speech) for features, speech in found]
         wanted = sum(self.encoder.wanted(utterance.read(), rate) for utterance in utterances)
-        self.threshold = threshold_for_count(normal, wanted)
+        if self.teacher is None:
+            self.threshold = threshold_for_count(found, wanted)
+        else:
+            self.mean, self.scale, self.threshold = normalised_threshold(found, wanted)
 
     def segments(self, utterance: Any) -> tuple[list[tuple[float, float]], float]:
         """Starts and ends in seconds, and the seconds of speech."""

@@ -1,7 +1,7 @@
 """Runs the metrics of classifiers of texts: while they train, and when training ends."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from kdlight.networks.text.classifier import TextClassifier
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 HEADLINE = (
     *("model", "class_accuracy", "golden_kl", "proxy_kl", "label_loyalty", "probability_loyalty"),
@@ -83,7 +84,7 @@ class TextClassificationReport(L.Callback):
     ) -> list[tuple[str, dict[str, float]]]:
         """Names and figures over the held-out texts, every rank taking its share."""
         assert isinstance(method, ClassifiesTexts)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         truth = data.posterior()
         if isinstance(truth, nn.Module):
             truth.to(method.device)

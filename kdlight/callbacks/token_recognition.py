@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -22,6 +21,7 @@ from kdlight.metrics.tokens.recogniser import (
 )
 from kdlight.storage.files import read_json, write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import speech_of
 
 FRAME_RATE = 50
 """Codes a second that the recogniser, which halves them, needs for the letters of fast speech."""
@@ -82,7 +82,7 @@ class TokenRecognition(L.Callback):
         log_dir = trainer.log_dir  # a collective: every rank asks, and once
         if not log_dir or not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = speech_of(trainer, "TokenRecognition")
         rows: list[Row] = []
         for name, codec in codecs_of(module):
             known = encoded(codec, data.training_utterances(), module.device)

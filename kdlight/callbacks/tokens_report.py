@@ -14,6 +14,7 @@ from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
+from kdlight.training.data import tokens_of
 
 HEADLINE = (
     "model",
@@ -128,7 +129,7 @@ class TokenReport(L.Callback):
         """Nats a token of the held-out part; the data of this process are all of it."""
         if not model.has_likelihood:
             return {}
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = tokens_of(trainer, "trainer.callbacks: TokenReport")
         found = heldout_figures(model.denoiser, data.parts[1], self.batch_size, device)
         return {"heldout_nll": found["heldout_nll"]}
 
@@ -140,7 +141,7 @@ class TokenReport(L.Callback):
         steps: int,
         device: torch.device,
     ) -> Row:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = tokens_of(trainer, "trainer.callbacks: TokenReport")
         first: list[TokenSample] = []
         row = token_row(
             name,

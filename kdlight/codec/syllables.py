@@ -6,6 +6,7 @@ recording's frames, of any features and rate; a segment is (first frame, frame b
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 
+Item = TypeVar("Item")
 Segments = list[tuple[int, int]]
 
 
@@ -189,3 +191,30 @@ def threshold_for_count(recordings: Sequence[tuple[Tensor, Tensor]], count: floa
         found = sum(len(greedy_segments(*each, middle)) for each in recordings)
         low, high = (middle, high) if found < count else (low, middle)
     return high
+
+
+def normalised_threshold(
+    recordings: Sequence[tuple[Tensor, Tensor]], count: float
+) -> tuple[Tensor, Tensor, float]:
+    """Mean and scale of features over all frames of speech, and the threshold of what is left.
+
+    Args:
+        recordings: As :func:`threshold_for_count`.
+        count: Segments in all recordings together.
+
+    Returns:
+        Mean (D,), standard deviation (D,), and the threshold that gives ``count`` segments of
+        features of mean 0 and deviation 1.
+
+    Raises:
+        InputError: There are not as many frames of speech.
+    """
+    frames = torch.cat([features[speech] for features, speech in recordings])
+    mean, scale = frames.mean(dim=0), frames.std(dim=0).clamp(min=1e-5)
+    normal = [((features - mean) / scale, speech) for features, speech in recordings]
+    return mean, scale, threshold_for_count(normal, count)
+
+
+def evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """At most ``count`` of the items, as far apart as they can be."""
+    return items[:: max(1, len(items) // count)][:count]

@@ -20,40 +20,8 @@ UNET_LAYERS = (
 """The layers that LCM-LoRA adapts: all of attention, and of the residual blocks."""
 
 
-class DiffusersNetwork(Recorded, nn.Module):
-    """Base of the networks that hold one of diffusers, as ``model``.
-
-    Attributes:
-        model: The network of diffusers.
-        shape: Shape of one sample.
-        num_classes: Number of classes; 0 for none.
-        null_class: Whether there is one more class that stands for "no class".
-        conditions: Names of the conditions that it can be told.
-        part: Name of such networks in a pipeline's folder.
-        adapted_layers: How the names of the layers end that adapters usually go beside.
-    """
-
-    model: Any
-    shape: tuple[int, ...]
-    num_classes: int = 0
-    null_class: bool = False
-    conditions: tuple[str, ...]
-    part: ClassVar[str] = "unet"
-    guidance: ClassVar[type[GuidedDenoiser]] = GuidedDenoiser
-    """How its pipeline guides it."""
-    adapted_layers: ClassVar[tuple[str, ...]] = UNET_LAYERS
-
-    def adapted(self, adapters: Adapters) -> "AdaptedNetwork":
-        """This network itself with trained adapters.
-
-        Raises:
-            InputError: ``peft`` is not installed, or no layer has such a name.
-        """
-        return AdaptedNetwork(self, adapters.rank, adapters.alpha, adapters.layers)
-
-
-class EDMNetwork(Recorded, nn.Module):
-    """Base of the U-Nets of EDM that take adapters.
+class AdaptableNetwork(Recorded, nn.Module):
+    """Base of the networks that take adapters.
 
     Attributes:
         shape: Shape of one sample.
@@ -64,10 +32,10 @@ class EDMNetwork(Recorded, nn.Module):
     """
 
     shape: tuple[int, ...]
-    num_classes: int
-    null_class: bool
-    conditions: tuple[str, ...] = ("label", "augment")
-    adapted_layers: ClassVar[tuple[str, ...]] = ("conv0", "conv1", "affine", "skip", "qkv", "proj")
+    num_classes: int = 0
+    null_class: bool = False
+    conditions: tuple[str, ...]
+    adapted_layers: ClassVar[tuple[str, ...]]
 
     def adapted(self, adapters: Adapters) -> "AdaptedNetwork":
         """This network itself with trained adapters.
@@ -76,6 +44,28 @@ class EDMNetwork(Recorded, nn.Module):
             InputError: ``peft`` is not installed, or no layer has such a name.
         """
         return AdaptedNetwork(self, adapters.rank, adapters.alpha, adapters.layers)
+
+
+class DiffusersNetwork(AdaptableNetwork):
+    """Base of the networks that hold one of diffusers, as ``model``.
+
+    Attributes:
+        model: The network of diffusers.
+        part: Name of such networks in a pipeline's folder.
+    """
+
+    model: Any
+    part: ClassVar[str] = "unet"
+    guidance: ClassVar[type[GuidedDenoiser]] = GuidedDenoiser
+    """How its pipeline guides it."""
+    adapted_layers: ClassVar[tuple[str, ...]] = UNET_LAYERS
+
+
+class EDMNetwork(AdaptableNetwork):
+    """Base of the U-Nets of EDM."""
+
+    conditions: tuple[str, ...] = ("label", "augment")
+    adapted_layers: ClassVar[tuple[str, ...]] = ("conv0", "conv1", "affine", "skip", "qkv", "proj")
 
 
 class AdaptedNetwork(Recorded, nn.Module):
@@ -98,7 +88,7 @@ class AdaptedNetwork(Recorded, nn.Module):
 
     def __init__(
         self,
-        network: "DiffusersNetwork | EDMNetwork",
+        network: AdaptableNetwork,
         rank: PositiveInt = 64,
         alpha: PositiveFloat | None = None,
         layers: Sequence[str] | None = None,
@@ -134,7 +124,7 @@ class AdaptedNetwork(Recorded, nn.Module):
             if adapts
         }
 
-    def merged(self) -> "DiffusersNetwork | EDMNetwork":
+    def merged(self) -> AdaptableNetwork:
         """A network of the original kind whose weights hold the adapters."""
         made = copy.deepcopy(self.network, self._shared({}))
         plain = rebuilt(self.network)

@@ -20,6 +20,7 @@ from kdlight.losses.waveform_gan import (
 )
 from kdlight.networks.speech.judges import Discriminator
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.optim import Optimization
 
 
@@ -141,7 +142,7 @@ class CodecTraining(DistillationModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data of another sample rate, before a batch is heard."""
-        self._check_rate("data", self.trainer.datamodule)  # type: ignore[attr-defined]
+        self._check_rate("data", data_of(self.trainer))
 
     def terms(self) -> dict[str, float]:
         """Names of the terms, and their weights where none is given."""

@@ -12,6 +12,7 @@ from kdlight.codec.quantization import Quantized
 from kdlight.errors import InputError
 from kdlight.guidance.guidance import Fusion, Guidance
 from kdlight.training.base import Batch
+from kdlight.training.data import speech_of
 from kdlight.training.optim import Optimization
 from modules.speech.codec_training import CodecTraining
 
@@ -94,10 +95,7 @@ class GuidedCodecDistillation(CodecTraining):
 
     def on_fit_start(self) -> None:
         """Let every source compute what it can: ranks share the work, then wait for each other."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "training_utterances"):
-            raise InputError(f"guidances: expected data of speech, found {type(data).__name__}.")
-        utterances = data.training_utterances()
+        utterances = speech_of(self.trainer, "guidances").training_utterances()
         active = [each for name, each in self.guidances.items() if self.weights[name] > 0]
         sources = [each.source for each in active] + [each.source for each in self.fusions.values()]
         for source in sources:

@@ -3,8 +3,7 @@
 import bisect
 import copy
 import itertools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,12 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from kdlight.codec.frames import FrameGrid, frame_mask
 from kdlight.codec.syllable_encoder import SyllableEncoder
-from kdlight.codec.syllables import segment_means, threshold_for_count
+from kdlight.codec.syllables import (
+    evenly,
+    normalised_threshold,
+    segment_means,
+    threshold_for_count,
+)
 from kdlight.core.noise import mix
 from kdlight.core.ranks import joint_rows
 from kdlight.errors import InputError
@@ -20,6 +24,7 @@ from kdlight.guidance.cuts import Cut, GreedyCut
 from kdlight.guidance.sources import FeatureSource, SpeechUtterance, crop_starts
 from kdlight.losses.guidance import mse_loss
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import speech_of
 from kdlight.training.optim import Optimization
 
 
@@ -141,9 +146,7 @@ class SyllableDistillation(DistillationModule):
 
     def on_fit_start(self) -> None:
         """Let the source compute what it can; measure the teacher once in a run's life."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "training_utterances"):
-            raise InputError(f"source: expected data of speech, found {type(data).__name__}.")
+        data = speech_of(self.trainer, "source")
         if data.sample_rate != self.student.sample_rate:
             raise InputError(
                 f"data.sample_rate: expected {self.student.sample_rate} of the student, "
@@ -154,22 +157,21 @@ class SyllableDistillation(DistillationModule):
         self.trainer.strategy.barrier("features")
         if self.threshold.isfinite():
             return
-        some = self._some(utterances)
+        some = evenly(utterances, self.calibration)
         heard = [self._described(each) for each in self._listening(some)]
-        frames = torch.cat([features[speech] for features, speech in heard])
-        self.mean.copy_(frames.mean(dim=0))
-        self.scale.copy_(frames.std(dim=0).clamp(min=1e-5))
-        normal = [((features - self.mean) / self.scale, speech) for features, speech in heard]
-        self.threshold.fill_(threshold_for_count(normal, self._wanted(some)))
+        mean, scale, threshold = normalised_threshold(heard, self._wanted(some))
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+        self.threshold.fill_(threshold)
 
     def after_iteration(self) -> None:
         if self.iteration not in self._ends:
             return
         # The stage ends: how similar are frames of one piece to the student now?
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = speech_of(self.trainer, "source")
         self.student.eval()
         with torch.no_grad():
-            some = self._some(data.training_utterances())
+            some = evenly(data.training_utterances(), self.calibration)
             heard = []
             for utterance in self._listening(some):
                 audio, lengths = self.student.whole(utterance.read())
@@ -188,13 +190,10 @@ class SyllableDistillation(DistillationModule):
             self.threshold.fill_(found)
             self.forget_optimizer("student")
 
-    def _some(self, utterances: list[SpeechUtterance]) -> list[SpeechUtterance]:
-        return utterances[:: max(1, len(utterances) // self.calibration)][: self.calibration]
-
-    def _wanted(self, utterances: list[SpeechUtterance]) -> float:
+    def _wanted(self, utterances: Sequence[SpeechUtterance]) -> float:
         return sum(self.student.wanted(each.read(), self.rate) for each in utterances)
 
-    def _listening(self, utterances: list[SpeechUtterance]) -> Iterable[SpeechUtterance]:
+    def _listening(self, utterances: Sequence[SpeechUtterance]) -> Iterable[SpeechUtterance]:
         bar: Iterable[SpeechUtterance] = tqdm(
             utterances, desc="Listening", delay=2, disable=self.global_rank > 0, leave=False
         )

@@ -133,7 +133,7 @@ def test_transformers_gives_the_scores_of_transformers(folder: Path, tmp_path: P
     assert again.model.config.id2label == {0: "a", 1: "b", 2: "c"}
     with pytest.raises(InputError, match="expected one of an image classifier"):
         TransformersClassifier({"model_type": "gpt2"})
-    with pytest.raises(InputError, match="expected a image classification model"):
+    with pytest.raises(InputError, match="expected an image classifier of transformers"):
         transformers_classifier(str(tmp_path))
 
 

@@ -93,7 +93,7 @@ def test_folders_of_transformers_are_read_and_what_does_not_fit_is_said(tmp_path
     headed = classifier_of_encoder(str(tmp_path / "encoder"), 3).eval()
     assert headed(tokens, mask).logits.shape == (len(tokens), 3)
     assert torch.allclose(headed(tokens, mask).states[-1], source(tokens, mask).states[-1])
-    with pytest.raises(InputError, match="expected all weights of a classifying model"):
+    with pytest.raises(InputError, match="expected the weights of a classifier of transformers"):
         text_classifier(str(tmp_path / "encoder"))
     with pytest.raises(InputError, match="teacher's classes, 2, found 3"):
         RepresentationDistillation([source], headed, Optimization(lr=1e-3))
