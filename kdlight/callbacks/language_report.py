@@ -180,7 +180,9 @@ class LanguageReport(TokenReport):
         truth = law.to(device) if isinstance(law, nn.Module) else None
         metric = NextTokenFit(truth is not None, teacher is not None).to(device)
         tokens, mask = (data.parts[part][key][:count].to(device) for key in ("tokens", "mask"))
-        for some, scored in zip(tokens.split(AT_ONCE), mask.split(AT_ONCE), strict=True):
+        for some, scored in zip(
+            *(torch.split(each, AT_ONCE) for each in (tokens, mask)), strict=True
+        ):
             metric.update(
                 _asked(generator.denoiser, some),
                 some,

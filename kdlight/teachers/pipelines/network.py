@@ -58,9 +58,9 @@ def read_network(root: Path, null: Condition, size: int | None) -> DiffusersNetw
         weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         kept = {name: tensor for name, tensor in made.named_buffers() if "." not in name}
         load_weights(made, kept | _buffers(null, made) | weights, str(root / part))
-        if isinstance(made.eval(), UNet2DCondition):
-            _try(made)
-    return made
+        if isinstance(made, UNet2DCondition):
+            _try(made.eval())
+    return made.eval()
 
 
 @torch.no_grad()
