@@ -23,7 +23,7 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 WITH_LIGHTNING = RANK["kdlight.callbacks"]
 """From here on, and in the files below it that train."""
-TRAINING = {f"kdlight.training.{name}" for name in ("base", "reduction", "sharding")}
+TRAINING = {f"kdlight.training.{name}" for name in ("base", "data", "reduction", "sharding")}
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
 
