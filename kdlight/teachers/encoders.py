@@ -6,8 +6,8 @@ import torch
 
 from kdlight.errors import InputError
 from kdlight.networks.images.vit import TokenEncoder, TransformersViTMAE
-from kdlight.networks.text.pretrained import loaded_whole
 from kdlight.storage.files import sha256_of
+from kdlight.storage.pretrained import whole
 from kdlight.teachers.checkpoint import models_of
 
 
@@ -44,7 +44,7 @@ def vit_mae_encoder(path: str, blocks: int | None = None) -> TransformersViTMAE:
     """
     from transformers import ViTMAEModel
 
-    loaded = loaded_whole(ViTMAEModel, path, "ViTMAE", torch.float32)
+    loaded = whole(ViTMAEModel, path, "a ViTMAE of transformers", dtype=torch.float32)
     config = {key: value for key, value in loaded.config.to_dict().items() if value is not None}
     if blocks is not None and not 1 <= blocks <= len(loaded.layers):
         raise InputError(f"blocks: expected 1 to {len(loaded.layers)}, found {blocks}.")
