@@ -18,6 +18,7 @@ from kdlight.networks.images.feature_pool import ConvEncoder, DistilledSet, Feat
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 
 @runtime_checkable
@@ -68,7 +69,7 @@ class DistilledSetReport(L.Callback):
                 "trainer.callbacks: DistilledSetReport: expected a method that distils images, "
                 f"found {type(pl_module).__name__}."
             )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not data.num_classes:
             raise InputError(
                 "trainer.callbacks: DistilledSetReport: expected data with classes, which its "
@@ -129,7 +130,7 @@ class DistilledSetReport(L.Callback):
     def _part(
         self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         batches = list(data.one_pass(part))
         image, label = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
         return image.to(device), label.to(device)

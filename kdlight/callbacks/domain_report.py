@@ -1,7 +1,5 @@
 """The figures of a language model in every domain of its data."""
 
-from typing import Any
-
 import lightning as L
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from kdlight.callbacks.token_rows import Row
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.metrics.language.next_token import NextTokenFit
+from kdlight.training.data import data_of
 
 AT_ONCE = 250
 
@@ -30,7 +29,7 @@ class DomainReport(LanguageReport):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not hasattr(data, "laws"):
             raise InputError(
                 "trainer.callbacks: DomainReport: expected data of several domains, found "
@@ -46,7 +45,7 @@ class DomainReport(LanguageReport):
         device: torch.device,
     ) -> Row:
         row = super()._row(trainer, name, generator, steps, device)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         heldout, found = data.parts[1], {}
         for number, (domain, law) in enumerate(data.laws().items()):
             if law is None:

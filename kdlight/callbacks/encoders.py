@@ -20,6 +20,7 @@ from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.vit import TokenEncoder
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
+from kdlight.training.data import data_of
 
 AT_ONCE = 250
 """Images of a call."""
@@ -75,7 +76,7 @@ class EncoderReport(L.Callback):
                 "trainer.callbacks: EncoderReport: expected a method that ends in encoders, found "
                 f"{type(pl_module).__name__}."
             )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not data.num_classes:
             raise InputError(
                 "trainer.callbacks: EncoderReport: expected data with classes, which its probes "
@@ -116,7 +117,7 @@ class EncoderReport(L.Callback):
         self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Images and labels of a part of the data, the first ``images`` of them."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         images, labels, count = [], [], 0
         for batch in data.one_pass(part):
             images.append(batch["image"].to(device))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdlight.errors import InputError
 from kdlight.selection.mixture import first_shares, next_shares, perplexity_ratios
 from kdlight.selection.scores import row_scores
+from kdlight.training.data import data_of
 
 AT_ONCE = 250
 """Rows of a call."""
@@ -55,7 +56,7 @@ class FollowStudent(L.Callback):
         self.teacher: Tensor | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not isinstance(data, MixesDomains):
             raise InputError(
                 "trainer.callbacks: FollowStudent: expected data of several domains, found "
@@ -76,7 +77,7 @@ class FollowStudent(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.shares is None or self.student is None:
             return
-        names = trainer.datamodule.names  # type: ignore[attr-defined]
+        names = data_of(trainer).names
         figures = {"share": self.shares, "measured_nll": self.student}
         logged = {
             f"val/{what}_{name}": float(value)
@@ -88,7 +89,7 @@ class FollowStudent(L.Callback):
     def _shares(
         self, trainer: L.Trainer, pl_module: L.LightningModule, before: Tensor | None
     ) -> Tensor:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         rows = data.measured_rows()
         if self.teacher is None:
             self.teacher = nats_of(pl_module.get_submodule("teacher"), rows)

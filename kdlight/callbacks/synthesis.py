@@ -21,6 +21,7 @@ from kdlight.report.table import summary_table
 from kdlight.storage.audio import write_audio
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 Row = dict[str, Any]
 Walk = tuple[str, Synthesiser, int]
@@ -59,7 +60,7 @@ class SynthesisReport(L.Callback):
         self.listen, self.seed = listen, seed
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         held = data.heldout_sentences() if hasattr(data, "heldout_sentences") else {}
         if not any(len(said) > self.enrolment for said in held.values()):
             raise InputError(
@@ -84,7 +85,7 @@ class SynthesisReport(L.Callback):
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         walks = walks_of(module)
         told = Sentences(walks[0][1], data, self.sentences, self.enrolment)
         rows, drawn = [], []

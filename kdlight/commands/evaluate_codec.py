@@ -1,6 +1,7 @@
 """``evaluate codec``: measure a codec of kdlight, or the audio that any other system made."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def parser() -> Parser:
         type=Path,
         required=True,
         help="folder of original audio, or a manifest (.csv, .tsv, .jsonl) with audio, and if "
-        "wanted start and end in seconds, id and transcript",
+        "wanted start and end in seconds, id and transcript; channels are mixed into one",
     )
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument("--degraded", type=Path, help="folder of the same names, of any system")
@@ -97,6 +98,12 @@ def run(argv: Sequence[str]) -> None:
     check_options(options)
     originals = originals_of(options)
     degraded = {} if options.degraded is None else degraded_of(options, originals)
+    segments = [*(each.segment for each in originals), *map(Segment, degraded.values())]
+    if mixed := sum(each.info().channels > 1 for each in segments):
+        warnings.warn(
+            f"{mixed} of {len(segments)} files have several channels; their mean is measured.",
+            stacklevel=2,
+        )
     codec = (
         None if options.checkpoint is None else load_codec(str(options.checkpoint), options.model)
     )

@@ -40,6 +40,9 @@ from kdlight.teachers.language_judge import LanguageJudge
 
 SHOWN = (*HEADLINE[:-1], "generative_perplexity", "distinct_2", "ms_per_sample")
 
+OF_A_MODEL = ("model", "config", "steps", "sampler", "num_samples", "draws", "seed", "batch_size")
+"""Options that say how a model writes and is measured; texts are taken as they are."""
+
 
 def parser() -> Parser:
     """The options of ``evaluate language``."""
@@ -87,7 +90,14 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> None:
     """Run ``evaluate language``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    given = [name for name in OF_A_MODEL if getattr(options, name) != known.get_default(name)]
+    if options.samples is not None and given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')}: expected a --checkpoint to write with, found texts "
+            "that are written already (--samples)."
+        )
     if options.output is not None:
         check_output(options.output, (".json",), [options.checkpoint], options.force)
     if options.samples is not None and options.judge is None:

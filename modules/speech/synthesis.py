@@ -12,6 +12,7 @@ from kdlight.losses.structural import ssim_loss
 from kdlight.losses.synthesis import mel_loss
 from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 
 DATA_RANGE = 6.0
 """Of normalised bands: nearly all of speech lies within three deviations of the mean."""
@@ -39,7 +40,7 @@ class SynthesisModule(DistillationModule):
         Raises:
             InputError: It has no sentences, another rate, other phones or other voices.
         """
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         if not hasattr(data, "training_sentences"):
             raise InputError(
                 f"data: expected sentences with phones, such as FormantSentencesDataModule has, "

@@ -12,6 +12,7 @@ from kdlight.losses.long_tail import adjusted, confident_consistency
 from kdlight.networks.images.classifier import Classifier
 from kdlight.networks.images.expert_heads import ExpertClassifier
 from kdlight.training.base import Batch
+from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 from modules.vision.base import ClassifierModule, mean_of
@@ -105,7 +106,7 @@ class ExpertDistillation(ClassifierModule):
         self.require_classes()
         if self.counted:
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         counts = getattr(data, "class_counts", None)
         if counts is None:
             raise InputError(

@@ -260,6 +260,18 @@ def test_bad_input_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def test_channels_are_mixed_and_that_is_said(kdlight: Run, tmp_path: Path) -> None:
+    audio = voice(0.5)
+    write(tmp_path / "mono" / "x.wav", audio)
+    write(tmp_path / "stereo" / "x.wav", torch.stack([0.9 * audio, 1.1 * audio], dim=1))
+    words = ["--reference", tmp_path / "mono", "--degraded", tmp_path / "stereo"]
+    words += ["--metrics", "si_sdr", "--output", tmp_path / "y.json"]
+    with pytest.warns(UserWarning, match="1 of 2 files have several channels; their mean"):
+        assert kdlight("evaluate", "codec", *words).code == 0
+    (row,) = json.loads((tmp_path / "y.json").read_text())
+    assert row["si_sdr"] > 30
+
+
 def test_help_has_an_example(kdlight: Run) -> None:
     found = kdlight("evaluate", "codec", "--help")
     assert found.code == 0

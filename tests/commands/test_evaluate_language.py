@@ -134,6 +134,8 @@ def test_a_judge_that_is_no_file_is_not_asked_for_on_the_hub(name: str):
             "the length of the model, 6, found 7",
         ),
         (["--samples", "a.txt"], "--samples: expected a --judge"),
+        (["--samples", "a.txt", "--steps", "4"], "--steps: expected a --checkpoint to write with"),
+        (["--samples", "a.txt", "--num-samples", "4"], "--num-samples: expected a --checkpoint"),
         (["--samples", "a.txt", "--judge", "text.safetensors"], "reads from left to right"),
         (["--checkpoint", "oracle.safetensors", "--config", "a.txt"], "a section called data"),
     ],
