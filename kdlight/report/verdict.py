@@ -41,6 +41,7 @@ HEADLINES = (
     "top1",
     "mel_patches",
     "linear_probe",
+    "entity_f1",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""

@@ -6,10 +6,12 @@ import lightning as L
 import torch
 
 from datamodules.loader import StreamLoader
+from datamodules.text.entities import EntityDataModule
 from datamodules.text.oracle_language import OracleLanguageDataModule
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.components import ComponentDenoiser
 from kdlight.discrete.denoiser import MaskedDenoiser
+from kdlight.discrete.entities import EntityLanguage
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.losses.language.clipping import ClippedKL
@@ -17,7 +19,11 @@ from kdlight.losses.language.matched_rows import Sinkhorn
 from kdlight.losses.language.objective import Objective
 from kdlight.losses.language.pointwise import ForwardKL, JensenShannon
 from kdlight.losses.language.taid import TAID
+from kdlight.networks.text.tagger import TokenTagger
 from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.selection.critics import InText
+from kdlight.selection.labelling import Labelling, LeastSure
+from kdlight.teachers.answering import EntityOracle
 from kdlight.teachers.law_cache import kept_laws
 from kdlight.training.optim import Optimization
 from modules.language.cached_distillation import CachedDistillation
@@ -26,6 +32,7 @@ from modules.language.language_training import LanguageTraining
 from modules.language.logit_distillation import LogitDistillation
 from modules.language.masked_diffusion_training import MaskedDiffusionTraining
 from modules.language.on_policy_distillation import OnPolicyDistillation
+from modules.language.teaching_rounds import TeachingRounds
 from tests.exactness.harness import BATCH, Case
 
 V, LENGTH = 5, 6
@@ -166,7 +173,30 @@ def on_policy(**kwargs: Any) -> OnPolicyDistillation:
     )
 
 
+def entities(batch_size: int = BATCH) -> L.LightningDataModule:
+    return EntityDataModule(EntityLanguage(30, 5), 24, 40, 10, batch_size, steps_per_epoch=7)
+
+
+def teaching_rounds(**kwargs: Any) -> TeachingRounds:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        student = TokenTagger(29, 5, width=8, depth=1, heads=2)
+    return TeachingRounds(
+        EntityOracle(EntityLanguage(30, 5)),
+        student,
+        Labelling(["person", "place"], [InText()]),
+        Optimization(lr=3e-3, decay="cosine"),
+        asks=9,
+        rounds=2,
+        round_iterations=10,
+        chooser=LeastSure(),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 LANGUAGE = {
+    "teaching_rounds": Case(teaching_rounds, 20, (10,), data_module=entities),
     "on_policy_distillation": Case(on_policy, 20, data_module=ragged),
     "cached_distillation": Case(cached_distillation, 20, data_module=taught),
     "logit_distillation": Case(logit_distillation, 20, data_module=ragged),
