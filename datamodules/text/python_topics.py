@@ -39,11 +39,19 @@ class PythonTopicsDataModule(TextDataModule):
         )
 
     def documents(self) -> list[Document]:
-        try:
-            from pydoc_data.topics import topics
-        except ImportError:
-            raise InputError(
-                "PythonTopicsDataModule: expected the module pydoc_data.topics, which this Python "
-                "was installed without."
-            ) from None
-        return [Document(topics[name], f"topic {name}") for name in sorted(topics)]
+        return topic_texts()
+
+
+def topic_texts() -> list[Document]:
+    """The topics in the order of their names.
+
+    Raises:
+        InputError: This Python came without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise InputError(
+            "expected the module pydoc_data.topics, which this Python was installed without."
+        ) from None
+    return [Document(topics[name], f"topic {name}") for name in sorted(topics)]

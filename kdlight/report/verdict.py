@@ -42,6 +42,7 @@ HEADLINES = (
     "mel_patches",
     "linear_probe",
     "entity_f1",
+    "ndcg_10",
     "perplexity",
 )
 """The metric that arms are compared on unless told otherwise: the first that the runs have."""

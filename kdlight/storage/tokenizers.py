@@ -6,6 +6,8 @@ A tokenizer is named in the settings like any part. A model that writes text car
 
 import hashlib
 import json
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,6 +113,34 @@ class CharacterTokenizer(Tokenizer):
     def lacks(self, text: str) -> list[str]:
         """The characters that are not in the alphabet, each once; U+FFFD stands for them."""
         return [each for each in dict.fromkeys(text) if each not in {*self._numbers, UNKNOWN}]
+
+
+class HashedWordsTokenizer(Tokenizer):
+    """Words in lower case, each the number that its hash falls on: no vocabulary to learn or keep.
+
+    For models that read and never write: a token does not say which of its words it was.
+
+    Args:
+        size: Tokens V; words that share one are not told apart.
+
+    Raises:
+        InputError: ``size`` is below 1.
+    """
+
+    def __init__(self, size: int = 8192) -> None:
+        if size < 1:
+            raise InputError(f"size: expected at least 1, found {size}.")
+        self.size = size
+        self.end = None
+
+    def encode(self, text: str) -> list[int]:
+        """Numbers of the words of a text; what is between words does not count."""
+        words = re.findall(r"\w+", text.lower())
+        return [zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.size for word in words]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The numbers, a space between two."""
+        return " ".join(str(int(token)) for token in tokens)
 
 
 class SubwordTokenizer(Tokenizer):

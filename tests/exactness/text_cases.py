@@ -6,10 +6,15 @@ import lightning as L
 import torch
 
 from datamodules.text.oracle_classes import OracleClassesDataModule
+from datamodules.text.ranking import Ranked, RankingDataModule
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.losses.language.matching import HiddenStates, Matching, MutualInformation
+from kdlight.losses.language.ranking import MarginMSE, RankingObjective
 from kdlight.networks.text.classifier import TextClassifier
+from kdlight.networks.text.encoder import BagOfTokens
+from kdlight.storage.tokenizers import NumberTokenizer
 from kdlight.training.optim import Optimization
+from modules.language.ranking_distillation import RankingDistillation
 from modules.language.representation_distillation import RepresentationDistillation
 from modules.language.text_classification import TextClassification
 from tests.exactness.harness import BATCH, Case
@@ -65,7 +70,39 @@ def representation_distillation(
         )
 
 
+class RaggedRanking(RankingDataModule):
+    """Forty queries with one to three passages, as a teacher scored them."""
+
+    def __init__(self, batch_size: int = BATCH) -> None:
+        super().__init__(NumberTokenizer(V), 4, None, 1.0, "", batch_size, 7, 3)
+
+    def rows(self) -> tuple[list[Ranked], list[Ranked]]:
+        texts = [f"{n % 5} {n // 5 % 5} {n // 25}" for n in range(60)]
+        rows = [
+            Ranked(texts[n], texts[n + 1 : n + 3 + n % 3], [3.0, *[n % 7 - 3.0] * (1 + n % 3)])
+            for n in range(50)
+        ]
+        return rows[:40], rows[40:]
+
+
+def ranking_distillation(
+    objective: RankingObjective | None = None, **kwargs: Any
+) -> RankingDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        student = BagOfTokens(V, 4)
+    return RankingDistillation(
+        student,
+        objective or MarginMSE(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 TEXT = {
+    "ranking_distillation": Case(ranking_distillation, 20, data_module=RaggedRanking),
     "text_classification": Case(text_classification, 20, data_module=data),
     "representation_distillation": Case(representation_distillation, 20, data_module=data),
     "representation_distillation_of_states": Case(

@@ -82,6 +82,36 @@ COLUMNS = (
         short=True,
     ),
     Column(
+        "ndcg_10",
+        "nDCG@10",
+        "How near to the first of ten passages the relevant one is found, from 0 to 1: "
+        "1 / log2(1 + rank).",
+        better="higher",
+        decimals=4,
+        short=True,
+    ),
+    Column(
+        "mrr_10",
+        "MRR@10",
+        "Mean of 1 / rank of the relevant passage up to rank 10, from 0 to 1.",
+        better="higher",
+        decimals=4,
+    ),
+    Column(
+        "recall_10",
+        "Recall@10",
+        "How often the relevant passage is among the first ten, from 0 to 1.",
+        better="higher",
+        decimals=4,
+    ),
+    Column(
+        "regression_loyalty",
+        "Regression loyalty",
+        "Correlation of the model's scores of all passages with the teacher's, mean over queries.",
+        better="higher",
+        narrow="Regression\nloyalty",
+    ),
+    Column(
         "nll",
         "NLL",
         "Nats a token of the samples under the true language. It ought to be the language's own "
