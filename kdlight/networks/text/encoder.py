@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
-from kdlight.networks.text.pretrained import loaded_whole
+from kdlight.storage.pretrained import whole
 
 
 def mean_of(states: Tensor, mask: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def transformer_encoder(path: str) -> TransformerEncoder:
     """
     from transformers import AutoModel
 
-    loaded = loaded_whole(AutoModel, path, "encoding", torch.float32)
+    loaded = whole(AutoModel, path, "an encoder of transformers", dtype=torch.float32)
     settings = {key: value for key, value in loaded.config.to_dict().items() if value is not None}
     found = TransformerEncoder(settings)
     found.network.load_state_dict(loaded.state_dict())
