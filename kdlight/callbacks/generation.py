@@ -72,10 +72,15 @@ def print_rows(rows: list[Row]) -> None:
     headlines = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
     if all(row.keys() <= {"model", "steps"} for row in headlines):  # of speech or language
         headlines = rows
+    print_table(headlines)
+
+
+def print_table(rows: list[Row]) -> None:
+    """All figures of the rows as a table."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    console.print(summary_table(headlines))
+    console.print(summary_table(rows))
 
 
 def _same_walk(first: Walk, second: Walk) -> bool:

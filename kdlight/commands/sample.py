@@ -25,6 +25,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
     whole,
 )
+from kdlight.commands.sample_prompts import run_prompts
 from kdlight.commands.sample_speech import run_text
 from kdlight.core.memory import check_fits
 from kdlight.diffusion.generator import Generator, noise_for
@@ -66,6 +67,13 @@ def parser() -> Parser:
     made.add_argument(
         "--speaker", type=whole, default=None, help="in which of its voices (default: 0)"
     )
+    made.add_argument(
+        "--prompts",
+        type=Path,
+        default=None,
+        help="of a text-to-image model: a file with a prompt a line; --output is then a new folder "
+        "with a PNG and its caption for each, as `evaluate captions` takes it",
+    )
     made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
     made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
@@ -82,6 +90,9 @@ def run(verb: str, argv: Sequence[str]) -> None:
         return
     if options.speaker is not None:
         raise InputError("--speaker: expected a --text to say, found none.")
+    if options.prompts is not None:
+        run_prompts(options)
+        return
     path = options.output
     folder = not path.suffix
     if folder:

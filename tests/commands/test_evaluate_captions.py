@@ -1,6 +1,7 @@
 """CLIP score on a tiny random CLIP."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from kdlight.errors import InputError
-from kdlight.metrics.images.captions import CLIPScore
+from kdlight.metrics.images.captions import CLIPScore, PreferenceScore
 from tests.commands.tiny import Run, last_line
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -72,6 +73,42 @@ def test_score_is_the_models_own_cosine(clip: str, kdlight: Run, tmp_path: Path)
     assert row["clip_score"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert row["clip"] == clip
     assert any(value > 0 for value in expected)
+
+
+def test_models_of_preference_are_columns_of_their_own(
+    clip: str, kdlight: Run, tmp_path: Path
+) -> None:
+    shown = pictures(tmp_path)
+    model, processor = CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip)
+    expected = []
+    for image, caption in zip(shown, CAPTIONS, strict=True):
+        given = processor(text=[caption], images=[image], return_tensors="pt", truncation=True)
+        with torch.no_grad():
+            found = model(**given)
+        cosine = torch.nn.functional.cosine_similarity(found.image_embeds, found.text_embeds)
+        expected.append(100 * float(cosine))
+    output = tmp_path / "x.json"
+    other = tmp_path / "other" / "PickScore"
+    shutil.copytree(clip, other)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (other / name).unlink(missing_ok=True)
+    words = ["--samples", tmp_path, "--preference", other, "--processor", clip]
+    code, out, err = kdlight("evaluate", "captions", *words, "--output", output)
+    assert (code, last_line(out)) == (0, output), err
+    (row,) = json.loads(output.read_text())
+    assert row["preference_PickScore"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert "clip_score" not in row
+    code, _, err = kdlight("evaluate", "captions", "--samples", tmp_path)
+    assert (code, "expected --clip or --preference" in err) == (2, True)
+    both = ["--preference", other, other, "--processor", clip]
+    code, _, err = kdlight("evaluate", "captions", "--samples", tmp_path, *both)
+    assert (code, "expected models of different names" in err) == (2, True)
+
+
+def test_weights_of_another_model_are_refused(clip: str, tmp_path: Path) -> None:
+    torch.save({"logit_scale": torch.zeros(())}, tmp_path / "hps.pt")
+    with pytest.raises(InputError, match=r"hps\.pt: weights do not fit the model: .* missing"):
+        PreferenceScore(clip, tmp_path / "hps.pt")
 
 
 def test_a_missing_caption_or_model_is_one_sentence(

@@ -1,6 +1,7 @@
 """Does a text-to-image model show what it was asked for?"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.images.extractors import require_package
+from kdlight.metrics.images.open_clip import read_open_clip
+from kdlight.storage.files import load_weights
 from kdlight.storage.pictures import to_bytes
 from kdlight.storage.pretrained import one_sentence, pretrained, whole
 
@@ -24,6 +27,7 @@ class CLIPScore(SampleMetric):
 
     Args:
         path: Folder or hub id of a CLIP of transformers with its processor.
+        processor: Folder or hub id of the processor where it lies elsewhere.
 
     Raises:
         InputError: There is no such model.
@@ -34,11 +38,11 @@ class CLIPScore(SampleMetric):
     count: Tensor
     total: Tensor
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, processor: str | None = None) -> None:
         super().__init__()
         transformers = require_package("transformers", "")
         expected = "a CLIP of transformers"
-        self.processor = pretrained(transformers.CLIPProcessor, path, expected)
+        self.processor = pretrained(transformers.CLIPProcessor, processor or path, expected)
         network = whole(transformers.CLIPModel, path, expected)
         self.network = network.requires_grad_(False).eval()
         self.add_sums(count=(), total=())
@@ -67,7 +71,7 @@ class CLIPScore(SampleMetric):
         kept = zip(captions, finite.tolist(), strict=True)
         cosine = self._cosines(images[finite], [caption for caption, known in kept if known])
         self.add_to("count", len(cosine))
-        self.add_to("total", 100 * cosine.clamp(min=0).sum())
+        self.add_to("total", self.scores(cosine).sum())
 
     @torch.no_grad()
     def _cosines(self, images: Tensor, captions: list[str]) -> Tensor:
@@ -83,8 +87,47 @@ class CLIPScore(SampleMetric):
             found.image_embeds.double(), found.text_embeds.double()
         )
 
+    @staticmethod
+    def scores(cosine: Tensor) -> Tensor:
+        """Of each sample, by its cosine (B,)."""
+        return 100 * cosine.clamp(min=0)
+
     def enough(self) -> bool:
         return bool(self.count >= 2)
 
     def figures(self) -> dict[str, Tensor]:
-        return {"clip_score": self.total / self.count}
+        return {self.names[0]: self.total / self.count}
+
+
+class PreferenceScore(CLIPScore):
+    """Mean of ``100 cos(image, caption)`` in the space of a CLIP trained on human preferences.
+
+    PickScore (Kirstain et al. 2023, arXiv:2305.01569) is such a CLIP of transformers. HPS v2 (Wu et
+    al. 2023, arXiv:2306.09341) is one of open_clip's ViT-H/14, whose weights go into that network
+    of transformers; its authors report the same hundredfold cosine. Figures of different models do
+    not compare.
+
+    ``compute()`` returns ``preference`` and ``non_finite``.
+
+    Args:
+        path: Folder or hub id of a CLIP of transformers.
+        weights: Weights of open_clip to put into it; null for its own.
+        processor: Folder or hub id of its processor; null for ``path``.
+
+    Raises:
+        InputError: There is no such model, or the weights are not of it.
+    """
+
+    names = ("preference",)
+
+    def __init__(
+        self, path: str, weights: Path | None = None, processor: str | None = None
+    ) -> None:
+        super().__init__(path, processor)
+        if weights is not None:
+            kept = {n: t for n, t in self.network.state_dict().items() if "position_ids" in n}
+            load_weights(self.network, kept | read_open_clip(weights), str(weights))
+
+    @staticmethod
+    def scores(cosine: Tensor) -> Tensor:
+        return 100 * cosine

@@ -74,6 +74,13 @@ def test_a_recipe_trains_and_exports(name, folders, captioned, monkeypatch, caps
     if "lora" in name:
         pytest.importorskip("peft")
     checkpoint = trained(name, folders("sdxl" if "sdxl" in name else "sd"), captioned)
+    drawn = captioned / "drawn"
+    asked = ["--prompts", str(captioned / "prompts" / "prompts.txt"), "--output", str(drawn)]
+    assert main(["sample", "--checkpoint", str(checkpoint), "--steps", "1", *asked]) == 0
+    assert [each.name for each in sorted(drawn.iterdir())] == [
+        f"{index:06d}.{kind}" for index in (0, 1) for kind in ("png", "txt")
+    ]
+    assert (drawn / "000001.txt").read_text() == "dogs\n"
     steps = "4" if name.startswith("sdxl_dmd2") else "1"
     out = captioned / "student"
     words = ["export", "--checkpoint", str(checkpoint), "--steps", steps, "--output", str(out)]
