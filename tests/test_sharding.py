@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from kdlight.storage.files import load_checkpoint
-from tests.exactness.cases import CASES
 from tests.exactness.harness import SaveAt, fit
-from tests.exactness.sharded import ACCUMULATE, NAMES, STOP
+from tests.exactness.sharded import ACCUMULATE, SHARDED, STOP
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +21,7 @@ pytestmark = pytest.mark.slow
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of one process, and of two that continue them and train by themselves."""
     folder = tmp_path_factory.mktemp("runs")
-    for name in NAMES:
-        case = CASES[name]
+    for name, case in SHARDED.items():
         saving = SaveAt(folder / "one" / name, (STOP, case.iterations))
         fit(case.make(accumulate=ACCUMULATE), case.data(), [saving])
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -41,12 +39,12 @@ def weights(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if torch.is_tensor(value)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHARDED)
 @pytest.mark.parametrize("way", ["straight", "of_one", "under_ddp", "in_one"])
 def test_sharded_equals_one_process_also_after_a_change_of_strategy(
     way: str, name: str, runs: Path
 ) -> None:
-    case = CASES[name]
+    case = SHARDED[name]
     last, own = f"{case.iterations}.ckpt", runs / "sharded" / name
     if way == "in_one":
         saving = SaveAt(own / way, (case.iterations,))
@@ -59,7 +57,7 @@ def test_sharded_equals_one_process_also_after_a_change_of_strategy(
 
 
 def test_every_rank_holds_half(runs: Path) -> None:
-    for name in set(NAMES) - {"dmd2_lora"}:
+    for name in set(SHARDED) - {"dmd2_lora"}:
         for rank in (0, 1):
             found = json.loads((runs / "sharded" / name / f"held_{rank}.json").read_text())
             # A row more where their number is odd.

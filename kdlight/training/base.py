@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from kdlight.core.whole import cut_like, gathered
 from kdlight.errors import InputError
 from kdlight.training.batches import NamedBatch
 from kdlight.training.ema import EMA
+from kdlight.training.offload import Visits
 from kdlight.training.optim import Optimization
 from kdlight.training.precision import full_float32, one_scale
 from kdlight.training.reduction import PartwiseDDP
@@ -41,11 +43,15 @@ class DistillationModule(L.LightningModule):
         max_non_finite: Updates in a row that may be skipped because the gradient is not finite.
 
     Attributes:
+        offload_teacher: Whether frozen networks wait on the host, see
+            :class:`~kdlight.training.speed.Speed`.
         needs_float32: Whether the loss is a difference that a lower precision rounds away: the step
             is then computed in float32, whatever precision the trainer has.
+        shardable: Whether its networks are called by ``forward`` alone, as sharded ones must be.
     """
 
     needs_float32: ClassVar[bool] = False
+    shardable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,6 +80,8 @@ class DistillationModule(L.LightningModule):
         self.frozen: dict[str, str] = {}
         self._averages: dict[str, list[EMA[Any]]] = {}
         self._constrained: dict[str, list[Constrained]] = {}
+        self.offload_teacher = False
+        self._visits: Visits | None = None
         self._stepped = True
         self._spent: set[str] = set()
         self._pending_gradients: dict[str, Tensor] = {}
@@ -151,8 +159,17 @@ class DistillationModule(L.LightningModule):
         """Keep what an unfinished accumulation has gathered; Lightning would clear it here."""
 
     def configure_model(self) -> None:
-        """Shard the networks, if the strategy does that; called by Lightning."""
+        """Shard the networks, if the strategy does that; called by Lightning.
+
+        Raises:
+            InputError: They cannot be sharded.
+        """
         if isinstance(self.trainer.strategy, ShardedStrategy):
+            if not self.shardable:
+                raise InputError(
+                    f"trainer.strategy: {type(self).__name__} cannot be sharded, expected "
+                    "configs/base/ddp.yaml, found ShardedStrategy."
+                )
             self.trainer.strategy.shard(self)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -336,7 +353,18 @@ class DistillationModule(L.LightningModule):
             for group in self._optimizer(name).param_groups:
                 group.update(settings.hyperparameters())
             self._constrained[name] = constrained(self.get_submodule(name))
+        if self.offload_teacher:
+            self._visits = Visits(self, list(self.frozen), self.device)
+        if self.device.type == "cpu":
+            # Optimizers ask at every step whether there is a GPU. As Lightning sets it, the answer
+            # is the driver's, whose library is loaded each time.
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         for name, gradient in self._pending_gradients.items():
             parameter = self.get_parameter(name)
             parameter.grad = cut_like(gradient.to(parameter.device), parameter)
         self._pending_gradients = {}
+
+    def teardown(self, stage: str) -> None:
+        if self._visits is not None:
+            self._visits.end()
+            self._visits = None

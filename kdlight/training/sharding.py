@@ -17,10 +17,26 @@ from kdlight.core.whole import cut_like, gathered, shards
 from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.router import RoutedDenoiser
+from kdlight.discrete.autoregressive import AutoregressiveModel
+from kdlight.discrete.components import ComponentDenoiser
+from kdlight.discrete.denoiser import MaskedDenoiser
+from kdlight.discrete.energy import NeuralEnergy
+from kdlight.discrete.generator import TokenGenerator
+from kdlight.discrete.jumps import JumpModel
 from kdlight.errors import InputError
 from kdlight.training.ema import EMA
 
-CONTAINERS = (Denoiser, Generator, EMA, nn.ModuleDict, nn.ModuleList)
+HOLDERS = (
+    Denoiser,
+    EMA,
+    MaskedDenoiser,
+    ComponentDenoiser,
+    AutoregressiveModel,
+    JumpModel,
+    NeuralEnergy,
+)
+"""What calls the networks that it holds."""
+CONTAINERS = (*HOLDERS, Generator, TokenGenerator, nn.ModuleDict, nn.ModuleList)
 """What is not called as a network is, but holds some."""
 
 
@@ -149,9 +165,7 @@ def networks_of(module: nn.Module) -> Iterator[nn.Module]:
                 )
             if isinstance(part, CONTAINERS):
                 stack.append(part)
-            elif isinstance(holder, Denoiser | EMA) or any(
-                p.requires_grad for p in part.parameters()
-            ):
+            elif any(isinstance(holder, HOLDERS) or p.requires_grad for p in part.parameters()):
                 yield part
 
 
@@ -163,8 +177,13 @@ def shard_network(network: nn.Module, mesh: DeviceMesh, common: set[nn.Parameter
         mesh: The ranks.
         common: Weights that stay whole.
     """
-    for part in (*blocks_of(network), network):
-        fully_shard(part, mesh=mesh, ignored_params=common)
+    blocks = list(blocks_of(network))
+    owners = Counter(weight for block in blocks for weight in set(block.parameters()))
+    for block in blocks:
+        # What two blocks share, as an embedding and the head of a language model, is the network's.
+        if all(owners[weight] == 1 for weight in block.parameters()):
+            fully_shard(block, mesh=mesh, ignored_params=common)
+    fully_shard(network, mesh=mesh, ignored_params=common)
 
 
 def blocks_of(network: nn.Module) -> Iterator[nn.Module]:

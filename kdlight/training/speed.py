@@ -20,11 +20,14 @@ class Speed:
         channels_last: Lay convolutional weights out as tensor cores read them.
         fused: One kernel for all of AdamW's update; not with float16, whose scale Lightning leaves
             to such an optimizer, behind the clipping.
+        offload_teacher: Keep frozen networks on the host, of which each block visits the device
+            when it is called; not for methods that follow gradients through a teacher.
     """
 
     compile: bool = False
     channels_last: bool = False
     fused: bool = False
+    offload_teacher: bool = False
 
     def apply(self, module: DistillationModule, precision: str | int | None = None) -> None:
         """Prepare a method before it is trained.
@@ -40,6 +43,7 @@ class Speed:
             raise InputError("speed.fused: expected false with precision 16-mixed, found true.")
         for settings in module.optimization.values():
             settings.fused = settings.fused or self.fused
+        module.offload_teacher = self.offload_teacher
         if not (self.compile or self.channels_last):
             return
         for network in networks_of(module):

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from kdlight.core.whole import whole
 from kdlight.discrete.components import ComponentDenoiser
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import TokenGenerator
@@ -83,7 +84,9 @@ class DimensionalCorrelations(TokenModule):
         seen = mask_by_count(tokens, count, self.masked_uniform(tokens), mask)
         masked = seen == mask
         draws = RowDraws(self.noise.integers(len(tokens), 2**62), seed=0)
-        written = first_hitting(self.get_teacher().denoiser, seen, draws, self.together).tokens
+        teacher = self.get_teacher().denoiser
+        with whole(teacher):  # ranks call it as often as their rows ask for
+            written = first_hitting(teacher, seen, draws, self.together).tokens
         # Rows that start alike, as all do from nothing but masks, share their call.
         distinct, row = torch.unique(seen, dim=0, return_inverse=True)
         found = self.student.component_log_probs(distinct)[row]

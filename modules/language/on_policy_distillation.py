@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from kdlight.core.whole import whole
 from kdlight.discrete.autoregressive import AutoregressiveModel, NextTokenModel, left_to_right
 from kdlight.discrete.draws import RowDraws
 from kdlight.errors import InputError
@@ -111,7 +112,9 @@ class OnPolicyDistillation(LogitDistillation):
         asked[:, : self.prompt] = False
         start = tokens.masked_fill(asked, writer.vocabulary)
         draws = RowDraws(self.noise.integers(len(tokens), 2**62), seed=0)
-        written = left_to_right(writer, start, draws).tokens
+        assert isinstance(writer, nn.Module)
+        with whole(writer):  # ranks call it as often as their rows ask for
+            written = left_to_right(writer, start, draws).tokens
         if self.end is None:
             return written, asked
         ended = asked & torch.eq(written, self.end)

@@ -72,6 +72,8 @@ class CodecTraining(DistillationModule):
         "commitment": 1.0,
         "codebook": 1.0,
     }
+    # Codecs are called by `encode`, `decode` and their parts.
+    shardable: ClassVar[bool] = False
     last_codes: Tensor
 
     def __init__(

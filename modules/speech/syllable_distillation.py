@@ -4,6 +4,7 @@ import bisect
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,8 @@ class SyllableDistillation(DistillationModule):
         InputError: A number is out of range, or the widths of student and teacher differ.
     """
 
+    # The encoder is called by more than `forward`.
+    shardable: ClassVar[bool] = False
     mean: Tensor
     scale: Tensor
     threshold: Tensor

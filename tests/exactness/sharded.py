@@ -8,18 +8,52 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.strategies import Strategy
 
 from kdlight.core.whole import shards
+from kdlight.discrete.autoregressive import AutoregressiveModel
+from kdlight.losses.language.pointwise import ForwardKL
+from kdlight.networks.text.pretrained import CausalLM
+from kdlight.training.optim import Optimization
 from kdlight.training.reduction import PartwiseDDP
 from kdlight.training.sharding import ShardedStrategy
+from modules.language.logit_distillation import LogitDistillation
 from tests.exactness.cases import CASES
-from tests.exactness.harness import BATCH, SaveAt, fit
+from tests.exactness.harness import BATCH, Case, SaveAt, fit
+from tests.exactness.language_cases import LENGTH, V, ragged
 
-NAMES = ("consistency_distillation", "dmd2", "dmd2_lora", "latent_consistency", "sida")
 STOP, ACCUMULATE = 10, 3
+
+
+def tied(**kwargs: Any) -> LogitDistillation:
+    """Two GPT-2, whose embeddings are their heads."""
+
+    def model(width: int) -> AutoregressiveModel:
+        config = {"model_type": "gpt2", "vocab_size": V + 1, "n_positions": LENGTH}
+        config |= {"n_embd": width, "n_layer": 2, "n_head": 2}
+        config |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        with torch.random.fork_rng():
+            torch.manual_seed(width)
+            return AutoregressiveModel(CausalLM(config, V), V, LENGTH)
+
+    optimizer = Optimization(lr=3e-3, decay="cosine")
+    return LogitDistillation(model(16), model(8), ForwardKL(), optimizer, 20, **kwargs)
+
+
+NAMES = (
+    "consistency_distillation",
+    "dmd2",
+    "dmd2_lora",
+    "latent_consistency",
+    "sida",
+    "dimensional_correlations",
+    "on_policy_distillation",
+)
+SHARDED = {name: CASES[name] for name in NAMES} | {"tied": Case(tied, 20, data_module=ragged)}
 
 
 class Held(L.Callback):
@@ -38,8 +72,7 @@ class Held(L.Callback):
 def main(folder: Path) -> None:
     """Train sharded, continue one process's checkpoint sharded, and a sharded one under DDP."""
     ranks = int(os.environ["WORLD_SIZE"])
-    for name in NAMES:
-        case = CASES[name]
+    for name, case in SHARDED.items():
         own, last, held = folder / "sharded" / name, case.iterations, Held()
         of_one = folder / "one" / name / f"{STOP}.ckpt"
         ways: list[tuple[Callable[..., Strategy], list[L.Callback], Path | None]] = [

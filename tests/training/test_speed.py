@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning as L
 import pytest
@@ -10,9 +12,10 @@ from torch import nn
 
 from kdlight.errors import InputError
 from kdlight.training.optim import Optimization
+from kdlight.training.sharding import ShardedStrategy
 from kdlight.training.speed import Speed
 from tests.exactness.cases import CASES
-from tests.exactness.harness import SaveAt, fit, state
+from tests.exactness.harness import SaveAt, differing, fit, state
 
 CASE = CASES["latent_consistency"]  # of convolutions
 
@@ -55,3 +58,55 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(InputError, match="adam_8bit needs the package bitsandbytes"):
         Optimization(algorithm="adam_8bit").build([nn.Parameter(torch.zeros(2))])
+
+
+class Whereabouts(L.Callback):
+    """Where the weights of a teacher's block lie between steps and while it is called."""
+
+    def __init__(self) -> None:
+        self.between: set[int] = set()
+        self.called: set[int] = set()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        block = pl_module.get_submodule("teacher.denoiser.network.blocks.0")
+        weight = next(block.parameters())
+        self.between.add(weight.data_ptr())
+        if not self.called:
+            block.register_forward_hook(lambda *_: self.called.add(weight.data_ptr()), prepend=True)
+
+
+def test_a_teacher_on_the_host_visits_and_teaches_the_same() -> None:
+    case, seen = CASES["dmd2"], Whereabouts()
+    plain, offloaded = case.make(), case.make()
+    Speed(offload_teacher=True).apply(offloaded)
+    found = state(fit(offloaded, case.data(), [seen]))
+    assert not list(differing(found, state(fit(plain, case.data()))))
+    assert len(seen.between) == 1
+    assert seen.called
+    assert not seen.called & seen.between
+    assert not any(part._forward_pre_hooks for part in offloaded.teacher.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("sid", "expected false for a method that follows gradients through its teacher"),
+        ("dmd2_lora", "expected false where no frozen network has whole weights of its own"),
+    ],
+)
+def test_where_a_teacher_cannot_wait_on_the_host(name: str, sentence: str) -> None:
+    module = CASES[name].make()
+    Speed(offload_teacher=True).apply(module)
+    with pytest.raises(InputError, match=sentence):
+        fit(module, CASES[name].data())
+
+
+def test_codecs_are_not_sharded() -> None:
+    module = CASES["codec_training"].make()
+    module.trainer = SimpleNamespace(strategy=ShardedStrategy("gloo"))  # type: ignore[assignment]
+    with pytest.raises(
+        InputError, match="CodecTraining cannot be sharded, expected configs/base/d"
+    ):
+        module.configure_model()
