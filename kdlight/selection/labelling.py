@@ -1,7 +1,7 @@
 """Labelling by a teacher (UniversalNER, arXiv:2308.03279; ADE, arXiv:2307.06439)."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class Labelling(Recorded):
         return [(str(string), str(kind)) for string, kind in answer]
 
 
+@runtime_checkable
 class Chooser(Protocol):
     """Says which texts a teacher is asked about next."""
 

@@ -6,7 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kdlight.core.ranges import PositiveFloat, Probability
 from kdlight.core.spec import Recorded
@@ -14,6 +14,7 @@ from kdlight.discrete.entities import EntityLanguage
 from kdlight.errors import InputError
 
 
+@runtime_checkable
 class AnsweringTeacher(Protocol):
     """Answers one question at a time."""
 
