@@ -24,6 +24,7 @@ from kdlight.training.optim import Optimization
 from kdlight.training.precision import full_float32, one_scale
 from kdlight.training.reduction import PartwiseDDP
 from kdlight.training.sharding import ShardedStrategy
+from kdlight.training.statistics import RunningStatistics
 
 Batch = dict[str, Any]
 
@@ -85,6 +86,7 @@ class DistillationModule(L.LightningModule):
         self._stepped = True
         self._spent: set[str] = set()
         self._pending_gradients: dict[str, Tensor] = {}
+        self._statistics: dict[str, RunningStatistics] = {}
         self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(forgive_frozen)  # type: ignore[no-untyped-call]
 
@@ -255,6 +257,9 @@ class DistillationModule(L.LightningModule):
                 part.constrain()
             for average in self._averages.get(name, ()):
                 average.update(self.get_submodule(name))
+            self._statistics[name].keep()
+        else:
+            self._statistics[name].take_back()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and guard here: gradients are synchronised and, in fp16, unscaled only now."""
@@ -352,6 +357,7 @@ class DistillationModule(L.LightningModule):
         for name, settings in self._optimization.items():
             for group in self._optimizer(name).param_groups:
                 group.update(settings.hyperparameters())
+            self._statistics[name] = RunningStatistics(self.get_submodule(name))
             self._constrained[name] = constrained(self.get_submodule(name))
         if self.offload_teacher:
             self._visits = Visits(self, list(self.frozen), self.device)

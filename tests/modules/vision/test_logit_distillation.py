@@ -2,6 +2,7 @@
 
 import math
 
+import lightning as L
 import pytest
 import torch
 
@@ -101,6 +102,36 @@ def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     image = torch.randn(5, 1, 4, 4)
     expected = torch.stack([member(image).softmax(dim=1) for member in members]).mean(dim=0)
     torch.testing.assert_close(EnsembleClassifier(members)(image).softmax(dim=1), expected)
+
+
+class PoisonedBefore(L.Callback):
+    """An image of the fourth update is no number; ``accumulate`` batches make one."""
+
+    def __init__(self, accumulate: int) -> None:
+        self.first, self.last = 3 * accumulate, 4 * accumulate
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if pl_module.iteration == self.first:
+            self.before = state(pl_module)
+            batch["image"][0] = float("nan")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if pl_module.iteration == self.last:
+            self.changed = list(differing(self.before, state(pl_module)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_image_that_is_no_number_leaves_running_statistics_alone(accumulate: int) -> None:
+    student = network(1)
+    student.trunk.insert(1, torch.nn.BatchNorm2d(4))
+    module = LogitDistillation(
+        network(2), student, JensenShannon(), Optimization(), 12, accumulate=accumulate
+    )
+    poisoned = PoisonedBefore(accumulate)
+    fit(module, callbacks=[poisoned])
+    assert module.non_finite_total == 1
+    assert poisoned.changed == []
+    assert all(value.isfinite().all() for value in state(module).values())
 
 
 def test_labels_are_kept_of_few_and_the_same_for_every_seed() -> None:
