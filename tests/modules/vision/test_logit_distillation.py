@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from datamodules.images.digits import DigitsDataModule
+from datamodules.images.selected import SelectedDataModule
 from datamodules.images.unlabelled import UnlabelledDataModule
+from kdlight.commands.shared.fitting import check_parts
 from kdlight.errors import InputError
 from kdlight.losses.language.divergences import forward_kl, jensen_shannon
 from kdlight.losses.language.pointwise import JensenShannon
 from kdlight.networks.images.classifier import EnsembleClassifier, SmallClassifier
+from kdlight.selection.per_class import surest_per_class
 from kdlight.training.optim import Optimization
 from modules.vision.base import labelled_cross_entropy
 from modules.vision.logit_distillation import LogitDistillation
@@ -154,3 +157,48 @@ def test_foreign_images_are_mixed_in_without_labels() -> None:
     assert int((label >= 0).sum()) == 100
     with pytest.raises(InputError, match="labels: expected 0, or from the 10 classes"):
         _ = UnlabelledDataModule(DigitsDataModule(), 5).splits
+
+
+def test_exactly_so_many_of_each_class_or_all_are_chosen() -> None:
+    source = torch.Generator().manual_seed(0)
+    scores = torch.randn(60, 4, generator=source)
+    scores[:, 3] -= 100.0  # a class that is nowhere the likeliest
+    guess, sure = scores.argmax(dim=1), scores.softmax(dim=1).amax(dim=1)
+    for count in (1, 5, 100):
+        rows = surest_per_class(scores, count)
+        sizes = torch.bincount(guess, minlength=4)
+        expected = sizes.clamp(max=count)
+        assert torch.equal(torch.bincount(guess[rows], minlength=4), expected)
+        left = torch.ones(60, dtype=torch.bool).index_fill(0, rows, False)
+        for value in range(3):
+            rest = sure[left & (guess == value)]
+            assert not len(rest) or rest.max() <= sure[rows][guess[rows] == value].min()
+    assert torch.equal(surest_per_class(scores, 100, least=0.0), torch.arange(60))
+    assert sure[surest_per_class(scores, 100, least=0.7)].min() >= 0.7
+    assert not len(surest_per_class(scores, 100, least=1.0))
+
+
+def test_selected_images_are_those_of_the_teacher_and_have_no_label() -> None:
+    torch.manual_seed(0)
+    teacher = SmallClassifier()
+    data = SelectedDataModule(DigitsDataModule(), teacher, per_class=4)
+    training = data.splits.training
+    assert set(training["label"].tolist()) == {-1}
+    assert len(training["label"]) <= 40
+    known = DigitsDataModule().splits.training["image"]
+    assert torch.equal(training["image"], known[surest_per_class(teacher.eval()(known), 4)])
+    both = UnlabelledDataModule(DigitsDataModule(), 100, foreign=data).splits.training
+    assert len(both["label"]) == 1437 + len(training["label"])
+    with pytest.raises(InputError, match="sure of none"):
+        _ = SelectedDataModule(DigitsDataModule(), teacher, 4, least=1.0).splits
+
+
+class WithoutClasses(TinyImages):
+    num_classes = 0
+
+
+def test_images_without_classes_teach_what_the_teacher_says_and_nothing_else() -> None:
+    check_parts(distil(), WithoutClasses(), [])
+    fit(distil(), WithoutClasses())
+    with pytest.raises(InputError, match="expected images with classes, which LogitDistil"):
+        fit(distil(cross_entropy=1.0), WithoutClasses())
