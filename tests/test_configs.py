@@ -95,10 +95,6 @@ SMALLER |= {
 SMALLER["imagenet64/sct.yaml"] = FEW_PICTURES_OF_16 | {"--model.init_args.shape": "[3, 16, 16]"}
 MODEL = "--model.init_args."
 SMALLER["digits/krr_st.yaml"] = {MODEL + "count": "4"}
-SMALLER["image_folder/classifier.yaml"] = {
-    MODEL + "classifier.init_args.name": "resnet18",
-    MODEL + "classifier.init_args.settings": "{}",
-}
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
 SHORT_STAGES = {
