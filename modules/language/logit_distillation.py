@@ -111,5 +111,6 @@ def check_pair(teacher: nn.Module, student: nn.Module) -> None:
     if teacher.vocabulary != student.vocabulary:
         raise InputError(
             f"student: expected the teacher's vocabulary of {teacher.vocabulary} tokens, found "
-            f"{student.vocabulary}."
+            f"{student.vocabulary}; of one tokenizer both models take its size as vocabulary, and "
+            "CrossTokenizerDistillation learns from a teacher of another."
         )

@@ -27,6 +27,7 @@ from kdlight.teachers.answering import EntityOracle
 from kdlight.teachers.law_cache import kept_laws
 from kdlight.training.optim import Optimization
 from modules.language.cached_distillation import CachedDistillation
+from modules.language.cross_tokenizer_distillation import CrossTokenizerDistillation
 from modules.language.dimensional_correlations import DimensionalCorrelations
 from modules.language.language_training import LanguageTraining
 from modules.language.logit_distillation import LogitDistillation
@@ -78,6 +79,26 @@ class TaughtLanguage(RaggedLanguage):
 def taught(batch_size: int = BATCH) -> L.LightningDataModule:
     language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
     return TaughtLanguage(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+class TwoTongues(RaggedLanguage):
+    """The same, a teacher reading every token as two, of which the first alone is behind it."""
+
+    def make_train_loader(self) -> StreamLoader:
+        loader = super().make_train_loader()
+        assert isinstance(loader.data, dict)
+        tokens = loader.data["tokens"]
+        places = torch.arange(LENGTH)
+        loader.data |= {
+            "teacher_input": tokens.repeat_interleave(2, dim=1) % (V - 1),
+            "meeting": torch.where(places % 3 == 1, -1, 2 * places).expand(len(tokens), -1),
+        }
+        return loader
+
+
+def two_tongues(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH)
+    return TwoTongues(language, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
 def network(seed: int, components: int = 1, causal: bool = False) -> TokenTransformer:
@@ -147,6 +168,17 @@ def cached_distillation(**kwargs: Any) -> CachedDistillation:
     )
 
 
+def cross_tokenizer(**kwargs: Any) -> CrossTokenizerDistillation:
+    return CrossTokenizerDistillation(
+        AutoregressiveModel(network(2, causal=True), V, 2 * LENGTH),
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 def over_sequences(**kwargs: Any) -> LogitDistillation:
     return logit_distillation(Sinkhorn(), likelihood=0.5, average="sequences", **kwargs)
 
@@ -199,6 +231,7 @@ LANGUAGE = {
     "teaching_rounds": Case(teaching_rounds, 20, (10,), data_module=entities),
     "on_policy_distillation": Case(on_policy, 20, data_module=ragged),
     "cached_distillation": Case(cached_distillation, 20, data_module=taught),
+    "cross_tokenizer_distillation": Case(cross_tokenizer, 20, data_module=two_tongues),
     "logit_distillation": Case(logit_distillation, 20, data_module=ragged),
     "logit_distillation_over_sequences": Case(over_sequences, 20, data_module=ragged),
     "logit_distillation_clipped": Case(clipped, 20, data_module=ragged),
