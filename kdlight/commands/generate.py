@@ -13,7 +13,7 @@ from kdlight.commands.parsing.arguments import (
     whole,
 )
 from kdlight.commands.shared.causal import read_writer
-from kdlight.commands.shared.drafting import add_draft, drafted
+from kdlight.commands.shared.drafting import add_draft, drafted, keep_table
 from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
@@ -162,6 +162,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if texts is not None:
         if isinstance(writer.generator, DraftedGenerator):
             print(writer.generator.account.sentence())
+            if options.draft_table is not None:
+                keep_table(options.draft_table, writer.generator)
         print(texts.save(options.output))
 
 

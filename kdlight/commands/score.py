@@ -141,8 +141,8 @@ def _of_texts(
 
 
 def _text_scores(text: str, models: Read, options: argparse.Namespace) -> dict[str, float]:
-    """Of one text, which is read in pieces where it is longer than a model reads."""
-    found: dict[str, float] = {"tokens": float(len(text))}
+    """Of one text, in pieces where it is longer than a model reads; tokens are the last model's."""
+    found: dict[str, float] = {}
     for role, (model, tokenizer) in models.items():
         assert tokenizer is not None
         nll, margin, count = 0.0, 0.0, 0

@@ -74,6 +74,25 @@ def test_a_folder_of_transformers_writes_with_a_smaller_one(
     assert kdlight(*words).code == 0
 
 
+def test_a_table_goes_on_with_what_it_has_learnt(place: Path, kdlight: Run, tmp_path: Path):
+    table, output = tmp_path / "table.json", tmp_path / "x.jsonl"
+    words = ["generate", "--checkpoint", place / "large.safetensors", "--num-samples", 2]
+    words += ["--draft", "trigram", "--draft-table", table, "--output", output]
+    calls = []
+    for _ in range(2):
+        assert kdlight(*words).code == 0
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        calls.append(sum(row["calls"] for row in rows))
+    # The same rows, of which the table now knows every three tokens.
+    assert calls[1] < calls[0]
+    kept = json.loads(table.read_text())
+    table.write_text(json.dumps(kept | {"vocabulary": 7}))
+    code, _, err = kdlight(*words)
+    assert (code, "expected a table of 6 tokens, found one of 7" in err) == (2, True), err
+    table.write_text("{}")
+    assert "expected a table that --draft-table wrote" in kdlight(*words).err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,8 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from kdlight.commands.parsing.arguments import positive
+from kdlight.commands.parsing.arguments import check_output, positive
 from kdlight.commands.shared.causal import read_causal
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.text_generator import TextGenerator
@@ -12,8 +13,10 @@ from kdlight.speculative.drafters import Drafter, LookupDrafter, ModelDrafter, N
 from kdlight.speculative.trigram import TrigramDrafter
 from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.documents import read_documents
+from kdlight.storage.files import read_json, write_json
 from kdlight.storage.tokenizers import identity_of
 
+TABLE = "kdlight-trigrams-1"
 WITHOUT_MODEL = ("none", "lookup", "trigram")
 
 
@@ -35,6 +38,14 @@ def add_draft(to: argparse.ArgumentParser) -> None:
         default=None,
         metavar="PATH",
         help="texts that the table of --draft trigram begins with",
+    )
+    to.add_argument(
+        "--draft-table",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="file (.json) of the table of --draft trigram: read if it is there, and written with "
+        "what was learnt",
     )
     to.add_argument(
         "--temperature",
@@ -68,8 +79,10 @@ def drafted(writer: TextGenerator, options: argparse.Namespace) -> DraftedGenera
             f"--draft: expected a model that writes from left to right, found "
             f"{type(target).__name__}."
         )
-    if options.draft_texts is not None and options.draft != "trigram":
-        raise InputError(f"--draft-texts: expected --draft trigram, found {options.draft}.")
+    for name in ("draft_texts", "draft_table"):
+        if getattr(options, name) is not None and options.draft != "trigram":
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option}: expected --draft trigram, found {options.draft}.")
     drafter = _drafter(writer, options)
     return DraftedGenerator(target, drafter, options.temperature, writer.tokenizer.end)
 
@@ -84,6 +97,10 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
         if options.draft_texts is not None:
             documents = read_documents(options.draft_texts)
             table.read(writer.tokenizer.encode(each.text) for each in documents)
+        if options.draft_table is not None:
+            check_output(options.draft_table, (".json",))
+            if options.draft_table.is_file():
+                table.load(_table(options.draft_table, writer.generator.vocabulary))
         return table
     path = Path(options.draft)
     if not path.exists():
@@ -99,3 +116,23 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
             f"{model.vocabulary}."
         )
     return ModelDrafter(model.to(options.device).eval(), options.draft_block, options.temperature)
+
+
+def _table(path: Path, vocabulary: int) -> list[list[Any]]:
+    """The rows of a table that :func:`keep_table` wrote."""
+    said = read_json(path)
+    if not isinstance(said, dict) or said.get("format") != TABLE:
+        raise InputError(f"--draft-table {path}: expected a table that --draft-table wrote.")
+    if said.get("vocabulary") != vocabulary:
+        raise InputError(
+            f"--draft-table {path}: expected a table of {vocabulary} tokens, found one of "
+            f"{said.get('vocabulary')}."
+        )
+    return list(said["rows"])
+
+
+def keep_table(path: Path, generator: DraftedGenerator) -> None:
+    """Write what a table has learnt, for the next run."""
+    if isinstance(generator.drafter, TrigramDrafter):
+        rows = generator.drafter.state()
+        write_json(path, {"format": TABLE, "vocabulary": generator.vocabulary, "rows": rows})
