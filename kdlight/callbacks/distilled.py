@@ -1,24 +1,21 @@
 """Shows and tries a distilled set of images when training ends."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from kdlight.callbacks.pictures import save_each, save_grid
+from kdlight.callbacks.probing import ProbingReport, part_of
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.spec import rebuilt
 from kdlight.errors import InputError
 from kdlight.metrics.images.distilled import pretrained, transfer
 from kdlight.metrics.images.probes import few_per_class
 from kdlight.networks.images.feature_pool import ConvEncoder, DistilledSet, FeaturePool
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
-from kdlight.training.data import data_of
 
 
 @runtime_checkable
@@ -32,7 +29,7 @@ class DistilsImages(Protocol):
         """The teacher's features."""
 
 
-class DistilledSetReport(L.Callback):
+class DistilledSetReport(ProbingReport):
     """What a distilled set is worth, measured when training ends (and for ``test``).
 
     Networks of another width than the pool's are trained from the start on the distilled images, on
@@ -52,6 +49,9 @@ class DistilledSetReport(L.Callback):
             distilled set, or data without classes.
     """
 
+    kind = DistilsImages
+    wanted = "distils images"
+
     def __init__(
         self, steps: int = 300, widening: int = 2, labels_per_class: int = 5, seed: int = 1234
     ) -> None:
@@ -63,45 +63,23 @@ class DistilledSetReport(L.Callback):
         self.steps, self.widening = steps, widening
         self.labels_per_class, self.seed = labels_per_class, seed
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, DistilsImages):
-            raise InputError(
-                "trainer.callbacks: DistilledSetReport: expected a method that distils images, "
-                f"found {type(pl_module).__name__}."
-            )
-        data = data_of(trainer)
-        if not data.num_classes:
-            raise InputError(
-                "trainer.callbacks: DistilledSetReport: expected data with classes, which its "
-                f"probe learns, found a {type(data).__name__} without."
-            )
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not folder or not trainer.is_global_zero:
-            return
+    def rows(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
+    ) -> list[dict[str, Any]]:
         assert isinstance(pl_module, DistilsImages)
         assert isinstance(pl_module, DistillationModule)
-        rows = self._rows(trainer, pl_module)
-        write_json(Path(folder) / "summary.json", rows)
-        console = Console()
-        (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
         image = pl_module.distilled.image.detach().cpu()
-        save_each(image, Path(folder) / "distilled")
-        path = Path(folder) / "samples" / f"final_distilled_{len(image)}.png"
+        save_each(image, folder / "distilled")
+        path = folder / "samples" / f"final_distilled_{len(image)}.png"
         save_grid(image[:100], path)
         show_picture(trainer, f"samples/{path.stem}", path, pl_module.iteration)
+        return self._tried(trainer, pl_module)
 
-    def _rows(self, trainer: L.Trainer, module: Any) -> list[dict[str, Any]]:
+    def _tried(self, trainer: L.Trainer, module: Any) -> list[dict[str, Any]]:
+        """A row for each set that a network is trained on."""
         device = module.distilled.image.device
-        known, held = (self._part(trainer, part, device) for part in ("reference", "heldout"))
+        known = part_of(trainer, "reference", device)
+        held = part_of(trainer, "heldout", device)
         few = few_per_class(known[1], self.labels_per_class)
         labelled = known[0][few], known[1][few]
         taught, wanted = module.taught(known[0]), module.taught(held[0])
@@ -126,11 +104,3 @@ class DistilledSetReport(L.Callback):
                 {"model": name, "images": size, **transfer(network, labelled, held, wanted)}
             )
         return rows
-
-    def _part(
-        self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        data = data_of(trainer)
-        batches = list(data.one_pass(part))
-        image, label = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
-        return image.to(device), label.to(device)

@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
+from kdlight.callbacks.probing import ProbingReport, part_of
 from kdlight.errors import InputError
 from kdlight.metrics.images.probes import (
     few_label_accuracy,
@@ -18,9 +18,6 @@ from kdlight.metrics.images.probes import (
 )
 from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.vit import TokenEncoder
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
-from kdlight.training.data import data_of
 
 AT_ONCE = 250
 """Images of a call."""
@@ -34,7 +31,7 @@ class HoldsEncoders(Protocol):
         """Encoders by name, a teacher first."""
 
 
-class EncoderReport(L.Callback):
+class EncoderReport(ProbingReport):
     """What encoders of images are good for, measured when training ends (and for ``test``).
 
     One row a model, printed, and written to ``summary.json``: ``linear_probe``, the accuracy of
@@ -53,6 +50,9 @@ class EncoderReport(L.Callback):
             or data without classes.
     """
 
+    kind = HoldsEncoders
+    wanted = "ends in encoders"
+
     def __init__(
         self,
         images: int = 10000,
@@ -70,34 +70,13 @@ class EncoderReport(L.Callback):
         self.fine_tuning_steps = fine_tuning_steps
         self.seed = seed
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, HoldsEncoders):
-            raise InputError(
-                "trainer.callbacks: EncoderReport: expected a method that ends in encoders, found "
-                f"{type(pl_module).__name__}."
-            )
-        data = data_of(trainer)
-        if not data.num_classes:
-            raise InputError(
-                "trainer.callbacks: EncoderReport: expected data with classes, which its probes "
-                f"learn, found a {type(data).__name__} without."
-            )
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
+    def rows(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
+    ) -> list[dict[str, Any]]:
         assert isinstance(pl_module, HoldsEncoders)
         device = pl_module.device
-        known = self._part(trainer, "reference", device)
-        held = self._part(trainer, "heldout", device)
+        known = part_of(trainer, "reference", device, self.images)
+        held = part_of(trainer, "heldout", device, self.images)
         encoders = pl_module.encoders()
         modes = {name: encoder.training for name, encoder in encoders.items()}
         rows = [self._row(name, each.eval(), known, held) for name, each in encoders.items()]
@@ -108,24 +87,7 @@ class EncoderReport(L.Callback):
             row |= {"ms_per_image": 1000 * spent, "speed_up": times[0] / spent}
         for name, encoder in encoders.items():
             encoder.train(modes[name])
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            console = Console()
-            (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
-
-    def _part(
-        self, trainer: L.Trainer, part: Literal["reference", "heldout"], device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Images and labels of a part of the data, the first ``images`` of them."""
-        data = data_of(trainer)
-        images, labels, count = [], [], 0
-        for batch in data.one_pass(part):
-            images.append(batch["image"].to(device))
-            labels.append(batch["label"].to(device))
-            count += len(labels[-1])
-            if count >= self.images:
-                break
-        return torch.cat(images)[: self.images], torch.cat(labels)[: self.images]
+        return rows
 
     def _row(
         self,
