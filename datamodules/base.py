@@ -6,9 +6,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 
 from datamodules.loader import EndlessLoader
+from kdlight.core.ranged import Ranged
 
 
-class EndlessDataModule(LightningDataModule):
+class EndlessDataModule(Ranged, LightningDataModule):
     """Base of all data modules: endless training batches whose position is saved and restored.
 
     A subclass makes the loaders.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, Data, EndlessLoader, EvaluationLoader, StreamLoader
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 
@@ -49,7 +50,11 @@ class ImageDataModule(EndlessDataModule):
     flip = False
 
     def __init__(
-        self, batch_size: int, steps_per_epoch: int, seed: int, num_workers: int = 0
+        self,
+        batch_size: PositiveInt,
+        steps_per_epoch: PositiveInt,
+        seed: NonNegativeInt,
+        num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size

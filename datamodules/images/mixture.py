@@ -7,6 +7,7 @@ import torch
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.loader import Batch
 from datamodules.order import positive, seeded
+from kdlight.core.ranges import PositiveInt
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
@@ -64,16 +65,16 @@ class GaussianMixtureDataModule(ImageDataModule):
     def __init__(
         self,
         mixture: MixtureDenoiser,
-        num_samples: int = 50_000,
-        num_heldout: int = 10_000,
+        num_samples: PositiveInt = 50_000,
+        num_heldout: PositiveInt = 10_000,
         batch_size: int = 256,
         steps_per_epoch: int = 500,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
         self.mixture = mixture
-        self.num_samples = positive("num_samples", num_samples)
-        self.num_heldout = positive("num_heldout", num_heldout)
+        self.num_samples = num_samples
+        self.num_heldout = num_heldout
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.loader import Batch
-from datamodules.order import positive
+from kdlight.core.ranges import PositiveInt
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.images.known_parts import KnownParts
 
@@ -94,13 +94,13 @@ class NounsDataModule(ImageDataModule):
 
     def __init__(
         self,
-        compositions: int = 20_000,
+        compositions: PositiveInt = 20_000,
         batch_size: int = 128,
         steps_per_epoch: int = 500,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
-        self.compositions = positive("compositions", compositions)
+        self.compositions = compositions
 
     @cached_property
     def art(self) -> Art:

@@ -9,7 +9,7 @@ import torch
 from datamodules.images.base import ImageDataModule
 from datamodules.images.reference import ReferencedDataModule
 from datamodules.loader import Batch, StreamLoader
-from datamodules.order import positive
+from kdlight.core.ranges import PositiveInt
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.teachers.pairs import facts_of, file_name, make_pairs, read_pairs
@@ -49,7 +49,7 @@ class PairsDataModule(ReferencedDataModule):
         file: str | None = None,
         folder: str = "data/pairs",
         pairs_seed: int = 0,
-        making_batch_size: int = 500,
+        making_batch_size: PositiveInt = 500,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         reference: ImageDataModule | None = None,
         batch_size: int = 128,
@@ -57,7 +57,7 @@ class PairsDataModule(ReferencedDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(reference, batch_size, steps_per_epoch, seed)
-        self.making_batch_size = positive("making_batch_size", making_batch_size)
+        self.making_batch_size = making_batch_size
         self.teacher = teacher
         self.count, self.steps, self.pairs_seed = count, steps, pairs_seed
         self.device = device

@@ -12,9 +12,10 @@ from torch.utils.data import default_collate
 
 from datamodules.base import EndlessDataModule
 from datamodules.loader import EvaluationLoader, StreamLoader
-from datamodules.order import positive, seeded
+from datamodules.order import seeded
 from datamodules.speech.utterances import SpeechSplits, Utterance
 from kdlight.core.memory import check_fits
+from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from kdlight.errors import InputError
 
 
@@ -135,23 +136,23 @@ class SpeechDataModule(EndlessDataModule):
 
     def __init__(
         self,
-        batch_size: int,
-        segment: float,
-        steps_per_epoch: int,
-        seed: int,
-        num_workers: int,
-        sample_rate: int,
-        hop_length: int,
+        batch_size: PositiveInt,
+        segment: PositiveFloat,
+        steps_per_epoch: PositiveInt,
+        seed: NonNegativeInt,
+        num_workers: NonNegativeInt,
+        sample_rate: PositiveInt,
+        hop_length: PositiveInt,
         heldout: int | list[str],
         heldout_seconds: float | None,
     ) -> None:
         super().__init__()
-        self.batch_size = positive("batch_size", batch_size)
-        self.steps_per_epoch = positive("steps_per_epoch", steps_per_epoch)
-        self.seed = positive("seed", seed, 0)
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
         self.num_workers = num_workers
-        self.sample_rate = positive("sample_rate", sample_rate)
-        self.hop_length = positive("hop_length", hop_length)
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
         self.heldout = heldout
         self.segment_samples = self._aligned("segment", segment)
         self.heldout_samples = (

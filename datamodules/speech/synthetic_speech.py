@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from datamodules.order import positive
 from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.recordings import Recording, usable
 from datamodules.speech.utterances import SpeechSplits, split_speakers
 from datamodules.speech.voices import espeak, piper
 from datamodules.speech.voices.engines import Voice, default_cache, speak_all, word_times
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.storage.text import read_lines
 
@@ -55,7 +55,7 @@ class SyntheticSpeechDataModule(SpeechDataModule):
         engine: Engine = "auto",
         voices: list[str] | None = None,
         sentences: str | None = None,
-        number: int = 40,
+        number: PositiveInt = 40,
         cache: str | None = None,
         batch_size: int = 16,
         segment: float = 1.0,
@@ -81,7 +81,7 @@ class SyntheticSpeechDataModule(SpeechDataModule):
         )
         self.voices = find_voices(engine, voices)
         self.sentences = read_sentences(SENTENCES if sentences is None else Path(sentences))
-        self.number = positive("number", number)
+        self.number = number
         if number > len(self.sentences):
             raise InputError(
                 f"number: expected at most the {len(self.sentences)} sentences, found {number}."

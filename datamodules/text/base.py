@@ -10,6 +10,7 @@ from torch import Tensor
 from datamodules.base import EndlessDataModule
 from datamodules.loader import Batch, EndlessLoader, EvaluationLoader, StreamLoader
 from datamodules.order import permutation
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.metrics.base import SampleMetric
 from kdlight.storage.tokenizers import Tokenizer
@@ -60,7 +61,9 @@ class TokenDataModule(EndlessDataModule):
     tokenizer: Tokenizer | None = None
     """What turns text into these tokens; None where they are no text."""
 
-    def __init__(self, batch_size: int, steps_per_epoch: int, seed: int) -> None:
+    def __init__(
+        self, batch_size: PositiveInt, steps_per_epoch: PositiveInt, seed: NonNegativeInt
+    ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch

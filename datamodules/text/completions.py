@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 
 from datamodules.loader import Batch
-from datamodules.order import positive
 from datamodules.text.base import TokenDataModule, split_whole
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.storage.documents import Document
 from kdlight.storage.files import require_file
@@ -50,7 +50,7 @@ class CompletionsDataModule(TokenDataModule):
         self,
         path: str,
         tokenizer_path: str,
-        length: int,
+        length: PositiveInt,
         too_long: Literal["refuse", "cut"] = "refuse",
         heldout: float = 0.1,
         batch_size: int = 16,
@@ -60,7 +60,7 @@ class CompletionsDataModule(TokenDataModule):
         super().__init__(batch_size, steps_per_epoch, seed)
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
-        self.path, self.length = Path(path), positive("length", length)
+        self.path, self.length = Path(path), length
         self.too_long, self.heldout = too_long, heldout
         self.tokenizer_path = tokenizer_path
         self.tokenizer = FileTokenizer(tokenizer_path)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.loader import Batch
-from datamodules.order import positive
 from datamodules.text.base import TokenDataModule
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import rebuilt
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.errors import InputError
@@ -55,8 +55,8 @@ class OracleClassesDataModule(TokenDataModule):
         language: HMMLanguage,
         classes: int = 4,
         shortest: int = 4,
-        num_samples: int = 20_000,
-        num_heldout: int = 4000,
+        num_samples: PositiveInt = 20_000,
+        num_heldout: PositiveInt = 4000,
         batch_size: int = 64,
         steps_per_epoch: int = 500,
         seed: int = 0,
@@ -70,8 +70,8 @@ class OracleClassesDataModule(TokenDataModule):
         first = int(language._init_args["seed"])
         self.languages = [rebuilt(language, seed=first + each) for each in range(classes)]
         self.classes, self.shortest = classes, shortest
-        self.num_samples = positive("num_samples", num_samples)
-        self.num_heldout = positive("num_heldout", num_heldout)
+        self.num_samples = num_samples
+        self.num_heldout = num_heldout
         self.vocabulary, self.length = language.vocabulary, language.length
 
     def posterior(self) -> OraclePosterior:

@@ -3,8 +3,8 @@
 import torch
 
 from datamodules.loader import Batch
-from datamodules.order import positive
 from datamodules.text.base import TokenDataModule, whole
+from kdlight.core.ranges import PositiveInt
 from kdlight.discrete.autoregressive import OracleAutoregressive
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.metrics.base import SampleMetric
@@ -26,16 +26,16 @@ class OracleLanguageDataModule(TokenDataModule):
     def __init__(
         self,
         language: HMMLanguage,
-        num_samples: int = 50_000,
-        num_heldout: int = 4000,
+        num_samples: PositiveInt = 50_000,
+        num_heldout: PositiveInt = 4000,
         batch_size: int = 128,
         steps_per_epoch: int = 500,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
         self.language = language
-        self.num_samples = positive("num_samples", num_samples)
-        self.num_heldout = positive("num_heldout", num_heldout)
+        self.num_samples = num_samples
+        self.num_heldout = num_heldout
         self.vocabulary = language.vocabulary
         self.length = language.length
 

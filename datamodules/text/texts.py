@@ -9,9 +9,9 @@ from rich.progress import track
 from torch import Tensor
 
 from datamodules.loader import Batch
-from datamodules.order import positive
 from datamodules.text.base import TokenDataModule, split_whole, whole
 from kdlight.core.memory import check_fits
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.token_statistics import TokenStatistics
@@ -51,7 +51,7 @@ class TextDataModule(TokenDataModule):
     def __init__(
         self,
         tokenizer: Tokenizer,
-        length: int,
+        length: PositiveInt,
         layout: Layout = "packed",
         heldout: float = 0.1,
         scored_padding: bool = False,
@@ -63,7 +63,7 @@ class TextDataModule(TokenDataModule):
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
         self.tokenizer = tokenizer
-        self.length = positive("length", length)
+        self.length = length
         self.vocabulary = tokenizer.size
         self.layout = layout
         self.heldout = heldout

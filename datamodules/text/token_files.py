@@ -7,6 +7,7 @@ import torch
 from datamodules.loader import Batch
 from datamodules.order import positive
 from datamodules.text.base import TokenDataModule, split_whole
+from kdlight.core.ranges import PositiveInt
 from kdlight.discrete.levels import interleaved
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
@@ -40,10 +41,10 @@ class TokenFilesDataModule(TokenDataModule):
     def __init__(
         self,
         path: str,
-        codebook_size: int,
+        codebook_size: PositiveInt,
         levels: int = 8,
         given: int = 1,
-        frames: int = 32,
+        frames: PositiveInt = 32,
         heldout: float = 0.1,
         batch_size: int = 64,
         steps_per_epoch: int = 500,
@@ -55,10 +56,10 @@ class TokenFilesDataModule(TokenDataModule):
         if not 0 < heldout < 1:
             raise InputError(f"heldout: expected a fraction between 0 and 1, found {heldout}.")
         self.path = path
-        self.codebook_size = positive("codebook_size", codebook_size)
+        self.codebook_size = codebook_size
         self.levels = levels
         self.given = given
-        self.frames = positive("frames", frames)
+        self.frames = frames
         self.heldout = heldout
         self.vocabulary = codebook_size * levels
         self.length = levels * frames

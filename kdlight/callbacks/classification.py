@@ -8,6 +8,8 @@ import lightning as L
 import torch
 from rich.console import Console
 
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.images.classification import ClassificationFit
 from kdlight.metrics.timing import median_seconds
@@ -38,7 +40,7 @@ class Classifies(Protocol):
         """The teacher, if there is one."""
 
 
-class ClassificationReport(L.Callback):
+class ClassificationReport(Ranged, L.Callback):
     """Quality, fidelity to the teacher and speed of the classifiers that a run trains.
 
     At every validation the student's figures over the held-out images
@@ -58,12 +60,7 @@ class ClassificationReport(L.Callback):
             classifiers.
     """
 
-    def __init__(self, latency_batch: int = 1, repeats: int = 20) -> None:
-        if latency_batch < 0 or repeats < 1:
-            raise InputError(
-                "latency_batch, repeats: expected numbers of at least 0 and 1, found "
-                f"{latency_batch} and {repeats}."
-            )
+    def __init__(self, latency_batch: NonNegativeInt = 1, repeats: PositiveInt = 20) -> None:
         self.latency_batch = latency_batch
         self.repeats = repeats
 

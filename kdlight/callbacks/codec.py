@@ -15,6 +15,8 @@ from torchmetrics import Metric
 from kdlight.callbacks.tensorboard import show_utterances
 from kdlight.callbacks.utterances import HeldOut, save_utterances
 from kdlight.codec.codec import Codec
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
 from kdlight.metrics.speech.catalogue import available
@@ -37,7 +39,7 @@ WORDS = ("wer", "cer", "wer_reference", "cer_reference")
 HEADLINE = ("model", "n_q", "kbps", *QUICK, *WORDS, "rtf_encode", "rtf_decode")
 
 
-class CodecReport(L.Callback):
+class CodecReport(Ranged, L.Callback):
     """Quality, rate, use of the codebooks and speed of what a run trains.
 
     At validation: figures of the first codec with all levels over ``preview`` utterances as
@@ -70,22 +72,13 @@ class CodecReport(L.Callback):
         n_q: list[int] | None = None,
         metrics: list[str] | None = None,
         recogniser: str | None = None,
-        utterances: int | None = 100,
-        preview: int = 8,
-        shown: int = 3,
-        shown_seconds: float = 8.0,
+        utterances: PositiveInt | None = 100,
+        preview: NonNegativeInt = 8,
+        shown: NonNegativeInt = 3,
+        shown_seconds: PositiveFloat = 8.0,
         language: str = "en",
         normaliser: str | None = None,
     ) -> None:
-        for name, value, least in (
-            ("utterances", utterances, 1),
-            ("preview", preview, 0),
-            ("shown", shown, 0),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"{name}: expected at least {least}, found {value}.")
-        if not shown_seconds > 0:
-            raise InputError(f"shown_seconds: expected more than 0, found {shown_seconds}.")
         installed = available(transcripts=True)
         if metrics is None:
             metrics = [name for name in QUICK if name in installed]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from kdlight.codec.codec import Codec
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.core.ranks import joint_sum
 from kdlight.errors import InputError
 from kdlight.training.base import DistillationModule
@@ -31,7 +33,7 @@ def expected_usage(draws: Tensor, codebook_size: int) -> Tensor:
     return -torch.expm1(draws.double() * missed.to(draws.device))
 
 
-class CollapseAlarm(L.Callback):
+class CollapseAlarm(Ranged, L.Callback):
     """Counts the codes of all training batches and stops the run when a level uses too few.
 
     Over windows of iterations, all ranks together, it takes each level's number of distinct codes
@@ -52,15 +54,12 @@ class CollapseAlarm(L.Callback):
     """
 
     def __init__(
-        self, window: int = 100, limit: float = 0.1, patience: int = 5, grace: int = 1000
+        self,
+        window: PositiveInt = 100,
+        limit: float = 0.1,
+        patience: PositiveInt = 5,
+        grace: NonNegativeInt = 1000,
     ) -> None:
-        for name, value, least in (
-            ("window", window, 1),
-            ("patience", patience, 1),
-            ("grace", grace, 0),
-        ):
-            if value < least:
-                raise InputError(f"{name}: expected at least {least}, found {value}.")
         if not 0 < limit < 1:
             raise InputError(f"limit: expected a share between 0 and 1, found {limit}.")
         self.window = window

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import lightning as L
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from kdlight.callbacks.pictures import save_grid
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.memory import check_fits
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveInt, Range
 from kdlight.core.whole import whole
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generates, Generator, noise_for
@@ -117,7 +120,7 @@ def shown(samples: Tensor) -> Tensor:
     return samples if samples.ndim == 2 else samples[:100]
 
 
-class GenerationReport(L.Callback):
+class GenerationReport(Ranged, L.Callback):
     """Quality, fidelity to the teacher and speed of what a run trains.
 
     At validation: the student's figures over ``preview`` samples as ``val/<metric>`` and a grid
@@ -146,27 +149,18 @@ class GenerationReport(L.Callback):
 
     def __init__(
         self,
-        num_samples: int = 2000,
-        preview: int = 500,
+        num_samples: Annotated[int, Range(2)] = 2000,
+        preview: NonNegativeInt = 500,
         classifier: str | None = None,
         features: FeatureExtractor | None = None,
-        teacher_steps: list[int] | None = None,
-        batch_size: int = 500,
-        latency_batch: int = 100,
+        teacher_steps: list[PositiveInt] | None = None,
+        batch_size: PositiveInt = 500,
+        latency_batch: NonNegativeInt = 100,
         seed: int = 1234,
         forgotten: list[int] | None = None,
     ) -> None:
         if forgotten is not None and classifier is None:
             raise InputError("forgotten: expected a classifier to judge the classes, found none.")
-        for key, value, least in (
-            ("num_samples", num_samples, 2),
-            ("preview", preview, 0),
-            ("batch_size", batch_size, 1),
-            ("latency_batch", latency_batch, 0),
-            ("teacher_steps", min(teacher_steps or [1]), 1),
-        ):
-            if value < least:
-                raise InputError(f"{key}: expected at least {least}, found {value}.")
         if preview == 1:
             raise InputError("preview: expected 0, or samples enough to measure, found 1.")
         self.num_samples = num_samples

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdlight.callbacks.token_rows import Row
 from kdlight.callbacks.tokens_report import TokenReport, WritesTokens
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import TokenGenerator
@@ -58,17 +59,12 @@ class LanguageReport(TokenReport):
     def __init__(
         self,
         num_samples: int = 4000,
-        preview: int = 500,
+        preview: NonNegativeInt = 500,
         batch_size: int = 1000,
-        block: int = 4,
+        block: PositiveInt = 4,
         seed: int = 1234,
     ) -> None:
         super().__init__(num_samples, batch_size=batch_size, seed=seed)
-        if preview < 0 or block < 1:
-            raise InputError(
-                "preview, block: expected numbers of at least 0 and 1, found "
-                f"{preview} and {block}."
-            )
         self.preview = preview
         self.block = block
         self.golden: list[float] = []

@@ -17,6 +17,8 @@ from kdlight.codec.syllables import (
     normalised_threshold,
     threshold_for_count,
 )
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.speech.boundaries import BoundaryScores, around, between, edges, joints
 from kdlight.report.table import summary_table
@@ -35,7 +37,7 @@ NEAR = 0.02
 """Seconds that a boundary may lie inside a vowel: one frame."""
 
 
-class SyllableReport(L.Callback):
+class SyllableReport(Ranged, L.Callback):
     """Boundaries of the student's syllables, and of the plain features beside it.
 
     When training ends (and for ``test``): a row of ``summary.json`` for the student, for the
@@ -61,20 +63,11 @@ class SyllableReport(L.Callback):
     def __init__(
         self,
         teacher: FrameTeacher | None = None,
-        utterances: int | None = None,
-        tolerance: float = 0.05,
-        rate: float | None = None,
-        calibration: int = 48,
+        utterances: PositiveInt | None = None,
+        tolerance: NonNegativeFloat = 0.05,
+        rate: PositiveFloat | None = None,
+        calibration: PositiveInt = 48,
     ) -> None:
-        if (utterances is not None and utterances < 1) or calibration < 1:
-            raise InputError(
-                "SyllableReport: expected utterances and calibration of at least 1, found "
-                f"{utterances} and {calibration}."
-            )
-        if not tolerance >= 0:
-            raise InputError(f"tolerance: expected at least 0 s, found {tolerance}.")
-        if rate is not None and not rate > 0:
-            raise InputError(f"rate: expected above 0, found {rate}.")
         self.teacher = teacher
         self.utterances = utterances
         self.tolerance = tolerance

@@ -3,7 +3,7 @@
 import itertools
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import torch
@@ -17,6 +17,8 @@ from kdlight.callbacks.spectrograms import levels, save_spectrogram
 from kdlight.codec.codebook import kmeans, nearest
 from kdlight.codec.codec import Codec
 from kdlight.codec.frames import FrameGrid
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Range
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import installed
 from kdlight.metrics.speech.phones import PhoneAligner
@@ -35,7 +37,7 @@ UNITS = "teacher_unit_information"
 """Figure of how well codes tell a teacher's own units; it says nothing about meaning."""
 
 
-class TokenProbe(L.Callback):
+class TokenProbe(Ranged, L.Callback):
     """Probes the codes of each level at the end of a run, on the held-out speakers.
 
     Into the rows of ``summary.json`` whose ``n_q`` is k go, of level k by itself,
@@ -68,23 +70,13 @@ class TokenProbe(L.Callback):
     def __init__(
         self,
         phones: Literal["auto", "data", "aligned", "none"] = "auto",
-        utterances: int | None = None,
-        folds: int = 5,
+        utterances: PositiveInt | None = None,
+        folds: Annotated[int, Range(3)] = 5,
         teacher: FrameTeacher | None = None,
-        clusters: int = 100,
-        conversions: int = 2,
-        seconds: float = 8.0,
+        clusters: Annotated[int, Range(2)] = 100,
+        conversions: NonNegativeInt = 2,
+        seconds: PositiveFloat = 8.0,
     ) -> None:
-        for name, value, least in (
-            ("utterances", utterances, 1),
-            ("folds", folds, 3),
-            ("clusters", clusters, 2),
-            ("conversions", conversions, 0),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"{name}: expected at least {least}, found {value}.")
-        if not seconds > 0:
-            raise InputError(f"seconds: expected more than 0, found {seconds}.")
         if phones not in ("auto", "data", "aligned", "none"):
             raise InputError(
                 f"phones: expected 'auto', 'data', 'aligned' or 'none', found {phones!r}."

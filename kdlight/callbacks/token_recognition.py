@@ -12,6 +12,8 @@ from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, spe
 from kdlight.callbacks.token_probe import Row, merged
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import check_installed
 from kdlight.metrics.tokens.recogniser import (
@@ -27,7 +29,7 @@ FRAME_RATE = 50
 """Codes a second that the recogniser, which halves them, needs for the letters of fast speech."""
 
 
-class TokenRecognition(L.Callback):
+class TokenRecognition(Ranged, L.Callback):
     """Trains a recogniser on the codes of each level, and counts its errors on held-out speakers.
 
     At the end of a run (and for ``test``), the codec at rest, rank 0 alone. Into the rows of
@@ -46,12 +48,12 @@ class TokenRecognition(L.Callback):
             there is no codec, it lacks a level, or there are no transcripts.
     """
 
-    def __init__(self, levels: list[int] | None = None, iterations: int = 1000) -> None:
+    def __init__(
+        self, levels: list[PositiveInt] | None = None, iterations: PositiveInt = 1000
+    ) -> None:
         levels = [1] if levels is None else levels
-        if not levels or min(levels) < 1:
-            raise InputError(f"levels: expected numbers from 1, found {levels}.")
-        if iterations < 1:
-            raise InputError(f"iterations: expected at least 1, found {iterations}.")
+        if not levels:
+            raise InputError("levels: expected at least one, found none.")
         check_installed("jiwer", "jiwer", "token_wer")
         self.levels = sorted(set(levels))
         self.iterations = iterations

@@ -10,6 +10,8 @@ from torch import Tensor
 from kdlight.callbacks.codec import codecs_of, heldout, resting, speech_run
 from kdlight.callbacks.utterances import HeldOut
 from kdlight.codec.codec import Codec, facts_of
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.storage.audio import write_audio
 from kdlight.storage.files import save_model
@@ -20,7 +22,7 @@ SHOWN = 20
 """Codes of a level that are printed."""
 
 
-class TokenFiles(L.Callback):
+class TokenFiles(Ranged, L.Callback):
     """Writes the trained codec, and what it makes of a few held-out utterances.
 
     In the run's folder, at the end: ``codec.safetensors`` with its ``.json``, which every verb
@@ -36,9 +38,7 @@ class TokenFiles(L.Callback):
             data hold nothing out.
     """
 
-    def __init__(self, utterances: int = 1) -> None:
-        if utterances < 1:
-            raise InputError(f"utterances: expected at least 1, found {utterances}.")
+    def __init__(self, utterances: PositiveInt = 1) -> None:
         self.utterances = utterances
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

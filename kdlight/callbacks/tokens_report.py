@@ -1,7 +1,7 @@
 """Runs the metrics of token generators when training ends."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -9,6 +9,8 @@ from rich.console import Console
 
 from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
 from kdlight.callbacks.written import walk_of, write_walks
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import NonNegativeInt, PositiveInt, Range
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.samplers import TokenSample
 from kdlight.errors import InputError
@@ -42,7 +44,7 @@ class WritesTokens(Protocol):
         """The teacher at full quality, if there is one."""
 
 
-class TokenReport(L.Callback):
+class TokenReport(Ranged, L.Callback):
     """Quality over network calls of what a run trains.
 
     When training ends (and for ``test``): one row per model, sampler and number of steps over
@@ -69,17 +71,15 @@ class TokenReport(L.Callback):
 
     def __init__(
         self,
-        num_samples: int = 4000,
-        steps: list[int] = [16, 8, 4, 2, 1],  # noqa: B006 - never changed
+        num_samples: Annotated[int, Range(2)] = 4000,
+        steps: list[PositiveInt] = [16, 8, 4, 2, 1],  # noqa: B006 - never changed
         algorithms: list[MaskedAlgorithm] = ["ancestral"],  # noqa: B006 - never changed
-        batch_size: int = 1000,
+        batch_size: PositiveInt = 1000,
         seed: int = 1234,
-        shown: int = 4,
+        shown: NonNegativeInt = 4,
     ) -> None:
-        if num_samples < 2:
-            raise InputError(f"num_samples: expected at least 2, found {num_samples}.")
-        if not steps or min(steps) < 1:
-            raise InputError(f"steps: expected numbers above 0, found {steps}.")
+        if not steps:
+            raise InputError("steps: expected at least one number, found none.")
         self.num_samples = num_samples
         self.steps = sorted(set(steps), reverse=True)
         self.algorithms = algorithms

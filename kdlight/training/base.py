@@ -14,6 +14,8 @@ from kdlight import __version__
 from kdlight.core.constraints import Constrained, constrained
 from kdlight.core.frozen import digest, drop_frozen, forgive_frozen
 from kdlight.core.noise import NoiseStream, mix, seed_global
+from kdlight.core.ranged import Ranged
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import spec_of
 from kdlight.core.whole import cut_like, gathered
 from kdlight.errors import InputError
@@ -29,7 +31,7 @@ from kdlight.training.statistics import RunningStatistics
 Batch = dict[str, Any]
 
 
-class DistillationModule(L.LightningModule):
+class DistillationModule(Ranged, L.LightningModule):
     """What all methods share, and nothing of any one of them.
 
     A method defines :meth:`step`, the algorithm of its paper, and calls :meth:`optimize` in it;
@@ -56,18 +58,13 @@ class DistillationModule(L.LightningModule):
 
     def __init__(
         self,
-        iterations: int,
+        iterations: PositiveInt,
         optimizers: Mapping[str, Optimization],
-        accumulate: int = 1,
+        accumulate: PositiveInt = 1,
         seed: int = 0,
-        max_non_finite: int = 10,
+        max_non_finite: PositiveInt = 10,
     ) -> None:
         super().__init__()
-        if iterations < 1 or accumulate < 1:
-            raise InputError(
-                f"iterations: expected iterations >= 1 and accumulate >= 1, "
-                f"found {iterations} and {accumulate}."
-            )
         self.automatic_optimization = False
         self.iterations = iterations
         self.iteration = 0

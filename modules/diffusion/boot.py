@@ -1,9 +1,10 @@
 """BOOT (Gu et al. 2023, arXiv:2306.05544): data-free distillation by bootstrapping."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
+from kdlight.core.ranges import NonNegativeFloat, PositiveInt, Range
 from kdlight.diffusion.curricula import IndexLaw, UniformIndex
 from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
@@ -64,14 +65,14 @@ class Boot(FewStepModule):
         teacher: Generator,
         optimizer: Optimization,
         iterations: int = 10_000,
-        levels: int = 18,
+        levels: Annotated[int, Range(2)] = 18,
         rho: float = 7.0,
         solver: Solver = "heun",
         index_law: IndexLaw | None = None,
         distance: Distance | None = None,
         relative: bool = True,
-        boundary_weight: float = 1.0,
-        boundary_every: int = 1,
+        boundary_weight: NonNegativeFloat = 1.0,
+        boundary_every: PositiveInt = 1,
         target: Literal["student", "average"] = "student",
         student: SignalDenoiser | LikeTeacher | None = None,
         dropout: float | None = 0.0,
@@ -81,13 +82,6 @@ class Boot(FewStepModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        for name, value, least in (
-            ("levels", levels, 2),
-            ("boundary_weight", boundary_weight, 0),
-            ("boundary_every", boundary_every, 1),
-        ):
-            if not value >= least:
-                raise InputError(f"{name}: expected a number of at least {least}, found {value}.")
         if solver not in ("euler", "heun"):
             raise InputError(f"solver: expected euler or heun, found {solver!r}.")
         if target not in ("student", "average"):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlight.core.noise import ReplayedDraws
+from kdlight.core.ranges import NonNegativeFloat, NonNegativeInt
 from kdlight.core.whole import whole
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import ArcDenoiser, Condition, Denoiser, expand
@@ -80,9 +81,9 @@ class ContinuousConsistency(FewStepModule):
         weighting: AdaptiveWeight | None = None,
         weighting_optimizer: Optimization | None = None,
         derivative: Derivative = "jvp",
-        warmup: int = 10_000,
+        warmup: NonNegativeInt = 10_000,
         limit: TangentLimit = "normalize",
-        c: float = 0.1,
+        c: NonNegativeFloat = 0.1,
         intermediate: list[float] = [0.98],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,
         augmentation: Augmentation | None = None,
@@ -96,9 +97,6 @@ class ContinuousConsistency(FewStepModule):
                 "student: expected an EDMDenoiser, TrigFlowDenoiser, VPDenoiser or FlowDenoiser, "
                 f"which have a velocity in continuous time, found a {type(student).__name__}."
             )
-        for name, value in {"warmup": warmup, "c": c}.items():
-            if value < 0:
-                raise InputError(f"{name}: expected a number of at least 0, found {value}.")
         parts = {"student": optimizer}
         if weighting is not None:
             parts["weighting"] = weighting_optimizer or optimizer

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kdlight.core.ranges import NonNegativeInt
 from kdlight.diffusion.denoisers import Condition
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.students import unguided
@@ -51,7 +52,7 @@ class FDistill(DMD2):
         divergence: Divergence = "forward_kl",
         ratio_min: float = 0.1,
         ratio_max: float = 20.0,
-        ratio_bins: int = 0,
+        ratio_bins: NonNegativeInt = 0,
         **kwargs: Any,
     ) -> None:
         require_divergence(divergence)
@@ -59,8 +60,6 @@ class FDistill(DMD2):
             raise InputError(
                 f"ratio_min: expected 0 < ratio_min < ratio_max, found {ratio_min} and {ratio_max}."
             )
-        if ratio_bins < 0:
-            raise InputError(f"ratio_bins: expected at least 0, found {ratio_bins}.")
         super().__init__(teacher, optimizer, fake_optimizer, discriminator=discriminator, **kwargs)
         self.divergence = divergence
         self.ratio_min, self.ratio_max, self.ratio_bins = ratio_min, ratio_max, ratio_bins

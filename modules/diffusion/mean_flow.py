@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from kdlight.core.ranges import PositiveFloat, Probability
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, expand
 from kdlight.diffusion.flow_map import MeanFlowDenoiser
@@ -71,9 +72,9 @@ class MeanFlow(FewStepModule):
         teacher: Generator | None = None,
         shape: list[int] | None = None,
         noise_law: NoiseLaw | None = None,
-        ratio: float = 0.25,
+        ratio: Probability = 0.25,
         power: float = 1.0,
-        offset: float = 1e-3,
+        offset: PositiveFloat = 1e-3,
         derivative: Derivative = "jvp",
         guidance_scale: float = 1.0,
         guidance_mix: float = 0.0,
@@ -85,10 +86,6 @@ class MeanFlow(FewStepModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        if not 0 <= ratio <= 1:
-            raise InputError(f"ratio: expected a number from 0 to 1, found {ratio}.")
-        if not offset > 0:
-            raise InputError(f"offset: expected a number above 0, found {offset}.")
         student = student_of(student, teacher, None, mean_flow_student)
         _check_guidance(student, guidance_scale, guidance_mix, class_dropout)
         super().__init__(

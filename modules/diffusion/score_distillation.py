@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from kdlight.core.frozen import held
+from kdlight.core.ranges import PositiveInt
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasNoise, LogNormalNoise, NoiseLaw
@@ -114,7 +115,7 @@ class ScoreDistillationModule(FewStepModule):
         guidance_scale: float = 1.0,
         first: float | None = None,
         intermediate: Sequence[float] = (),
-        student_every: int = 1,
+        student_every: PositiveInt = 1,
         noise_law: NoiseLaw | None = None,
         fake_noise_law: NoiseLaw | None = None,
         fake_weighting: Weighting = "edm",
@@ -131,8 +132,6 @@ class ScoreDistillationModule(FewStepModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        if student_every < 1:
-            raise InputError(f"student_every: expected at least 1, found {student_every}.")
         if features not in ("fake_score", "teacher"):
             raise InputError(f"features: expected fake_score or teacher, found {features!r}.")
         super().__init__(

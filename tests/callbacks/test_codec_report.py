@@ -195,9 +195,9 @@ def test_what_cannot_be_measured_is_refused_before_training(tmp_path: Path) -> N
         trained(tmp_path, [CodecReport(metrics=OWN)], TinyImages())
     assert not (tmp_path / "summary.json").exists()
     for settings, why in (
-        ({"preview": -1}, "preview: expected at least 0, found -1"),
-        ({"utterances": 0}, "utterances: expected at least 1, found 0"),
-        ({"shown_seconds": 0.0}, "shown_seconds: expected more than 0"),
+        ({"preview": -1}, "preview: expected a whole number of at least 0, found -1"),
+        ({"utterances": 0}, "utterances: expected a whole number above 0, found 0"),
+        ({"shown_seconds": 0.0}, "shown_seconds: expected a number above 0"),
         ({"metrics": ["peks"]}, "'peks'"),
     ):
         with pytest.raises(InputError, match=why):

@@ -29,7 +29,9 @@ def test_a_masked_model_has_no_next_token():
     case = CASES["masked_diffusion"]
     with pytest.raises(InputError, match="models of next tokens, found a MaskedDenoiser"):
         fit(case.make(), case.data(), [LanguageReport()])
-    with pytest.raises(InputError, match="numbers of at least 0 and 1, found -1 and 4"):
+    with pytest.raises(
+        InputError, match="preview: expected a whole number of at least 0, found -1"
+    ):
         LanguageReport(preview=-1)
 
 

@@ -58,6 +58,6 @@ def test_what_holds_no_tokens_is_refused_before_training(tmp_path: Path) -> None
         fit(guided(), TinyImages(), [TokenFiles()])
     with pytest.raises(InputError, match="data.heldout: expected held-out utterances to encode"):
         trained(tmp_path, [TokenFiles()], FewVoices(heldout=0))
-    with pytest.raises(InputError, match="utterances: expected at least 1, found 0"):
+    with pytest.raises(InputError, match="utterances: expected a whole number above 0, found 0"):
         TokenFiles(0)
     assert not (tmp_path / "codec.safetensors").exists()

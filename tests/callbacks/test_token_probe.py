@@ -91,7 +91,7 @@ def test_what_cannot_be_probed_is_refused_before_training(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="phones: expected transcripts to align, found none"):
         fit(guided(), data, [TokenProbe("aligned", folds=3)])
     for name, value in (("folds", 2), ("clusters", 1), ("utterances", 0), ("conversions", -1)):
-        with pytest.raises(InputError, match=f"{name}: expected at least"):
+        with pytest.raises(InputError, match=f"{name}: expected a whole number"):
             TokenProbe(**{name: value})
     with pytest.raises(InputError, match="phones: expected 'auto', 'data', 'aligned' or 'none'"):
         TokenProbe("heard")  # type: ignore[arg-type]

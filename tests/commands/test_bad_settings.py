@@ -37,11 +37,14 @@ CASES: dict[str, tuple[Any, str]] = {
     f"{NETWORK}.width": (10**9, "memory: "),
     "data.init_args.leave_out": ([10**9], "leave_out: expected some of the digits"),
     # Checked before the first step, not after the last.
-    f"{REPORT}.num_samples": (1, "num_samples: expected at least 2, found 1"),
-    f"{REPORT}.preview": (-1, "preview: expected at least 0, found -1"),
-    f"{REPORT}.latency_batch": (-1, "latency_batch: expected at least 0, found -1"),
-    f"{REPORT}.batch_size": (0, "batch_size: expected at least 1, found 0"),
-    f"{REPORT}.teacher_steps": ([0], "teacher_steps: expected at least 1, found 0"),
+    f"{REPORT}.num_samples": (1, "num_samples: expected a whole number of at least 2, found 1"),
+    f"{REPORT}.preview": (-1, "preview: expected a whole number of at least 0, found -1"),
+    f"{REPORT}.latency_batch": (
+        -1,
+        "latency_batch: expected a whole number of at least 0, found -1",
+    ),
+    f"{REPORT}.batch_size": (0, "batch_size: expected a whole number above 0, found 0"),
+    f"{REPORT}.teacher_steps": ([0], "teacher_steps.0: expected a whole number above 0, found 0"),
     # What cannot be held, with the estimate.
     "data.init_args.batch_size ": (10**12, "batch_size: expected what fits into "),
     f"{REPORT}.num_samples ": (10**12, "num_samples: expected what fits into "),

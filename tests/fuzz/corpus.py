@@ -1,5 +1,6 @@
 """Good input of every kind: small runs of three configurations, and what is made of them."""
 
+import codecs
 import importlib
 import os
 import shutil
@@ -34,6 +35,8 @@ def preload() -> None:
         *("torch.utils.tensorboard", "kdlight.networks.speech.period", "tensorboard.compat.proto"),
     ):
         importlib.import_module(name)
+    # Python imports it late, and a user who may read nothing may not read Python's own files.
+    codecs.lookup("utf-8-sig")
 
 
 def make(root: Path) -> None:

@@ -203,7 +203,7 @@ def test_bad_settings_are_named():
         NoiseDataModule(shape=[0])
     with pytest.raises(InputError, match="num_classes: expected at least 0, found -1"):
         NoiseDataModule(shape=[2], num_classes=-1)
-    with pytest.raises(InputError, match="batch_size: expected at least 1, found 0"):
+    with pytest.raises(InputError, match="batch_size: expected a whole number above 0, found 0"):
         NoiseDataModule(shape=[2], batch_size=0).train_dataloader()
     data = NoiseDataModule(DigitsDataModule(), shape=[1, 4, 4])
     with pytest.raises(InputError, match=r"reference: expected samples of shape \(1, 4, 4\), fou"):

@@ -121,7 +121,7 @@ def test_bad_settings_are_named_before_anything_is_made(tmp_path):
         ({"count": 0}, "count: expected at least 1, found 0"),
         ({"steps": 0}, "steps: expected at least 1, found 0"),
         ({"pairs_seed": -1}, "seed: expected at least 0, found -1"),
-        ({"making_batch_size": 0}, "making_batch_size: expected at least 1, found 0"),
+        ({"making_batch_size": 0}, "making_batch_size: expected a whole number above 0, found 0"),
     ):
         with pytest.raises(InputError, match=words):
             make(tmp_path, **settings)

@@ -169,7 +169,10 @@ def test_sentences_of_ones_own_go_round(tmp_path, monkeypatch):
         ["Three days.", "One day."],
         ["Two days.", "Three days."],
     ]
-    for number, words in ((4, "at most the 3 sentences, found 4"), (0, "at least 1, found 0")):
+    for number, words in (
+        (4, "at most the 3 sentences, found 4"),
+        (0, "a whole number above 0, found 0"),
+    ):
         with pytest.raises(InputError, match=f"number: expected {words}"):
             module(tmp_path, monkeypatch, sentences=str(path), number=number)
 

@@ -259,9 +259,9 @@ def test_a_signal_model_comes_back_from_its_file_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"levels": 1}, "levels: expected a number of at least 2, found 1"),
+        ({"levels": 1}, "levels: expected a whole number of at least 2, found 1"),
         ({"boundary_weight": -1.0}, "boundary_weight: expected a number of at least 0, found -1"),
-        ({"boundary_every": 0}, "boundary_every: expected a number of at least 1, found 0"),
+        ({"boundary_every": 0}, "boundary_every: expected a whole number above 0, found 0"),
         ({"solver": "ddim"}, "solver: expected euler or heun, found 'ddim'"),
         ({"target": "ema"}, "target: expected student or average, found 'ema'"),
     ],

@@ -264,7 +264,7 @@ def test_the_balance_is_measured_at_the_samples_before_the_update():
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        (DMD2, {"student_every": 0}, "student_every: expected at least 1, found 0"),
+        (DMD2, {"student_every": 0}, "student_every: expected a whole number above 0, found 0"),
         (DMD2, {"features": "data"}, "features: expected fake_score or teacher, found 'data'"),
         (DMD2, {"weights": {"gann": 1.0}}, "weights: expected some of score, gan, .*found gann"),
         (SiD, {"weights": {"gan": 1.0}}, "weights: expected some of score, denoising, found gan"),
