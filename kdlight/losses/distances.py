@@ -1,6 +1,8 @@
 """Distances between two batches of samples, one number for each pair: typed parts of a method."""
 
 import math
+from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,6 +12,7 @@ from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.networks.activations import recorded, require_layers
+from kdlight.storage.files import load_tensors
 
 
 class Distance(Recorded):
@@ -113,12 +116,61 @@ class FeatureDistance(Distance):
         with recorded(self.network.to(images.device), self.layers) as found:
             self.network(self._prepared(images))
         return [
-            nn.functional.normalize(layer.flatten(2) if layer.ndim > 2 else layer[..., None])
-            for layer in found
+            self._unit(layer.flatten(2) if layer.ndim > 2 else layer[..., None]) for layer in found
         ]
+
+    @staticmethod
+    def _unit(layer: Tensor) -> Tensor:
+        return nn.functional.normalize(layer)
+
+    def _weighted(self, square: Tensor, index: int) -> Tensor:
+        """Squared differences (B, C, P) of a layer, weighed by channel; here all alike."""
+        return square
 
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             expected = self._activations(target)
         pairs = zip(self._activations(estimate), expected, strict=True)
-        return torch.stack([(a - b).square().sum(1).mean(1) for a, b in pairs]).sum(0)
+        squares = [self._weighted((a - b).square(), index) for index, (a, b) in enumerate(pairs)]
+        return torch.stack([square.sum(1).mean(1) for square in squares]).sum(0)
+
+
+VGG16_LAYERS = ["features.3", "features.8", "features.15", "features.22", "features.29"]
+"""The last activations before each halving of torchvision's VGG-16."""
+
+
+class LPIPS(FeatureDistance):
+    """Learnt similarity of image patches (Zhang et al. 2018, arXiv:1801.03924), with VGG-16.
+
+    The channels of every layer have the authors' learnt weights, which torchmetrics brings along.
+
+    Args:
+        network: torchvision's ``vgg16``, with its ImageNet weights.
+        size: See :class:`FeatureDistance`; 224 in the consistency models' release.
+        average_pooling: Average where VGG-16 takes the largest value, as that release does; the
+            authors of LPIPS do not.
+
+    Raises:
+        InputError: The network is no VGG-16.
+    """
+
+    def __init__(
+        self, network: nn.Module, size: PositiveInt | None = None, average_pooling: bool = False
+    ) -> None:
+        super().__init__(network, VGG16_LAYERS, "imagenet", size)
+        folder = files("torchmetrics").joinpath("functional/image/lpips_models")
+        learnt = load_tensors(Path(str(folder.joinpath("vgg.pth"))))
+        # One (1, C, 1, 1) for each layer, in their order.
+        self.channels = [weight.reshape(-1, 1) for weight in learnt.values()]
+        if average_pooling:
+            for name, module in list(network.named_modules()):
+                if isinstance(module, nn.MaxPool2d):
+                    network.set_submodule(name, nn.AvgPool2d(2))
+
+    @staticmethod
+    def _unit(layer: Tensor) -> Tensor:
+        return layer / (layer.square().sum(1, keepdim=True) + 1e-8).sqrt()
+
+    def _weighted(self, square: Tensor, index: int) -> Tensor:
+        weighted: Tensor = self.channels[index].to(square) * square
+        return weighted

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchmetrics.functional.image.lpips import _LPIPS
+from torchvision.models.vgg import cfgs, make_layers
 
 from kdlight.errors import InputError
-from kdlight.losses.distances import L1, FeatureDistance, PseudoHuber, SquaredL2
+from kdlight.losses.distances import L1, LPIPS, FeatureDistance, PseudoHuber, SquaredL2
 from kdlight.networks.images.classifier import SmallClassifier
 
 ZERO = torch.zeros(2, 1, 2, 2)
@@ -103,6 +105,35 @@ def test_networks_of_imagenet_see_what_they_were_trained_on() -> None:
     assert torch.equal(seen[-1], grey)
     with pytest.raises(InputError, match="inputs: expected signed or imagenet, found 'caffe'"):
         FeatureDistance(network, ["0"], "caffe")  # type: ignore[arg-type]
+
+
+def test_lpips_is_torchmetrics_own() -> None:
+    torch.manual_seed(0)
+    network = nn.Module()
+    network.features = make_layers(cfgs["D"])
+    network.forward = network.features.forward
+    original = _LPIPS(net="vgg", pnet_rand=True)
+    slices = [getattr(original.net, f"slice{number}") for number in range(1, 6)]
+    for index, module in (pair for each in slices for pair in each.named_children()):
+        network.features[int(index)].load_state_dict(module.state_dict())
+    a = torch.rand(2, 3, 32, 32) * 2 - 1
+    b = (a + 0.3 * torch.randn_like(a)).requires_grad_()
+    distance = LPIPS(network)
+    found = distance(b, a)
+    torch.testing.assert_close(found, original(b, a).flatten())
+    found.sum().backward()
+    assert b.grad is not None
+    assert b.grad.isfinite().all()
+    assert distance(a, a).tolist() == [0.0, 0.0]
+    for each in slices:
+        for index, module in each.named_children():
+            if isinstance(module, nn.MaxPool2d):
+                setattr(each, index, nn.AvgPool2d(2))
+    averaged = LPIPS(network, average_pooling=True)(b, a)
+    torch.testing.assert_close(averaged, original(b, a).flatten())
+    assert (averaged - found).abs().min() > 1e-4
+    with pytest.raises(InputError, match="layers: expected names of submodules"):
+        LPIPS(nn.Sequential(nn.Linear(1, 1)))
 
 
 def test_unknown_layers_and_a_negative_c_are_refused() -> None:
