@@ -21,7 +21,7 @@ test: .venv/installed-dev
 slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load --durations 15 -m slow
 
-# Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images at its real shape.
+# Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images, tokens and text.
 gpu: .venv/installed-dev
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m tests.gpu

@@ -1,4 +1,4 @@
-"""Run every recipe of images for some steps: ``python -m tests.gpu``, a part of ``make gpu``."""
+"""Run every recipe of images, tokens and text for some steps, a part of ``make gpu``."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--accelerator", default="gpu")
     parser.add_argument("--precision", default=None)
     parser.add_argument("--folder", type=Path, default=Path("runs/gpu"))
-    parser.add_argument("recipes", nargs="*", help="Below configs; all of images if none.")
+    parser.add_argument("recipes", nargs="*", help="Below configs; all if none.")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     rows = {}

@@ -1,13 +1,16 @@
 """Recipes at their real shape on synthetic data: do they run, how fast, in how much memory.
 
-``python -m tests.gpu`` runs ``fit`` on every configuration of a published recipe, its data replaced
-by random images of that shape, its teacher by an untrained run of the teacher's own configuration.
+``python -m tests.gpu`` runs ``fit`` on every configuration of images, tokens and text; images that
+would be downloaded are replaced by random ones of that shape, teachers by untrained runs of their
+own configurations.
 """
 
 import contextlib
 import io
 import json
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,9 @@ from datamodules.loader import StreamLoader
 from kdlight.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FOLDERS = ("cifar10", "imagenet64", "mnist5k", "nouns", "digits")
-RUN_TEACHER = "kdlight.teachers.diffusion.run_teacher"
+FOLDERS = ("cifar10", "imagenet64", "mnist5k", "nouns", "digits", "oracle", "characters")
+OF_A_RUN = re.compile(r"runs/([^/]+)/version_\d+/checkpoints/last.ckpt")
+"""Where a recipe finds the teacher that another one trains."""
 DOWNLOADED = ("cifar10", "image_folder", "pairs", "hf_images", "streaming")
 """Data modules that want files; they are replaced."""
 WARM_UP = 0.2
@@ -104,7 +108,7 @@ class Measure(L.Callback):
 
 
 def names() -> list[str]:
-    """All recipes of images."""
+    """All recipes of images, tokens and text."""
     files = [path for folder in FOLDERS for path in (CONFIGS / folder).glob("*.yaml")]
     return sorted(f"{path.parent.name}/{path.name}" for path in files)
 
@@ -123,6 +127,18 @@ def found(config: Any, key: str) -> Any:
     if isinstance(config, list):
         return next((value for each in config if (value := found(each, key)) is not None), None)
     return None
+
+
+def runs_in(config: Any) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Every checkpoint of another run that a configuration names: holder, key, name of the run."""
+    if isinstance(config, list):
+        for each in config:
+            yield from runs_in(each)
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if isinstance(value, str) and (match := OF_A_RUN.fullmatch(value)):
+                yield config, key, match[1]
+            yield from runs_in(value)
 
 
 def run(
@@ -149,19 +165,20 @@ def run(
     config = read(name)
     arguments, data = config["model"]["init_args"], config["data"]
     shaped: Any = config
-    for holder in (arguments, (arguments.get("student") or {}).get("init_args") or {}):
-        teacher = holder.get("teacher")
-        if isinstance(teacher, dict) and teacher.get("class_path") == RUN_TEACHER:
-            of = Path(teacher["init_args"]["checkpoint"]).parts[1]
-            checkpoint = folder / of / "version_0" / "checkpoints" / "last.ckpt"
-            origin = next(other for other in names() if read(other).get("name") == of)
-            shaped = [shaped, read(origin)]
-            if not checkpoint.is_file():
-                failed = run(origin, folder, 1, 2, accelerator, precision).get("failed")
-                if failed:
-                    return {"failed": f"its teacher {origin}: {failed}"}
-            teacher["init_args"]["checkpoint"] = str(checkpoint)
-    batch_size = min(batch_size, data["init_args"].get("batch_size", batch_size))
+    for holder, key, of in list(runs_in(config)):
+        checkpoint = folder / of / "version_0" / "checkpoints" / "last.ckpt"
+        origin = next((other for other in names() if read(other).get("name") == of), None)
+        if origin is None:
+            return {"failed": f"no recipe here trains its {of}"}
+        shaped = [shaped, read(origin)]
+        if not checkpoint.is_file():
+            failed = run(origin, folder, 1, 2, accelerator, precision).get("failed")
+            if failed:
+                return {"failed": f"its teacher {origin}: {failed}"}
+        holder[key] = str(checkpoint)
+    # A data module that adds a teacher's words to another's batches takes them as they are.
+    batches = data["init_args"].get("data", data)["init_args"]
+    batch_size = min(batch_size, batches.get("batch_size", batch_size))
     if data["class_path"].split(".")[-2] in DOWNLOADED:
         shape = found(shaped, "shape")
         classes = found(shaped, "num_classes") or 0
@@ -169,7 +186,8 @@ def run(
             "class_path": f"{__name__}.SyntheticImages",
             "init_args": {"shape": shape, "num_classes": classes},
         }
-    data["init_args"]["batch_size"] = batch_size
+        batches = data["init_args"]
+    batches["batch_size"] = batch_size
     if "round_iterations" in arguments:
         arguments["round_iterations"] = max(1, steps // 10)
     else:
