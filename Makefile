@@ -1,9 +1,9 @@
-# `make quickstart`, its two sisters and `make test` do all of their own set-up, once.
+# `make quickstart`, its three sisters and `make test` do all of their own set-up, once.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart quickstart-color quickstart-speech test slow gpu lint docs bench bench-gpu assets
+.PHONY: quickstart quickstart-color quickstart-speech quickstart-tts test slow gpu lint docs bench bench-gpu assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
@@ -13,6 +13,16 @@ quickstart-color: .venv/installed
 
 quickstart-speech: .venv/installed-speech
 	$(BIN)/python -m kdlight fit --config configs/speech/quickstart_guided.yaml
+
+# A teacher that speaks in four steps, its students in two and in one, and a sentence of each.
+quickstart-tts: .venv/installed
+	$(BIN)/python -m kdlight fit --config configs/formant/prodiff_teacher.yaml
+	$(BIN)/python -m kdlight fit --config configs/formant/prodiff.yaml
+	for steps in 4 2 1; do \
+	  name=$$(test $$steps = 4 && echo formant_prodiff_teacher || echo formant_prodiff); \
+	  $(BIN)/python -m kdlight sample --checkpoint runs/$$name/version_0/checkpoints/last.ckpt \
+	    --text "hh-ah-l-ow, w-er-l-d" --speaker 3 --steps $$steps --output hello_$$steps.wav || exit; \
+	done
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15

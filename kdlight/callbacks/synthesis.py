@@ -1,6 +1,7 @@
 """Does a synthesiser speak? Held-out speakers and sentences, against their exact synthesis."""
 
 import copy
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ class SynthesisReport(L.Callback):
                 stem = f"utterance_{index}_{label.replace(', ', '_').replace(' ', '_')}"
                 write_audio(folder / f"{stem}.flac", sound.nan_to_num(), rate)
                 save_spectrogram(sound.nan_to_num(), rate, folder / f"{stem}.png", top)
-                figures: Row = {} if row is None else {"mel_patches": row["mel_patches"]}
+                patches = math.nan if row is None else row["mel_patches"]
+                figures = {"mel_patches": patches} if math.isfinite(patches) else {}
                 files.append({"n_q": None, "label": label, "file": stem, "figures": figures})
             listed.append(
                 {
@@ -156,7 +158,7 @@ def walks_of(module: Any) -> list[Walk]:
     if teacher is None:  # a teacher itself: as it was made, and forced to fewer steps
         name, model, steps = students[0]
         fewer = [steps >> halvings for halvings in range(1, steps.bit_length())]
-        return [*students, *((name, model, count) for count in fewer)]
+        return [*students, *((name, model, count) for count in fewer if model.accepts(count))]
     forced: list[Walk] = []
     for _, student, steps in students:
         made = copy.copy(teacher)  # the same parts, on the student's levels

@@ -15,7 +15,7 @@ def synthesis_teacher(
 
     Args:
         checkpoint: Checkpoint of the run, or an exported ``.safetensors`` model.
-        steps: Number of steps it has to speak in; None takes the first.
+        steps: Number of steps it has to speak in, and is then made for; None takes the first.
         model: Which model of the file; None takes the first.
 
     Raises:
@@ -37,5 +37,7 @@ def synthesis_teacher(
         known = ", ".join(str(count) for count in sorted({n for each in named for n in each.steps}))
         raise InputError(f"{path}: expected {known} steps, for which it was made, found {steps}.")
     found = fitting[0]
+    if steps is not None and steps != found.steps[0]:
+        found = found.of(found.grid, steps)
     found.provenance = {"source": str(path), "sha256": sha256_of(path)}
     return found

@@ -1,5 +1,7 @@
 """Training of a diffusion speech synthesiser: ProDiff's teacher (arXiv:2207.06389, section 3.2)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -20,12 +22,14 @@ class SynthesisTraining(SynthesisModule):
     program averages its errors over padding too; here padding has no part in any mean.
 
     Args:
-        model: The synthesiser to train; its first step count says the levels.
+        model: The synthesiser to train, new or a trained one that goes on; its first step count
+            says the levels.
         optimizer: Settings of its optimizer.
         iterations: Training batches.
         weights: Of each term: ``mel`` and ``ssim`` of the spectrogram (1 and 1), ``duration``,
             ``pitch`` and ``energy`` (0.1 each).
         ema_half_life: Half-life of the average that is kept, in updates; the paper has none.
+        name: What the checkpoint and the report call it.
         accumulate: Batches per update.
         seed: Seed of the step noise.
         max_non_finite: Skipped updates in a row after which the run stops.
@@ -38,6 +42,7 @@ class SynthesisTraining(SynthesisModule):
         iterations: int = 200_000,
         weights: dict[str, float] | None = None,
         ema_half_life: float = 200.0,
+        name: Literal["teacher", "student"] = "teacher",
         accumulate: int = 1,
         seed: int = 0,
         max_non_finite: int = 10,
@@ -46,7 +51,8 @@ class SynthesisTraining(SynthesisModule):
         known = {"mel": 1.0, "ssim": 1.0, "duration": 0.1, "pitch": 0.1, "energy": 0.1}
         self.weights = weights_of(weights, known)
         self.levels = model.grid.sigmas(model.steps[0])[:-1]
-        self.model = model
+        self.model = model.requires_grad_(True)
+        self._name = name
         self.ema = EMA(model, ema_half_life)
         self.average("model", self.ema)
 
@@ -84,4 +90,4 @@ class SynthesisTraining(SynthesisModule):
         return {name: self.weights[name] * term for name, term in terms.items()}
 
     def synthesisers(self) -> dict[str, tuple[str, Synthesiser]]:
-        return {"ema.module": ("teacher", self.ema.module)}
+        return {"ema.module": (self._name, self.ema.module)}
