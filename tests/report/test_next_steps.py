@@ -140,6 +140,17 @@ def test_commands_of_an_encoder_of_syllables(make_run):
         check_options(command)
 
 
+def test_commands_of_a_synthesiser(make_run):
+    folder = make_run("own")
+    row = {"model": "student", "steps": 2, "nfe": 2, "mel_patches": 0.5}
+    (folder / "summary.json").write_text(json.dumps([row]))
+    found = commands(folder)
+    assert [command.split()[3] for command in found] == ["sample", "export", "test"]
+    assert "--text" in found[0]
+    for command in found:
+        check_options(command)
+
+
 @pytest.mark.slow
 def test_commands_of_a_run_run(monkeypatch, tmp_path: Path):
     configuration = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
