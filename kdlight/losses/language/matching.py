@@ -11,6 +11,7 @@ from kdlight.errors import InputError
 from kdlight.losses.information import information_bound
 from kdlight.losses.language.objective import above_zero, within
 from kdlight.losses.language.relations import relation_kl
+from kdlight.networks.text.encoder import mean_of
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -142,16 +143,10 @@ class _Informed(Match):
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         own, taught = (
-            nn.functional.normalize(joint_batch(project(pooled(states, mask))), dim=-1)
+            nn.functional.normalize(joint_batch(project(mean_of(states, mask))), dim=-1)
             for project, states in ((self.student, student), (self.teacher, teacher))
         )
         return -information_bound(taught @ own.T / self.temperature, self.alpha)
-
-
-def pooled(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the states (B, L, D) of the tokens that are no padding, (B, D)."""
-    weights = mask.to(states.dtype)[..., None]
-    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def layer_pairs(depth: int, teacher_depth: int, layers: Literal["skip", "last"] | Pairs) -> Pairs:

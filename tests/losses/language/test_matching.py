@@ -7,7 +7,6 @@ from kdlight.losses.language.matching import (
     MutualInformation,
     Relations,
     layer_pairs,
-    pooled,
 )
 from kdlight.losses.language.relations import relation_kl, self_relations
 
@@ -86,4 +85,3 @@ def test_layers_are_paired_and_what_does_not_exist_is_refused():
         layer_pairs(2, 6, [(3, 6)])
     with pytest.raises(InputError, match="divisor of the teacher's width 4, found 3"):
         Relations(3).between(6, 4)
-    assert torch.allclose(pooled(states(0, 4), MASK)[2], states(0, 4)[2, 0])
