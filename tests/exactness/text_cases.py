@@ -8,8 +8,8 @@ import torch
 from datamodules.text.oracle_classes import OracleClassesDataModule
 from datamodules.text.ranking import Ranked, RankingDataModule
 from kdlight.discrete.oracle import HMMLanguage
-from kdlight.losses.language.matching import HiddenStates, Matching, MutualInformation
-from kdlight.losses.language.ranking import MarginMSE, RankingObjective
+from kdlight.losses.language.matching import MutualInformation
+from kdlight.losses.language.ranking import MarginMSE
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.encoder import BagOfTokens
 from kdlight.storage.tokenizers import NumberTokenizer
@@ -53,16 +53,14 @@ def text_classification(**kwargs: Any) -> TextClassification:
     )
 
 
-def representation_distillation(
-    matching: Matching | None = None, **kwargs: Any
-) -> RepresentationDistillation:
+def representation_distillation(**kwargs: Any) -> RepresentationDistillation:
     with torch.random.fork_rng():
         torch.manual_seed(4)
         return RepresentationDistillation(
             [classifier(2, depth=2), classifier(3, width=12)],
             classifier(1),
             Optimization(lr=3e-3, decay="cosine"),
-            matching or MutualInformation(0.5, dimension=4),
+            MutualInformation(0.5, dimension=4),
             iterations=20,
             label=0.3,
             ema_half_life=3.0,
@@ -85,15 +83,13 @@ class RaggedRanking(RankingDataModule):
         return rows[:40], rows[40:]
 
 
-def ranking_distillation(
-    objective: RankingObjective | None = None, **kwargs: Any
-) -> RankingDistillation:
+def ranking_distillation(**kwargs: Any) -> RankingDistillation:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         student = BagOfTokens(V, 4)
     return RankingDistillation(
         student,
-        objective or MarginMSE(),
+        MarginMSE(),
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,
         ema_half_life=3.0,
@@ -105,7 +101,4 @@ TEXT = {
     "ranking_distillation": Case(ranking_distillation, 20, data_module=RaggedRanking),
     "text_classification": Case(text_classification, 20, data_module=data),
     "representation_distillation": Case(representation_distillation, 20, data_module=data),
-    "representation_distillation_of_states": Case(
-        lambda **kwargs: representation_distillation(HiddenStates(), **kwargs), 20, data_module=data
-    ),
 }
