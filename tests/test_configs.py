@@ -174,6 +174,8 @@ SMALLER["formant/sylber.yaml"] = FEW_FORMANTS
 FEW_SENTENCES = FEW_FORMANTS | {DATA + "utterances": "6"}
 SMALLER["formant/prodiff.yaml"] = FEW_SENTENCES
 SMALLER["formant/prodiff_teacher.yaml"] = FEW_SENTENCES | {MODEL + "model.init_args.voices": "4"}
+SMALLER["formant/disentangled_codes.yaml"] = {DATA + "utterances": "1"}
+SMALLER["formant/adversarial_disentanglement.yaml"] = {DATA + "data.init_args.utterances": "2"}
 FEW_SPEAKERS = {DATA + "heldout": "1"}
 SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS
 SMALLER["speech/codec_seanet.yaml"] = SHORT_CROPS | FEW_SPEAKERS
@@ -300,7 +302,7 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
 
 REPORTS = (
     *("classification.ClassificationReport", "codec.CodecReport", "generation.GenerationReport"),
-    *("distilled.DistilledSetReport", "encoders.EncoderReport"),
+    *("distilled.DistilledSetReport", "encoders.EncoderReport", "conversion.ConversionReport"),
     *("syllables.SyllableReport", "synthesis.SynthesisReport", "token_probe.TokenProbe"),
     *("tokens.TokenFiles", "tokens_report.TokenReport"),
 )

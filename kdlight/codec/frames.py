@@ -136,3 +136,10 @@ def frame_mask(lengths: Tensor, hop_length: int, n_frames: int) -> Tensor:
     """Frames that hold a sample of the utterance: (B,) samples to (B, n_frames), bool."""
     frames = -(-lengths // hop_length)
     return torch.arange(n_frames, device=lengths.device) < frames[:, None]
+
+
+def half_masks(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second half of the frames that count, (B, F) bool; an odd one is in the second."""
+    place = mask.cumsum(dim=1)
+    late = 2 * place > place[:, -1:]
+    return mask & ~late, mask & late

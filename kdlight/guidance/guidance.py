@@ -46,6 +46,11 @@ class Guidance:
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 1 or len(set(self.levels)) < len(self.levels):
             raise InputError(f"levels: expected different numbers from 1, found {self.levels}.")
+        if self.objective.hides and self.head != "none":
+            raise InputError(
+                "head: expected none, for a head would hide what the codec shall, "
+                f"found {self.head}."
+            )
         for name in ("start", "ramp"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}.")

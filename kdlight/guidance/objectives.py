@@ -21,7 +21,13 @@ from kdlight.losses.guidance import (
 
 
 class Objective(nn.Module):
-    """Base of the comparisons: student (B, F, W), teacher (B, F, D) and a mask (B, F) to ()."""
+    """Base of the comparisons: student (B, F, W), teacher (B, F, D) and a mask (B, F) to ().
+
+    Attributes:
+        hides: Whether the student is to lose something: a head would learn to lose it instead.
+    """
+
+    hides = False
 
     def width(self, teacher: int) -> int:
         """Channels W that the student must have, for a teacher of ``teacher`` channels."""

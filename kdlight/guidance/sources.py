@@ -27,6 +27,7 @@ class SpeechUtterance(Protocol):
         samples: Its length at its rate.
         sample_rate: Rate of the samples and of :meth:`read`, Hz.
         transcript: What is said; empty if that is not known.
+        speaker: Who says it; empty if that is not known.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SpeechUtterance(Protocol):
     samples: int
     sample_rate: int
     transcript: str
+    speaker: str
 
     def read(self, start: int = 0, samples: int | None = None) -> Tensor:
         """The samples, (1, T), or as many as there are of those from ``start`` on."""
@@ -96,6 +98,49 @@ def crop_starts(batch: Mapping[str, Any]) -> list[int]:
         return [0] * len(batch["lengths"])
     starts: list[int] = batch["start"].tolist()
     return starts
+
+
+class Nobody(FrozenTeacher):
+    """No model: what a source says is known without one."""
+
+    def describe(self, source: Source) -> dict[str, Tensor]:
+        return {}
+
+
+class CorpusSource(FeatureSource):
+    """Whether a recording is of a target corpus: one channel, 1 or 0 in every frame.
+
+    Args:
+        target: The ``speaker`` that the data give the recordings of the target corpus: of a folder
+            of audio, the name of its subfolder.
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+        self.teacher = Nobody()
+        self.width = 1
+
+    def prepare(
+        self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
+    ) -> None:
+        found = {utterance.speaker == self.target for utterance in utterances}
+        if found != {True, False}:
+            names = sorted({utterance.speaker for utterance in utterances})
+            raise InputError(
+                "target: expected a speaker of some of the training recordings, such as "
+                f"{', '.join(map(repr, names[:3]))}, found {self.target!r}."
+            )
+
+    def examples(self, utterances: Sequence[SpeechUtterance]) -> Iterator[Tensor]:
+        for utterance in utterances:
+            yield torch.tensor([[float(utterance.speaker == self.target)]])
+
+    def features(self, batch: Mapping[str, Any], grid: FrameGrid, student: Tensor) -> Aligned:
+        own = [speaker == self.target for speaker in batch["speaker"]]
+        target = torch.tensor(own, dtype=student.dtype, device=student.device)
+        mask = frame_mask(batch["lengths"].to(student.device), grid.hop_length, student.shape[1])
+        return Aligned(target[:, None, None] * mask[..., None], mask)
 
 
 class Pooled(FeatureSource):

@@ -54,7 +54,7 @@ def _mask(student: Tensor, mask: Tensor | None) -> Tensor:
     return mask.bool()
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
+def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``values`` where ``mask``; zero, with a gradient of zero, if nowhere.
 
     Ranks divide by the mean of their numbers of values, so that the mean over ranks is the mean
@@ -92,7 +92,7 @@ def d_axis_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) ->
     """
     mask = _checked(student, teacher, mask)
     cosine = F.cosine_similarity(_frames(student, mask), _frames(teacher, mask), dim=1, eps=EPS)
-    return _mean(-F.logsigmoid(cosine).mean(dim=1), mask.any(dim=1))
+    return mean_where(-F.logsigmoid(cosine).mean(dim=1), mask.any(dim=1))
 
 
 def t_axis_loss(
@@ -120,9 +120,9 @@ def t_axis_loss(
     """
     mask = _checked(student, teacher, mask)
     student, teacher = _frames(student, mask), _frames(teacher, mask)
-    loss = _mean(-F.logsigmoid(F.cosine_similarity(student, teacher, dim=-1, eps=EPS)), mask)
+    loss = mean_where(-F.logsigmoid(F.cosine_similarity(student, teacher, dim=-1, eps=EPS)), mask)
     if l1_weight:
-        loss = loss + l1_weight * _mean((student - teacher).abs().mean(dim=-1), mask)
+        loss = loss + l1_weight * mean_where((student - teacher).abs().mean(dim=-1), mask)
     return loss
 
 
@@ -144,14 +144,14 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) ->
     """
     mask = _checked(student, teacher, mask)
     student, teacher = _frames(student, mask), _frames(teacher, mask)
-    return _mean(1 - F.cosine_similarity(student, teacher, dim=-1, eps=EPS), mask)
+    return mean_where(1 - F.cosine_similarity(student, teacher, dim=-1, eps=EPS), mask)
 
 
 def mse_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared difference over frames and dimensions; arguments as :func:`cosine_loss`."""
     mask = _checked(student, teacher, mask)
     difference = _frames(student, mask) - _frames(teacher, mask)
-    return _mean(difference.square().mean(dim=-1), mask)
+    return mean_where(difference.square().mean(dim=-1), mask)
 
 
 def pseudo_label_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -182,7 +182,7 @@ def pseudo_label_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None
             f"found {int(labels.min())} to {int(labels.max())}."
         )
     losses = F.cross_entropy(_frames(logits, mask).transpose(1, 2), labels, reduction="none")
-    return _mean(losses, mask)
+    return mean_where(losses, mask)
 
 
 def masked_mean(features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -269,7 +269,7 @@ def _both_ways(scores: Tensor, some: Tensor, near: Tensor | None = None) -> Tens
     scores = scores.masked_fill(~allowed, -torch.inf)
     own = scores.diagonal(dim1=1, dim2=2)
     rows, columns = torch.logsumexp(scores, 2) - own, torch.logsumexp(scores, 1) - own
-    return _mean((rows + columns) / 2, some)
+    return mean_where((rows + columns) / 2, some)
 
 
 def _check_temperature(temperature: float) -> None:

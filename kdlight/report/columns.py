@@ -4,7 +4,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kdlight.report.figures import images, language, speech, syllables, synthesis, vision
+from kdlight.report.figures import (
+    conversion,
+    images,
+    language,
+    speech,
+    syllables,
+    synthesis,
+    vision,
+)
 from kdlight.report.figures.column import Column
 
 FLOOR = "_floor"
@@ -17,6 +25,7 @@ COLUMNS = (
     *language.COLUMNS,
     *syllables.COLUMNS,
     *synthesis.COLUMNS,
+    *conversion.COLUMNS,
 )
 
 UNSHOWN = {

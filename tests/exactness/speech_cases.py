@@ -8,13 +8,18 @@ from typing import Any
 import lightning as L
 import torch
 
+from datamodules.speech.one_voice import OneVoiceDataModule
 from kdlight.codec.balancer import GradientBalancer
 from kdlight.codec.frame_rate import MelEncoder
 from kdlight.codec.syllable_encoder import SyllableEncoder
+from kdlight.guidance.disentanglement import OneCorpus
 from kdlight.guidance.speech import SpeechSource
 from kdlight.losses.spectral import LogMelLoss
+from kdlight.networks.speech.converter import VoiceConverter
 from kdlight.networks.speech.period import MultiPeriodDiscriminator
+from kdlight.networks.speech.sequence_critic import SequenceCritic
 from kdlight.training.optim import Optimization
+from modules.speech.adversarial_conversion import AdversarialConversion
 from modules.speech.codec_training import CodecTraining
 from modules.speech.syllable_distillation import SyllableDistillation
 from tests.exactness.harness import Case
@@ -25,6 +30,7 @@ from tests.modules.speech.guided_cases import (
     codec_to_codec,
     guided,
     guided_split,
+    speaker_free,
     tiny_codec,
 )
 from tests.modules.speech.synthesis_cases import prodiff, short_sentences, synthesis_training
@@ -71,10 +77,31 @@ def syllable_distillation(**kwargs: Any) -> SyllableDistillation:
     )
 
 
+def one_voice(batch_size: int) -> OneVoiceDataModule:
+    return OneVoiceDataModule(TinyTalk(), "t0", batch_size // 3, 12 * HOP / RATE, 7, 3)
+
+
+def adversarial_conversion(**kwargs: Any) -> AdversarialConversion:
+    """Loudness to 16 bands of the voice t0, under both critics."""
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        converter = VoiceConverter(3, 16, RATE, HOP, 4, 6, 1)
+        critics = {
+            "content": OneCorpus(SequenceCritic(4, 4, 2)),
+            "mel": OneCorpus(SequenceCritic(16, 4, 2)),
+        }
+    settings = {"critics": critics, "iterations": 20, "ramp": 4} | kwargs
+    return AdversarialConversion(
+        converter, SpeechSource(Loudness()), "t0", Optimization(lr=3e-3, clip=1.0), **settings
+    )
+
+
 SPEECH = {
+    "adversarial_conversion": Case(adversarial_conversion, 20, data_module=one_voice),
     "codec_training": Case(codec_training, 20, (3,), data_module=talk),
     "guided_codec": Case(guided, 20, data_module=talk),
     "guided_split_codec": Case(guided_split, 20, data_module=talk),
+    "speaker_free_codec": Case(speaker_free, 20, data_module=talk),
     "syllable_distillation": Case(syllable_distillation, 20, (12,), data_module=talk),
     "synthesis_training": Case(synthesis_training, 20, data_module=short_sentences),
     "prodiff": Case(prodiff, 16, (8,), data_module=short_sentences),

@@ -218,9 +218,9 @@ COLUMNS = (
     share(
         "speaker_accuracy",
         "Speaker probe of the level",
-        "How often a linear classifier tells the speaker from this level's tokens alone. A first "
-        "level that holds words only has a low one.",
-        None,
+        "How often a linear classifier tells the speaker from this level's tokens alone. Lower is "
+        "better of a first level, which is to hold words only; the voice is in the others.",
+        "lower",
         narrow="Speaker\nprobe",
     ),
     share(

@@ -13,18 +13,20 @@ from datamodules.speech.utterances import SpeechSplits, split_speakers
 from kdlight.codec.codec import Codec
 from kdlight.codec.frame_rate import MelEncoder, SpectrumDecoder
 from kdlight.codec.quantization import Quantizer, ResidualVQ, SplitResidualVQ
+from kdlight.guidance.disentanglement import SpeakerFree
 from kdlight.guidance.guidance import Fusion, Guidance
 from kdlight.guidance.objectives import DAxis, GlobalContrast, PseudoLabels
 from kdlight.guidance.sources import Pooled, Shuffled
 from kdlight.guidance.speech import SpeechSource
 from kdlight.guidance.text import IndexAlignment, TextSource, UniformAlignment
 from kdlight.losses.spectral import LogMelLoss
+from kdlight.networks.speech.speaker import SpeakerExtractor
 from kdlight.storage.files import save_model
 from kdlight.teachers.codec import CodecTeacher
 from kdlight.training.optim import Optimization
 from modules.speech.codec_to_codec import CodecToCodec
 from modules.speech.guided_codec_distillation import GuidedCodecDistillation
-from tests.guidance.tiny_guidance import HOP, RATE, Letters, Loudness, Timed, utterance
+from tests.guidance.tiny_guidance import HOP, RATE, WIDTH, Letters, Loudness, Timed, utterance
 
 WORDS = ["so", "it", "is", "that", "one", "fine", "day", "now", "we", "see"]
 
@@ -117,6 +119,18 @@ def guided_split(**kwargs: Any) -> GuidedCodecDistillation:
         unquantized=0.5,
         **kwargs,
     )
+
+
+def speaker_free(**kwargs: Any) -> GuidedCodecDistillation:
+    """Level 1 under loudness, and under an adversary that guesses the voice of it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        objective = SpeakerFree(SpeakerExtractor(WIDTH, 4, 6), SpeakerExtractor(6, 4, 6))
+    guidances = {
+        "speech": Guidance(SpeechSource(Loudness()), DAxis()),
+        "speaker_free": Guidance(SpeechSource(Loudness()), objective, head="none", ramp=5),
+    }
+    return guided(guidances, **kwargs)
 
 
 def codec_to_codec(folder: Path, **kwargs: Any) -> CodecToCodec:
