@@ -1,9 +1,6 @@
 """Every method: resume, ranks, teachers, guard."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from kdlight.storage.files import load_checkpoint
 from kdlight.training.base import DistillationModule
 from tests.exactness.cases import CASES
 from tests.exactness.harness import SaveAt, differing, fit, state
+from tests.modules.speech.guided_cases import TinyTalk, guided
+from tests.ranks import run_two_ranks
 
 each_method = pytest.mark.parametrize("name", sorted(CASES))
 
@@ -61,13 +60,7 @@ def test_resume_is_bit_equal_wherever_the_run_stopped(
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of every case after two real processes trained it together."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run(
-        [*launch, "-m", "tests.exactness", str(folder)],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"},
-        timeout=300,
-    )
+    run_two_ranks("tests.exactness", str(folder))
     return folder
 
 
@@ -80,6 +73,18 @@ def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> N
     for key in one:
         # Two half sums in another order: equal to rounding, not to the bit.
         torch.testing.assert_close(one[key], first[key], rtol=2e-4, atol=2e-5, msg=key)
+
+
+def test_ranks_fill_one_cache_and_equal_one_that_fills_it(two_ranks: Path, tmp_path: Path) -> None:
+    one = state(fit(guided(cache=tmp_path), TinyTalk(4)))
+    first, second = (torch.load(two_ranks / f"cached_{rank}.pt") for rank in (0, 1))
+    assert not list(differing(first, second)), "ranks drifted apart"
+    for key in one:
+        torch.testing.assert_close(one[key], first[key], rtol=2e-4, atol=2e-5, msg=key)
+    files = {path.name for path in (two_ranks / "cache").rglob("*.safetensors")}
+    heard = TinyTalk().training_utterances()
+    assert len(files) == len(heard) + len({utterance.transcript for utterance in heard})
+    assert not list((two_ranks / "cache").rglob(".*"))
 
 
 @pytest.mark.parametrize(("accumulate", "students", "critics"), [(1, 4, 20), (4, 1, 5)])

@@ -1,9 +1,6 @@
 """FSDP2: two processes that hold half of everything train as one that holds it all."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from torch import Tensor
 from kdlight.storage.files import load_checkpoint
 from tests.exactness.harness import SaveAt, fit
 from tests.exactness.sharded import ACCUMULATE, SHARDED, STOP
+from tests.ranks import run_two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, case in SHARDED.items():
         saving = SaveAt(folder / "one" / name, (STOP, case.iterations))
         fit(case.make(accumulate=ACCUMULATE), case.data(), [saving])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run(
-        [*launch, "-m", "tests.exactness.sharded", str(folder)],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=900,
-    )
+    run_two_ranks("tests.exactness.sharded", str(folder), timeout=900)
     return folder
 
 

@@ -4,8 +4,6 @@
 """
 
 import functools
-import os
-import subprocess
 import sys
 import tempfile
 from datetime import timedelta
@@ -20,6 +18,7 @@ from torch import Tensor
 from kdlight.codec.balancer import GradientBalancer
 from kdlight.codec.factorized import FactorizedVQ
 from kdlight.codec.quantization import Quantizer, ResidualVQ, SplitResidualVQ
+from tests.ranks import run_two_ranks
 
 STEPS = 16
 POISONED = 9
@@ -112,15 +111,8 @@ def one_rank() -> dict[str, Any]:
 
 @functools.cache
 def two_ranks() -> list[dict[str, Any]]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [*launch, "-m", "tests.codec.rank_runs", folder],
-            check=True,
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"},
-            timeout=120,
-        )
+        run_two_ranks("tests.codec.rank_runs", folder, timeout=120)
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
 
 

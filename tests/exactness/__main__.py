@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
 
 from kdlight.training.reduction import PartwiseDDP
 from tests.exactness.cases import CASES
 from tests.exactness.harness import BATCH, TinyImages, fit, state
+from tests.modules.speech.guided_cases import TinyTalk, guided
 
 
 def fit_as_one_rank(folder: Path) -> None:
@@ -24,6 +26,10 @@ def fit_as_one_rank(folder: Path) -> None:
         strategy = PartwiseDDP(process_group_backend="gloo")
         fit(module, case.data(BATCH // world_size), devices=world_size, strategy=strategy)
         torch.save(state(module), folder / f"{name}_{os.environ['RANK']}.pt")
+    # Over one cache of features, and under Lightning's own strategy.
+    own = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+    cached = fit(guided(cache=folder / "cache"), TinyTalk(2), devices=world_size, strategy=own)
+    torch.save(state(cached), folder / f"cached_{os.environ['RANK']}.pt")
     for accumulate in (1, 4):
         with sent() as sizes:
             fit(

@@ -15,7 +15,9 @@ from kdlight.commands import (
     encode,
     evaluate,
     evaluate_codec,
+    evaluate_language,
     export,
+    generate,
     pairs,
     sample,
 )
@@ -24,7 +26,7 @@ from tests.fuzz.corpus import CONFIGS, copied, settings
 from tests.fuzz.damage import damages
 from tests.fuzz.damage.anything import unreadable
 from tests.fuzz.damage.places import VALUES, leaves, replaced, without
-from tests.fuzz.slots import BUNDLED, KEPT, LAST, RUN, SLOTS, Slot
+from tests.fuzz.slots import BUNDLED, KEPT, LANGUAGE, LAST, RUN, SLOTS, WRITER, Slot
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,12 @@ PARSED: dict[str, tuple[Callable[[], Parser], str, tuple[str, ...]]] = {
         decode.parser,
         "--checkpoint codec.safetensors tokens --output out",
         (*KEPT, "tokens"),
+    ),
+    "evaluate language": (evaluate_language.parser, WRITER, (LANGUAGE, "language.yaml")),
+    "generate": (
+        generate.parser,
+        f"--checkpoint {LANGUAGE} --num-samples 2 --output out.txt",
+        (LANGUAGE,),
     ),
     "pairs": (
         pairs.parser,

@@ -47,6 +47,7 @@ def make(root: Path) -> None:
     """
     _pictures(root / "pictures")
     _speech(root / "speech")
+    _texts(root / "texts")
     teacher = _made(root, "kdlight/assets/digits_teacher.safetensors")
     _work(root, "fit", "--config", str(TINY), "--model.init_args.round_iterations", "2")
     run_of = "runs/tiny/version_0"
@@ -112,6 +113,13 @@ def _pictures(folder: Path) -> None:
     (folder / "labels.csv").write_text("file_name,label\n" + "".join(f"{a},{b}\n" for a, b in rows))
     lines = (f'{{"file_name": "{name}", "label": "{label}"}}\n' for name, label in rows)
     (folder / "labels.jsonl").write_text("".join(lines))
+
+
+def _texts(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "a.txt").write_text("abba\nbaab\n")
+    (folder / "b.jsonl").write_text('{"text": "abab"}\n{"text": "baba"}\n')
+    (folder / "c.csv").write_text("id,text\n1,aabb\n2,bbaa\n")
 
 
 def _speech(folder: Path) -> None:

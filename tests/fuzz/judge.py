@@ -18,6 +18,8 @@ OWN = ("in a row had a gradient that is not finite", "of its codebook", "memory"
 """What may end a run that was asked for what can be tried."""
 RUNS = ("fit", "validate", "test", "predict")
 """Verbs whose folder and record stay when they fail."""
+CACHES = ("pictures/.latents",)
+"""Hidden folders that are to stay."""
 SEVERAL = ("encode", "decode")
 """Verbs that do what can be done of many files before they complain."""
 
@@ -50,7 +52,7 @@ def fault(
     if "Traceback" in outcome.out + err:
         return "a traceback"
     new = tree(folder) - before
-    if left := [name for name in new if Path(name).name.startswith(".")]:
+    if left := [name for name in new if Path(name).name.startswith(".") and name not in CACHES]:
         return f"left {left[0]}"
     if code == 0:
         return None

@@ -82,6 +82,13 @@ STATISTICS = (
 )
 CAPTIONS = "evaluate captions --samples pictures --clip clip --output out.json"
 LANGUAGE = "runs/language/version_0/checkpoints/last.ckpt"
+WRITER = f"--checkpoint {LANGUAGE} --config language.yaml --num-samples 4 --output out.json"
+TEXTS = (
+    "fit --config language.yaml --runs_dir out --trainer.callbacks null --data "
+    '{"class_path":"datamodules.text.text_files.TextFilesDataModule","init_args":{"path":"texts",'
+    '"tokenizer":{"class_path":"kdlight.storage.tokenizers.CharacterTokenizer","init_args":'
+    '{"alphabet":"ab"}},"length":4,"batch_size":4,"steps_per_epoch":2}}'
+)
 FORMATS = {"edm": "edm.pkl", "edm2": "edm2.pkl", "adm": "adm.pt --kind consistency"}
 
 PUBLISHED = [
@@ -132,6 +139,18 @@ PUBLISHED = [
             *("pictures/a/0.txt", "pictures/a/0.png", "clip/config.json"),
             *("clip/model.safetensors", "clip/tokenizer.json", "clip/preprocessor_config.json"),
         )
+    ],
+    *[
+        Slot(TEXTS, ("language.yaml", "texts"), f"texts/{each}")
+        for each in ("a.txt", "b.jsonl", "c.csv")
+    ],
+    *[
+        Slot(f"generate --checkpoint {LANGUAGE} --num-samples 2 --output out.txt", needs, victim)
+        for needs, victim in (((LANGUAGE,), LANGUAGE),) * 2
+    ],
+    *[
+        Slot(f"evaluate language {WRITER}", (LANGUAGE, "language.yaml"), each)
+        for each in (LANGUAGE, "language.yaml")
     ],
     *[
         Slot(

@@ -1,8 +1,5 @@
 """Small guided codecs for tests, and their cases for the harness of exactness."""
 
-import os
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,24 +141,3 @@ def codec_to_codec(folder: Path, **kwargs: Any) -> CodecToCodec:
             spectral=LogMelLoss(RATE, (320,), (16,)),
             **({"iterations": 20} | kwargs),
         )
-
-
-def fit_as_one_rank(folder: Path) -> None:
-    """What each of two processes runs: both methods at its share of the joint batch."""
-    from lightning.pytorch.strategies import DDPStrategy
-
-    from tests.exactness.harness import fit, state
-
-    world_size = int(os.environ["WORLD_SIZE"])
-    makers = {
-        "guided": partial(guided, cache=folder / "cache"),
-        "c2c": partial(codec_to_codec, folder),
-    }
-    for name, make in makers.items():
-        strategy = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
-        module = fit(make(), TinyTalk(4 // world_size), devices=world_size, strategy=strategy)
-        torch.save(state(module), folder / f"{name}_{os.environ['RANK']}.pt")
-
-
-if __name__ == "__main__":
-    fit_as_one_rank(Path(sys.argv[1]))
