@@ -22,6 +22,8 @@ from kdlight.storage.text import read_lines
 def run_prompts(options: argparse.Namespace) -> None:
     """Draw a picture for every prompt into a folder, ``000000.png`` beside ``000000.txt``."""
     path: Path = options.output
+    if options.label is not None:
+        raise InputError("--label: expected none beside --prompts, which say what to draw.")
     if path.suffix:
         raise InputError(f"--output {path}: expected a folder for --prompts, found a file's name.")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

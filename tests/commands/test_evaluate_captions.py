@@ -105,6 +105,21 @@ def test_models_of_preference_are_columns_of_their_own(
     assert (code, "expected models of different names" in err) == (2, True)
 
 
+def test_pictures_of_prompts_take_a_model_of_text(
+    checkpoint: Path, kdlight: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    words = ["--checkpoint", checkpoint, "--prompts", tmp_path / "prompts.txt"]
+    for more, sentence in (
+        ([], "expected a folder for --prompts"),
+        (["--output", tmp_path / "a", "--label", 1], "--label: expected none beside --prompts"),
+        (["--output", tmp_path / "a"], "--prompts: expected a text-to-image model"),
+    ):
+        code, _, err = kdlight("sample", *words, *more)
+        assert (code, sentence in err) == (2, True), err
+    assert not (tmp_path / "a").exists()
+
+
 def test_weights_of_another_model_are_refused(clip: str, tmp_path: Path) -> None:
     torch.save({"logit_scale": torch.zeros(())}, tmp_path / "hps.pt")
     with pytest.raises(InputError, match=r"hps\.pt: weights do not fit the model: .* missing"):
