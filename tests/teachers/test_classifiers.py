@@ -75,6 +75,13 @@ def test_a_new_head_keeps_the_rest(mobile: Path) -> None:
     assert torch.equal(own["features.0.0.weight"], known["features.0.0.weight"])
 
 
+def test_running_statistics_follow_as_fast_as_asked_for() -> None:
+    for momentum, expected in ((None, 0.01), (0.1, 0.1)):
+        found = build(spec_of(TorchvisionClassifier(MOBILE, 4, NARROW, norm_momentum=momentum)))
+        layers = [each for each in found.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+        assert {layer.momentum for layer in layers} == {expected}
+
+
 def test_names_and_settings_that_are_not_there_are_refused(mobile: Path) -> None:
     with pytest.raises(InputError, match="expected a classifier of torchvision, found 'resnet51'"):
         TorchvisionClassifier("resnet51")

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
 
-from kdlight.core.ranges import PositiveInt
+from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import Classifier
 
@@ -30,6 +31,9 @@ class LibraryClassifier(Classifier):
             come.
         mean: Of each channel of pixels in [0, 1].
         std: Spread of each channel.
+        norm_momentum: Share of a batch in the running statistics of batch normalisation; None for
+            the library's. MobileNetV3's 0.01 wants thousands of updates before its evaluation mode
+            means anything; short trainings take 0.1.
     """
 
     mean: Tensor
@@ -42,6 +46,7 @@ class LibraryClassifier(Classifier):
         size: int | None,
         mean: Sequence[float],
         std: Sequence[float],
+        norm_momentum: float | None = None,
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -49,6 +54,10 @@ class LibraryClassifier(Classifier):
                 f"mean, std: expected three numbers each, spreads above 0, found {mean} and {std}."
             )
         self.model = model
+        if norm_momentum is not None:
+            for layer in model.modules():
+                if isinstance(layer, _NormBase):
+                    layer.momentum = norm_momentum
         self.num_classes = num_classes
         self.size = size
         for name, values in (("mean", mean), ("std", std)):
@@ -79,6 +88,7 @@ class TorchvisionClassifier(LibraryClassifier):
         size: See :class:`LibraryClassifier`; vision transformers take one size alone.
         mean: Of each channel of pixels in [0, 1].
         std: Spread of each channel.
+        norm_momentum: See :class:`LibraryClassifier`.
 
     Raises:
         InputError: torchvision has no such classifier, or it takes no such argument.
@@ -92,6 +102,7 @@ class TorchvisionClassifier(LibraryClassifier):
         size: PositiveInt | None = None,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = SPREAD,
+        norm_momentum: PositiveFloat | None = None,
     ) -> None:
         from torchvision import models
 
@@ -101,7 +112,7 @@ class TorchvisionClassifier(LibraryClassifier):
             made = models.get_model(name, weights=None, num_classes=num_classes, **(settings or {}))
         except (TypeError, ValueError) as error:
             raise InputError(f"settings: torchvision's {name}: {error}.") from None
-        super().__init__(made, num_classes, size, mean, std)
+        super().__init__(made, num_classes, size, mean, std, norm_momentum)
         self.name = name
 
 
@@ -147,6 +158,7 @@ class TimmClassifier(LibraryClassifier):
         size: See :class:`LibraryClassifier`.
         mean: Of each channel of pixels in [0, 1].
         std: Spread of each channel.
+        norm_momentum: See :class:`LibraryClassifier`.
 
     Raises:
         InputError: timm is not installed, has no such classifier, or it takes no such argument.
@@ -160,6 +172,7 @@ class TimmClassifier(LibraryClassifier):
         size: PositiveInt | None = None,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = SPREAD,
+        norm_momentum: PositiveFloat | None = None,
     ) -> None:
         if importlib.util.find_spec("timm") is None:
             raise InputError(f"{name} needs the package timm: pip install 'kdlight[timm]'.")
@@ -173,5 +186,5 @@ class TimmClassifier(LibraryClassifier):
             )
         except (TypeError, ValueError) as error:
             raise InputError(f"settings: timm's {name}: {error}.") from None
-        super().__init__(made, num_classes, size, mean, std)
+        super().__init__(made, num_classes, size, mean, std, norm_momentum)
         self.name = name
