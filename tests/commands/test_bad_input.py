@@ -133,7 +133,7 @@ CONFIGURATIONS = {
     f"{MODEL}optimizer.lr -1": ["lr: expected a number above 0, found -1"],
     f"{MODEL}student_steps 3": ["student_steps", "halving 4 steps"],
     f"{MODEL}round_iterations [1,2,3]": ["round_iterations: expected 2 numbers above 0"],
-    f"{DATA}batch_size 0": ["batch_size: expected at least 1, found 0"],
+    f"{DATA}batch_size 0": ["batch_size: expected a whole number above 0, found 0"],
     "--seed_everything x": ["seed_everything", "found 'x'"],
     "--seed_everything -1": ["seed_everything", "found -1"],
     "--threads 0": ["threads: expected a number above 0, found 0"],
