@@ -32,6 +32,7 @@ OUT_OF_REACH = {
     "datamodules.speech.librispeech.LibriSpeechDataModule": "its data are downloaded",
     "datamodules.images.hf_images.HFImagesDataModule": "its data are downloaded",
     "datamodules.text.hf_texts.HFTextsDataModule": "its data are downloaded",
+    "datamodules.text.token_files.TokenFilesDataModule": "its data are tokens of a codec",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
     "kdlight.teachers.speech.SpeechTeacher": "its teacher comes from the hub",
