@@ -102,6 +102,18 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
             *("--model.init_args.forget", "{3: 3}"),
         ],
     },
+    # What a small student of one teacher becomes; train configs/oracle/language_teacher.yaml
+    # first. Twenty seconds a run. Data alone is the control.
+    "oracle_losses": {
+        "forward_kl": recipe("oracle/forward_kl"),
+        "data_alone": [*recipe("oracle/draft"), "--model.init_args.iterations", "800"],
+        **{
+            name: recipe(f"oracle/{name}")
+            for name in (
+                *("reverse_kl", "jsd", "taid", "sinkhorn", "dac_kl", "first", "on_policy"),
+            )
+        },
+    },
     "mixture_scores": {
         name: recipe(f"mixture/{name}")
         for name in (
