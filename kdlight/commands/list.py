@@ -53,25 +53,25 @@ def print_lines(lines: Iterable[tuple[str, str]]) -> None:
 
 def overview() -> None:
     """Everything in one screen: methods, folders of configurations, bundled models."""
-    known = list(methods())
-    for domain in sorted({path.split(".")[1] for path, _ in known}):
-        own = [
-            (path.rpartition(".")[2], line) for path, line in known if path.split(".")[1] == domain
-        ]
-        print(f"methods of {domain} (class paths: list methods {domain})")
-        print_lines(own)
+    named: dict[str, list[str]] = {}
+    for path, _ in methods():
+        _, domain, *_, name = path.split(".")
+        named.setdefault(domain, []).append(name)
+    for domain, names in named.items():
+        print(f"methods of {domain} (what they are: list methods {domain})")
+        print_names(names)
     folders = Counter(str(Path(path).parent) for path, _ in configs())
     print("configurations (list configs WORD)")
-    print(
-        textwrap.fill(
-            ", ".join(f"{folder} {count}" for folder, count in folders.items()),
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="  ",
-        )
-    )
+    print_names(f"{folder} {count}" for folder, count in folders.items())
     print("bundled models (list models)")
     print_lines(models())
+
+
+def print_names(names: Iterable[str]) -> None:
+    """Names with commas between, as wide as a screen; none is broken."""
+    joined = ", ".join(name.replace(" ", "\0") for name in names)
+    text = textwrap.fill(joined, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    print(text.replace("\0", " "))
 
 
 def methods() -> Iterator[tuple[str, str]]:
@@ -90,7 +90,9 @@ def _classes(package: str) -> Iterator[tuple[str, str]]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            if "Protocol" not in map(ast.unparse, node.bases):
                 yield f"{module}.{node.name}", (ast.get_docstring(tree) or "").partition("\n")[0]
 
 

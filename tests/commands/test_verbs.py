@@ -272,12 +272,13 @@ def test_print_config_writes_nothing(kdlight: Run, tmp_path: Path) -> None:
 def test_list_is_one_screen(kdlight: Run) -> None:
     code, out, _ = kdlight("list")
     assert code == 0
-    for name in ("  ProgressiveDistillation ", "  CodecTraining ", "configs/digits ", "digits_tea"):
+    for name in ("ProgressiveDistillation,", "CodecTraining,", "configs/digits ", "digits_tea"):
         assert name in out
     lines = out.splitlines()
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 100
     assert "FewStepModule" not in out, "what methods share is no method"
+    assert "HasPool" not in out, "what a method asks of its data is no method"
 
 
 def test_list_keeps_what_holds_a_word(kdlight: Run) -> None:

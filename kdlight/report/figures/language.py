@@ -222,7 +222,7 @@ COLUMNS = (
     Column(
         "worst_golden_kl",
         "Golden KL, worst",
-        "The same in the domain where the model is furthest from the law.",
+        "Nats a token from the exact law to the model in the domain where it is furthest.",
         better="lower",
         decimals=4,
         narrow="golden\nKL, worst",
