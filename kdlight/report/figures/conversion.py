@@ -14,7 +14,7 @@ COLUMNS = (
     Column(
         "mel_to_source",
         "Distance to the source",
-        "The same to the speech that was converted.",
+        "Mean absolute difference of log-mel spectrograms, in nats, to what was converted.",
         better=None,
         narrow="To\nsource",
     ),
