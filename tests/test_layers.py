@@ -122,3 +122,11 @@ def test_no_file_is_longer_than_a_room(folder: str) -> None:
         for path in (ROOT / folder).rglob("*.py")
     }
     assert not {name: lines for name, lines in lengths.items() if lines > 400}
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """Folders of tests are no packages, so pytest knows a file by its name alone."""
+    seen: dict[str, Path] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        other = seen.setdefault(path.name, path)
+        assert other == path, f"{path} and {other}: pytest cannot tell them apart"

@@ -18,7 +18,7 @@ def ridge_predictions(
     strength: float = 1e-6,
     form: Literal["shorter", "primal", "dual"] = "shorter",
 ) -> Tensor:
-    """``[a, 1] [k, 1]^T (K + l I)^-1 targets``, K = [k, 1] [k, 1]^T (KRR-ST, arXiv:2310.06511).
+    """``[a, 1] [k, 1]^T (K + l I)^-1 targets``, ``K = [k, 1] [k, 1]^T`` (KRR-ST, arXiv:2310.06511).
 
     ``l`` is ``strength * trace(K)``, without gradient, and never 0, as it would be of a dead
     network. Solved in float64 with autocast off; no inverse is formed.

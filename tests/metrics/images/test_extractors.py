@@ -162,7 +162,7 @@ def test_transformers_folder(tmp_path):
     assert torch.allclose(features(images), expected, atol=1e-5)
     assert features.width == 16
     assert features(torch.zeros(2, 1, 8, 8)).shape == (2, 16)
-    with pytest.raises(InputError, match="expected a vision model of transformers"):
+    with pytest.raises(InputError, match="none: no such file or folder"):
         TransformersFeatures(str(tmp_path / "none"))
 
 
