@@ -116,6 +116,7 @@ def check(codec: Codec, encoded: Tensor, decoded: Tensor, audio: Tensor) -> None
     torch.testing.assert_close(decoded, codec.decode(codes), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [CAUSAL, {**BOTH_SIDES, "bidirectional": True}])
 @torch.no_grad()
 def test_programs_take_any_length_and_batch(shape: dict[str, object], tmp_path: Path) -> None:

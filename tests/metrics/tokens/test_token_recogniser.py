@@ -60,6 +60,7 @@ def test_steps_are_half_the_frames_and_padding_changes_nothing() -> None:
         torch.testing.assert_close(row[:count], alone[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_codes_that_spell_are_read_and_codes_of_nothing_are_not() -> None:
     new = speech(40, 1, spoken=True)
     model = train_recogniser(speech(60, 0, spoken=True), 12, iterations=120)
