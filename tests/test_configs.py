@@ -305,7 +305,7 @@ REPORTS = (
     *("classification.ClassificationReport", "codec.CodecReport", "generation.GenerationReport"),
     *("distilled.DistilledSetReport", "encoders.EncoderReport", "conversion.ConversionReport"),
     *("syllables.SyllableReport", "synthesis.SynthesisReport", "token_probe.TokenProbe"),
-    *("tokens.TokenFiles", "tokens_report.TokenReport"),
+    *("tokens.TokenFiles", "tokens_report.TokenReport", "correction.CorrectionReport"),
 )
 
 

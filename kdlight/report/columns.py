@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kdlight.report.figures import (
     conversion,
+    correction,
     images,
     language,
     speech,
@@ -26,6 +27,7 @@ COLUMNS = (
     *syllables.COLUMNS,
     *synthesis.COLUMNS,
     *conversion.COLUMNS,
+    *correction.COLUMNS,
 )
 
 UNSHOWN = {

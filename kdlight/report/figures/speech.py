@@ -149,7 +149,8 @@ COLUMNS = (
     share(
         "wer",
         "WER",
-        "Words that a recogniser gets wrong in the decoded speech, its own mistakes included.",
+        "Words that are wrong: of decoded speech those that a recogniser hears, its own mistakes "
+        "included.",
         "lower",
         short=True,
     ),
