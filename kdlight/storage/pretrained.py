@@ -16,7 +16,7 @@ HUB_NAME = r"[\w-][\w.-]*(/[\w-][\w.-]*)?"
 MOST_LAYERS = 1000
 PYTHONS = (TypeError, AttributeError, LookupError, UnicodeError, ArithmeticError, AssertionError)
 """Errors of a program that took what it read for sound."""
-PYTHONS_WORDS = re.compile("<class|object|argument|invalid literal")
+PYTHONS_WORDS = re.compile("<class|object|argument|invalid literal|NoneType")
 TYPE = re.compile(
     r"Field '(\w+)' (?:expected|with value)|Validation error for field '(\w+)': TypeError"
 )

@@ -1,6 +1,7 @@
 """Speech models as teachers: HuBERT and its kin, and Whisper's encoder, on the codec's frames."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ class SpeechTeacher(FrameTeacher):
             raise InputError(
                 f"speech teacher {name!r}: expected a model of samples, such as HuBERT, "
                 f"found {config.model_type!r}."
+            )
+        strides = math.prod(config.conv_stride)
+        if min(*config.conv_stride, config.num_hidden_layers) < 1 or strides > RATE:
+            raise InputError(
+                f"{name}: config.json: expected layers, and conv_stride of at least 1 each and at "
+                f"most {RATE} together, found {config.num_hidden_layers} and "
+                f"{list(config.conv_stride)}."
             )
         check_layers(layers, config.num_hidden_layers, f"speech teacher {name!r}")
         self.layers = layers

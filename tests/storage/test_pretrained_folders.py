@@ -128,7 +128,7 @@ def test_a_setting_of_the_wrong_type_is_one_sentence(name: str, count: int, tmp_
         except Exception as error:
             wrong.append((file.name, place, value, repr(error)))
         shutil.rmtree(bad)
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 def test_layers_without_end_are_refused_before_they_are_made(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class TransformersCodec(Codec):
             InputError: It is another model's, or audio is stereo, scaled, or cut in pieces.
         """
         kind = config.get("model_type") if isinstance(config, dict) else None
-        if kind not in CLASSES:
+        if not isinstance(kind, str) or kind not in CLASSES:
             raise InputError(f"model_type: expected {', '.join(CLASSES)}, found {kind!r}.")
         for key, allowed in (("audio_channels", 1), ("normalize", False), ("chunk_length_s", None)):
             found = config.get(key, allowed)
