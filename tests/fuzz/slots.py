@@ -137,7 +137,7 @@ PUBLISHED = [
         Slot(CAPTIONS, ("pictures", "clip"), each)
         for each in (
             *("pictures/a/0.txt", "pictures/a/0.png", "clip/config.json"),
-            *("clip/model.safetensors", "clip/tokenizer.json", "clip/preprocessor_config.json"),
+            *("clip/model.safetensors", "clip/tokenizer.json", "clip/processor_config.json"),
         )
     ],
     *[
