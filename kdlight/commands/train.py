@@ -211,6 +211,8 @@ class KDLightCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         section = self.config[self.verb]
         trust(*packages_of(section.as_dict()))
+        if section.speed is None:
+            raise InputError("speed: expected settings such as `compile: true`, found null.")
         for name in ("threads", "checkpoint_every"):
             if section[name] is not None and section[name] < 1:
                 raise InputError(f"{name}: expected a number above 0, found {section[name]}.")

@@ -39,7 +39,7 @@ class VPDenoiser(ArcDenoiser):
         network: nn.Module,
         schedule: Schedule | Sequence[float] = "linear",
         prediction: str = "epsilon",
-        sigma_data: float = 0.5,
+        sigma_data: PositiveFloat = 0.5,
     ) -> None:
         if prediction not in PREDICTIONS:
             raise InputError(

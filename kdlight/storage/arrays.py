@@ -20,6 +20,8 @@ IMAGES, LABELS = "arr_0.npy", "arr_1.npy"
 
 def holds_images(path: Path) -> bool:
     """Whether an ``.npz`` has an ``arr_0``, as OpenAI's sample files do."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return IMAGES in archive.namelist()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from kdlight.core.ranges import NonNegativeFloat, PositiveInt, Range
+from kdlight.core.ranges import NonNegativeFloat, PositiveInt, Probability, Range
 from kdlight.diffusion.curricula import IndexLaw, UniformIndex
 from kdlight.diffusion.denoisers import Condition, GuidedDenoiser
 from kdlight.diffusion.generator import Generator
@@ -75,7 +75,7 @@ class Boot(FewStepModule):
         boundary_every: PositiveInt = 1,
         target: Literal["student", "average"] = "student",
         student: SignalDenoiser | LikeTeacher | None = None,
-        dropout: float | None = 0.0,
+        dropout: Probability | None = 0.0,
         guidance_scale: float = 1.0,
         ema_half_life: float = 500.0,
         accumulate: int = 1,

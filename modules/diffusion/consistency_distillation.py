@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.curricula import (
     ConstantCurriculum,
@@ -71,7 +72,7 @@ class ConsistencyDistillation(FewStepModule):
         weighting: PairWeight = "constant",
         target_decay: TargetDecay | None = None,
         student: Denoiser | LikeTeacher | None = None,
-        dropout: float | None = None,
+        dropout: Probability | None = None,
         guidance_scale: float = 1.0,
         intermediate: list[float] = [0.8],  # noqa: B006 - never changed
         ema_half_life: float = 500.0,

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, expand
 from kdlight.diffusion.generator import Generator
@@ -58,7 +59,7 @@ class ConsistencyTuning(FewStepModule):
         teacher: Generator | None = None,
         student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
-        dropout: float | None = None,
+        dropout: Probability | None = None,
         noise_law: NoiseLaw | None = None,
         stages: int = 8,
         q: float = 2.0,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlight.core.noise import ReplayedDraws
-from kdlight.core.ranges import NonNegativeFloat, NonNegativeInt
+from kdlight.core.ranges import NonNegativeFloat, NonNegativeInt, Probability
 from kdlight.core.whole import whole
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import ArcDenoiser, Condition, Denoiser, expand
@@ -76,7 +76,7 @@ class ContinuousConsistency(FewStepModule):
         teacher: Generator | None = None,
         student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
-        dropout: float | None = None,
+        dropout: Probability | None = None,
         noise_law: NoiseLaw | None = None,
         weighting: AdaptiveWeight | None = None,
         weighting_optimizer: Optimization | None = None,

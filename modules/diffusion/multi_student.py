@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.denoisers import Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.router import RoutedDenoiser
@@ -46,7 +47,7 @@ class MultiStudent(DMD2):
         partition: list[list[int]],
         student: Denoiser | LikeTeacher | None = None,
         matching_iterations: int = 0,
-        dropout: float | None = 0.0,
+        dropout: Probability | None = 0.0,
         **kwargs: Any,
     ) -> None:
         one = student_of(student, teacher, dropout, copy_of)

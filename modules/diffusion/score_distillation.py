@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from kdlight.core.frozen import held
-from kdlight.core.ranges import PositiveInt
+from kdlight.core.ranges import PositiveInt, Probability
 from kdlight.diffusion.denoisers import Condition, Denoiser, GuidedDenoiser, expand
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasNoise, LogNormalNoise, NoiseLaw
@@ -111,7 +111,7 @@ class ScoreDistillationModule(FewStepModule):
         objective: ScoreObjective | None = None,
         student: Denoiser | LikeTeacher | None = None,
         fake_score: Denoiser | None = None,
-        dropout: float | None = 0.0,
+        dropout: Probability | None = 0.0,
         guidance_scale: float = 1.0,
         first: float | None = None,
         intermediate: Sequence[float] = (),

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.denoisers import Condition, Denoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.students import LikeTeacher, copy_of, student_of
@@ -38,7 +39,7 @@ class TrajectoryRegression(FewStepModule):
         iterations: int = 10_000,
         distance: Distance | None = None,
         student: Denoiser | LikeTeacher | None = None,
-        dropout: float | None = 0.0,
+        dropout: Probability | None = 0.0,
         ema_half_life: float = 500.0,
         accumulate: int = 1,
         seed: int = 0,

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
+from kdlight.core.ranges import Probability
 from kdlight.diffusion.augmentation import Augmentation
 from kdlight.diffusion.denoisers import Condition, Denoiser, SwitchedDenoiser, expand
 from kdlight.diffusion.generator import Generator
@@ -64,7 +65,7 @@ class TruncatedConsistency(ConsistencyTuning):
         teacher: Generator | None = None,
         student: Denoiser | LikeTeacher | None = None,
         shape: list[int] | None = None,
-        dropout: float | None = None,
+        dropout: Probability | None = None,
         noise_law: NoiseLaw | None = None,
         truncated_law: NoiseLaw | None = None,
         boundary: float = 1.0,
