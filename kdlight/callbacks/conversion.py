@@ -16,6 +16,7 @@ from kdlight.metrics.tokens.information import folds_within, linear_probe
 from kdlight.report.table import summary_table
 from kdlight.storage.audio import write_audio
 from kdlight.storage.files import write_json
+from kdlight.training.data import data_of
 
 Row = dict[str, Any]
 FRAMES = 40
@@ -61,7 +62,7 @@ class ConversionReport(L.Callback):
         self.learnt = learnt
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if "converter" not in getattr(pl_module, "_modules", {}):
             raise InputError(
                 "ConversionReport: expected a method that trains a converter, found "
@@ -85,7 +86,7 @@ class ConversionReport(L.Callback):
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         converter, grid = module.converter.eval(), module.grid
         spectrum, target = converter.spectrum, module.corpus.target
 

@@ -11,6 +11,7 @@ from kdlight.errors import InputError
 from kdlight.metrics.speech.nbest import explained, list_errors
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
+from kdlight.training.data import data_of
 
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ class CorrectionReport(L.Callback):
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if "corrector" not in getattr(pl_module, "_modules", {}):
             raise InputError(
                 "CorrectionReport: expected a method that trains a corrector, found "
@@ -51,7 +52,7 @@ class CorrectionReport(L.Callback):
         folder = trainer.log_dir  # a collective: every rank asks, and once
         if not trainer.is_global_zero:
             return
-        held: dict[str, torch.Tensor] = trainer.datamodule.heldout  # type: ignore[attr-defined]
+        held: dict[str, torch.Tensor] = data_of(trainer).heldout
         lists, truth = held["hypotheses"], held["truth"]
         corrector = module.corrector.eval()
         said, noises = [], []

@@ -12,6 +12,7 @@ from kdlight.errors import InputError
 from kdlight.report.table import summary_table
 from kdlight.selection.spans import Span, agreement, aligned, spans_of
 from kdlight.storage.files import write_json
+from kdlight.training.data import data_of
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class EntityReport(L.Callback):
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not isinstance(data, HasEntities) or not hasattr(pl_module, "strategy"):
             raise InputError(
                 "trainer.callbacks: EntityReport: expected a method that learns entities and data "
@@ -68,13 +69,13 @@ class EntityReport(L.Callback):
             (console if console.is_terminal else Console(width=120)).print(summary_table(rows))
 
     def _teacher(self, trainer: L.Trainer, method: Any) -> dict[str, Any]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         found = [aligned(text, method.strategy.entities(answer)) for text, answer in method.answers]
         gold = [data.gold(text) for text, _ in method.answers]
         return {"model": "teacher", **_figures(found, gold), "answers": len(found)}
 
     def _student(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         method: Any = pl_module
         network = method.ema.module
         rows = data.rows_of(data.heldout_texts)

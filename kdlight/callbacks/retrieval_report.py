@@ -14,6 +14,7 @@ from kdlight.networks.text.encoder import TextEncoder
 from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
+from kdlight.training.data import data_of
 
 AT_ONCE = 256
 """Texts of a call."""
@@ -40,7 +41,7 @@ class RetrievalReport(L.Callback):
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not isinstance(pl_module, Encodes) or not hasattr(data, "teachers"):
             raise InputError(
                 "trainer.callbacks: RetrievalReport: expected a method that ends in encoders and "
@@ -75,7 +76,7 @@ class RetrievalReport(L.Callback):
     @torch.no_grad()
     def _rows(self, trainer: L.Trainer, method: DistillationModule) -> list[dict[str, Any]]:
         assert isinstance(method, Encodes)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         found = data.parts[1]
         ((name, model),) = method.encoders().values()
         queries = _encoded(model, found.queries, found.queries_mask, method.device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdlight.errors import InputError
 from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.classifier import Classifier
-from kdlight.networks.images.library_classifiers import LibraryClassifier, TransformersClassifier
+from kdlight.networks.images.foreign_classifiers import LibraryClassifier, TransformersClassifier
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import write_json
 

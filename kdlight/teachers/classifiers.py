@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import Classifier
-from kdlight.networks.images.library_classifiers import (
+from kdlight.networks.images.foreign_classifiers import (
     MEAN,
     SPREAD,
     LibraryClassifier,

@@ -15,6 +15,7 @@ from kdlight.selection.ledger import Ledger
 from kdlight.storage.atomic import atomic_path
 from kdlight.teachers.answering import AnsweringTeacher
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 
@@ -131,7 +132,7 @@ class TeachingRounds(DistillationModule):
         return self._lesson
 
     def _make(self) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         self.answers, self.refused, kept = [], {}, []
         for number in range(self.round + 1):
             if number == len(self.asked):

@@ -1,7 +1,5 @@
 """Any voice to one, from unannotated speech and two critics (arXiv:2305.09167)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,7 @@ from kdlight.guidance.sources import CorpusSource, FeatureSource
 from kdlight.losses.guidance import mean_where
 from kdlight.networks.speech.converter import VoiceConverter
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.optim import Optimization
 
 CRITICS = ("content", "mel")
@@ -100,7 +99,7 @@ class AdversarialConversion(DistillationModule):
 
     def on_fit_start(self) -> None:
         """Let the speech model hear the recordings; measure the target's bands once."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         if not hasattr(data, "training_utterances"):
             raise InputError(f"source: expected data of speech, found {type(data).__name__}.")
         if (data.sample_rate, data.hop_length) != self.grid[:2]:

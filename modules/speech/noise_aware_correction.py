@@ -1,6 +1,6 @@
 """RobustGER: lists of hypotheses corrected, the noise of the audio distilled (arXiv:2401.10446)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from kdlight.errors import InputError
 from kdlight.losses.mutual_information import dv_bound, mine_surrogate
 from kdlight.networks.text.corrector import Corrector, PairCritic
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.optim import Optimization
 
 
@@ -88,7 +89,7 @@ class NoiseAwareCorrection(DistillationModule):
 
     def on_fit_start(self) -> None:
         """Take the vectors that words are compared by from the data."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         found, expected = getattr(data, "phones", None), self.corrector.word_vectors.shape
         if found is None or found.shape != expected:
             shape = None if found is None else tuple(found.shape)

@@ -13,7 +13,7 @@ from kdlight.core.spec import build, spec_of
 from kdlight.errors import InputError
 from kdlight.export.classifier import export_classifier
 from kdlight.networks.images.classifier import Classifier, SmallClassifier
-from kdlight.networks.images.library_classifiers import (
+from kdlight.networks.images.foreign_classifiers import (
     MEAN,
     SPREAD,
     TorchvisionClassifier,

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -105,7 +104,7 @@ def test_where_a_teacher_cannot_wait_on_the_host(name: str, sentence: str) -> No
 
 def test_codecs_are_not_sharded() -> None:
     module = CASES["codec_training"].make()
-    module.trainer = SimpleNamespace(strategy=ShardedStrategy("gloo"))  # type: ignore[assignment]
+    module.trainer = L.Trainer(accelerator="cpu", devices=1, strategy=ShardedStrategy("gloo"))
     with pytest.raises(
         InputError, match="CodecTraining cannot be sharded, expected configs/base/d"
     ):
