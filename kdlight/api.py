@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
-from kdlight.callbacks.pictures import grid_image
+from kdlight.callbacks.images.pictures import grid_image
 from kdlight.codec.codec import Codec as CodecModule
 from kdlight.codec.foreign.files import is_repository
 from kdlight.commands.parsing.arguments import check_output

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from datamodules.images.base import ImageDataModule, Splits
 from datamodules.loader import Batch
-from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.images.generation import GenerationReport
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 

@@ -94,7 +94,7 @@ class MixedDataModule(TokenDataModule):
         domains: The domains by name, of one vocabulary and length; of each only the sequences are
             taken, not its batch size, order or epochs.
         shares: Of the domains, in their order; None for equal ones. A callback may change them
-            (:class:`~kdlight.callbacks.mixture.FollowStudent`).
+            (:class:`~kdlight.callbacks.language.mixture.FollowStudent`).
         measured: Rows of each domain that are kept from training, to be measured on the way.
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.

@@ -32,7 +32,7 @@ def show_picture(trainer: L.Trainer, tag: str, path: Path, iteration: int) -> No
 
 
 def show_utterances(trainer: L.Trainer, folder: Path, iteration: int) -> None:
-    """Let what :func:`~kdlight.callbacks.utterances.save_utterances` wrote be heard and seen."""
+    """Let be heard and seen what :func:`~.speech.utterances.save_utterances` wrote."""
     for writer in writers(trainer):
         for utterance in read_json(folder / "utterances.json"):
             for stem in (version["file"] for version in utterance["versions"]):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kdlight.callbacks.generation import print_rows
+from kdlight.callbacks.images.generation import print_rows
 from kdlight.commands.parsing.arguments import (
     Parser,
     add_device,

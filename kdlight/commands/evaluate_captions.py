@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from kdlight.callbacks.generation import print_table
+from kdlight.callbacks.images.generation import print_table
 from kdlight.commands.parsing.arguments import Parser, add_device, add_force, check_output
 from kdlight.commands.shared.foreign import read_picture
 from kdlight.commands.shared.processes import processes

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
-from kdlight.callbacks.tokens_report import HEADLINE
+from kdlight.callbacks.language.token_rows import Row, heldout_figures, token_row
+from kdlight.callbacks.language.tokens_report import HEADLINE
 from kdlight.commands.parsing.arguments import (
     Parser,
     add_force,

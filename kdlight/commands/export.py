@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from kdlight.callbacks.classification import CLASSES
+from kdlight.callbacks.images.classification import CLASSES
 from kdlight.codec.codec import Codec
 from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.commands.parsing.arguments import (

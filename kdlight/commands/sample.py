@@ -11,7 +11,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from kdlight.callbacks.pictures import save_grid, save_walk
+from kdlight.callbacks.images.pictures import save_grid, save_walk
 from kdlight.commands.parsing.arguments import (
     Parser,
     add_device,

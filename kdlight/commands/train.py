@@ -20,7 +20,7 @@ import datamodules  # noqa: F401  (the guard against another package of that nam
 import modules  # noqa: F401
 from kdlight import stops
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
-from kdlight.callbacks.generation import print_rows
+from kdlight.callbacks.images.generation import print_rows
 from kdlight.callbacks.predictions import PredictionFile
 from kdlight.callbacks.progress import StageProgress
 from kdlight.callbacks.record import RunRecord

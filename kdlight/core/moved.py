@@ -77,6 +77,36 @@ MODULES = {
 }
 """Modules that moved as a whole, since 0.1.0."""
 
+ROOMS = {
+    "kdlight.callbacks.images": ("classification distilled encoders generation pictures probing"),
+    "kdlight.callbacks.speech": (
+        "codec collapse conversion correction spectrograms syllables synthesis token_probe "
+        "token_recognition tokens utterances"
+    ),
+    "kdlight.callbacks.language": (
+        "domain_report entity_report language_report mixture retrieval_report "
+        "text_classification_report token_rows tokens_report written"
+    ),
+    "modules.language.discrete": (
+        "dimensional_correlations distilled_decoding energy_diffusion masked_diffusion_training "
+        "time_distillation"
+    ),
+    "modules.language.encoders": (
+        "ranking_distillation representation_distillation text_classification"
+    ),
+    "modules.language.next_token": (
+        "cached_distillation cross_tokenizer_distillation language_training logit_distillation "
+        "on_policy_distillation student"
+    ),
+}
+"""Modules that went from a folder into a room of it, by the room."""
+
+MODULES |= {
+    f"{room.rpartition('.')[0]}.{name}": f"{room}.{name}"
+    for room, names in ROOMS.items()
+    for name in names.split()
+}
+
 CLASSES = {
     "kdlight.diffusion.denoisers.VPDenoiser": "kdlight.diffusion.coordinates.VPDenoiser",
     "kdlight.diffusion.denoisers.FlowDenoiser": "kdlight.diffusion.coordinates.FlowDenoiser",

@@ -26,8 +26,8 @@ from kdlight.networks.text.energy_transformer import EnergyTransformer
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.networks.text.vector_transformer import VectorTransformer
 from kdlight.training.optim import Optimization
-from modules.language.language_training import LanguageTraining
-from modules.language.masked_diffusion_training import MaskedDiffusionTraining
+from modules.language.discrete.masked_diffusion_training import MaskedDiffusionTraining
+from modules.language.next_token.language_training import LanguageTraining
 from tests.benchmarks.bare import Trained
 from tests.benchmarks.interleave import HEADER, Pairs, take_turns
 from tests.benchmarks.training import CHUNK, race_on

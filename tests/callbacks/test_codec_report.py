@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from kdlight.callbacks.codec import CodecReport, levels_of, measured
+from kdlight.callbacks.speech.codec import CodecReport, levels_of, measured
 from kdlight.errors import InputError
 from kdlight.metrics.speech.evaluation import SpeechEvaluation
 from kdlight.report.audio import load_utterances

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from kdlight.callbacks.collapse import CollapseAlarm, counted, expected_usage
+from kdlight.callbacks.speech.collapse import CollapseAlarm, counted, expected_usage
 from kdlight.cli import main
 
 TINY_CODEC = Path(__file__).parents[1] / "commands" / "tiny_codec.yaml"

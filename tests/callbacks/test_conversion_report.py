@@ -8,7 +8,7 @@ import torch
 
 from datamodules.speech.formant import FormantDataModule
 from datamodules.speech.one_voice import OneVoiceDataModule
-from kdlight.callbacks.conversion import ConversionReport
+from kdlight.callbacks.speech.conversion import ConversionReport
 from kdlight.errors import InputError
 from kdlight.guidance.speech import SpeechSource
 from kdlight.metrics.speech.conversion import FittedProbe, spread, voice_row

@@ -3,8 +3,8 @@ import json
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.callbacks.generation import print_rows
-from kdlight.callbacks.language_report import LanguageReport
+from kdlight.callbacks.images.generation import print_rows
+from kdlight.callbacks.language.language_report import LanguageReport
 from kdlight.errors import InputError
 from tests.exactness.cases import CASES
 from tests.exactness.harness import fit

@@ -5,7 +5,7 @@ import json
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.callbacks.synthesis import SynthesisReport
+from kdlight.callbacks.speech.synthesis import SynthesisReport
 from kdlight.errors import InputError
 from kdlight.report.audio import embedded, load_utterances
 from tests.exactness.harness import TinyImages, fit

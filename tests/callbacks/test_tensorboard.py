@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kdlight.callbacks.codec import CodecReport
+from kdlight.callbacks.speech.codec import CodecReport
 from kdlight.callbacks.tensorboard import flattened
 from kdlight.cli import main
 from tests.callbacks.speech_runs import RATE, FewVoices, training

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.callbacks.tokens import TokenFiles
+from kdlight.callbacks.speech.tokens import TokenFiles
 from kdlight.cli import main
 from kdlight.errors import InputError
 from kdlight.storage.audio import read_audio, write_audio

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.callbacks.token_probe import TokenProbe, converted, level_rows, merged
+from kdlight.callbacks.speech.token_probe import TokenProbe, converted, level_rows, merged
 from kdlight.errors import InputError
 from kdlight.report.audio import load_utterances
 from kdlight.storage.audio import read_audio

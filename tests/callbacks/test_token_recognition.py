@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from kdlight.callbacks.checkpoint import AtomicCheckpointIO
-from kdlight.callbacks.token_recognition import TokenRecognition, repeats
+from kdlight.callbacks.speech.token_recognition import TokenRecognition, repeats
 from kdlight.errors import InputError
 from tests.exactness.harness import SaveAt, TinyImages, fit
 from tests.modules.speech.guided_cases import TinyTalk, guided

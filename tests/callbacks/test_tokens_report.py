@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from datamodules.text.text_files import TextFilesDataModule
-from kdlight.callbacks.tokens_report import TokenReport
+from kdlight.callbacks.language.tokens_report import TokenReport
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
@@ -13,7 +13,7 @@ from kdlight.storage.tokenizers import CharacterTokenizer
 from kdlight.teachers.checkpoint import load_models
 from kdlight.teachers.tokens import token_teacher
 from kdlight.training.optim import Optimization
-from modules.language.masked_diffusion_training import MaskedDiffusionTraining
+from modules.language.discrete.masked_diffusion_training import MaskedDiffusionTraining
 from tests.exactness.cases import CASES
 from tests.exactness.harness import fit
 

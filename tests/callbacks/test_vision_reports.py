@@ -9,9 +9,9 @@ from PIL import Image
 
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.long_tail import LongTailDataModule
-from kdlight.callbacks.classification import ClassificationReport
-from kdlight.callbacks.distilled import DistilledSetReport
-from kdlight.callbacks.encoders import EncoderReport
+from kdlight.callbacks.images.classification import ClassificationReport
+from kdlight.callbacks.images.distilled import DistilledSetReport
+from kdlight.callbacks.images.encoders import EncoderReport
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import SmallClassifier

@@ -17,7 +17,7 @@ from tests.commands.tiny import TINY, Run, refused, tree
 
 MODEL, DATA = "--model.init_args.", "--data.init_args."
 STUDENT = MODEL + "student.init_args.network."
-REPORT = "kdlight.callbacks.generation.GenerationReport"
+REPORT = "kdlight.callbacks.images.generation.GenerationReport"
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,13 @@ from kdlight.selection.labelling import Labelling, LeastSure
 from kdlight.teachers.answering import EntityOracle
 from kdlight.teachers.law_cache import kept_laws
 from kdlight.training.optim import Optimization
-from modules.language.cached_distillation import CachedDistillation
-from modules.language.cross_tokenizer_distillation import CrossTokenizerDistillation
-from modules.language.dimensional_correlations import DimensionalCorrelations
-from modules.language.language_training import LanguageTraining
-from modules.language.logit_distillation import LogitDistillation
-from modules.language.masked_diffusion_training import MaskedDiffusionTraining
-from modules.language.on_policy_distillation import OnPolicyDistillation
+from modules.language.discrete.dimensional_correlations import DimensionalCorrelations
+from modules.language.discrete.masked_diffusion_training import MaskedDiffusionTraining
+from modules.language.next_token.cached_distillation import CachedDistillation
+from modules.language.next_token.cross_tokenizer_distillation import CrossTokenizerDistillation
+from modules.language.next_token.language_training import LanguageTraining
+from modules.language.next_token.logit_distillation import LogitDistillation
+from modules.language.next_token.on_policy_distillation import OnPolicyDistillation
 from modules.language.teaching_rounds import TeachingRounds
 from tests.exactness.harness import BATCH, Case
 

@@ -21,7 +21,7 @@ from kdlight.networks.text.pretrained import CausalLM
 from kdlight.training.optim import Optimization
 from kdlight.training.reduction import PartwiseDDP
 from kdlight.training.sharding import ShardedStrategy
-from modules.language.logit_distillation import LogitDistillation
+from modules.language.next_token.logit_distillation import LogitDistillation
 from tests.exactness.cases import CASES
 from tests.exactness.harness import BATCH, Case, SaveAt, fit
 from tests.exactness.language_cases import LENGTH, V, ragged

@@ -14,9 +14,9 @@ from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.encoder import BagOfTokens
 from kdlight.storage.tokenizers import NumberTokenizer
 from kdlight.training.optim import Optimization
-from modules.language.ranking_distillation import RankingDistillation
-from modules.language.representation_distillation import RepresentationDistillation
-from modules.language.text_classification import TextClassification
+from modules.language.encoders.ranking_distillation import RankingDistillation
+from modules.language.encoders.representation_distillation import RepresentationDistillation
+from modules.language.encoders.text_classification import TextClassification
 from tests.exactness.harness import BATCH, Case
 
 V, LENGTH = 5, 6

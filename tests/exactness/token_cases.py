@@ -17,9 +17,9 @@ from kdlight.losses.language.pointwise import ReverseKL
 from kdlight.networks.text.energy_transformer import EnergyTransformer
 from kdlight.networks.text.vector_transformer import VectorTransformer
 from kdlight.training.optim import Optimization
-from modules.language.distilled_decoding import DistilledDecoding
-from modules.language.energy_diffusion import EnergyDiffusion
-from modules.language.time_distillation import TimeDistillation
+from modules.language.discrete.distilled_decoding import DistilledDecoding
+from modules.language.discrete.energy_diffusion import EnergyDiffusion
+from modules.language.discrete.time_distillation import TimeDistillation
 from tests.exactness.harness import BATCH, Case
 from tests.exactness.language_cases import LENGTH, V, network, ragged
 

@@ -26,12 +26,19 @@ def preload() -> None:
     for module, _ in VERBS.values():
         importlib.import_module(module)
     for name in (
-        *("modules.language.masked_diffusion_training", "datamodules.text.oracle_language"),
+        *(
+            "modules.language.discrete.masked_diffusion_training",
+            "datamodules.text.oracle_language",
+        ),
         *("modules.diffusion.latent_consistency", "kdlight.teachers.latent", "transformers"),
         *("kdlight.commands.evaluate_codec", "kdlight.export.diffusers", "kdlight.export.traced"),
         *("modules.diffusion.dmd2", "modules.speech.codec_training", "sklearn.datasets"),
         *("datamodules.images.image_folder", "datamodules.speech.speech_folder"),
-        *("kdlight.callbacks.tokens", "kdlight.callbacks.collapse", "kdlight.teachers.diffusion"),
+        *(
+            "kdlight.callbacks.speech.tokens",
+            "kdlight.callbacks.speech.collapse",
+            "kdlight.teachers.diffusion",
+        ),
         *("torch.utils.tensorboard", "kdlight.networks.speech.period", "tensorboard.compat.proto"),
     ):
         importlib.import_module(name)

@@ -18,7 +18,7 @@ from kdlight.export.language_model import export_language_model
 from kdlight.losses.language.pointwise import ForwardKL
 from kdlight.networks.text.pretrained import causal_lm
 from kdlight.training.optim import Optimization
-from modules.language.logit_distillation import LogitDistillation
+from modules.language.next_token.logit_distillation import LogitDistillation
 from tests.exactness.harness import fit
 
 WORDS = ["<s>", "</s>", "user", "assistant", "a", "b", "c", "d"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlight.callbacks.token_probe import UNITS
+from kdlight.callbacks.speech.token_probe import UNITS
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.metrics.images.extractors import ClassifierFeatures, bundled_classifier
 from kdlight.metrics.images.forgetting import ForgettingMetrics

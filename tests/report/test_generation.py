@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.images.generation import GenerationReport
 from kdlight.diffusion.generator import Generator, noise_for
 from kdlight.diffusion.mixture import MixtureDenoiser
 from kdlight.diffusion.sigmas import CosineGrid, KarrasGrid

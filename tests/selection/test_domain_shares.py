@@ -8,8 +8,8 @@ from scipy.stats import chisquare
 
 from datamodules.text.mixed import MixedDataModule
 from datamodules.text.oracle_language import OracleLanguageDataModule
-from kdlight.callbacks.domain_report import golden_kl
-from kdlight.callbacks.mixture import FollowStudent, nats_of
+from kdlight.callbacks.language.domain_report import golden_kl
+from kdlight.callbacks.language.mixture import FollowStudent, nats_of
 from kdlight.discrete.autoregressive import OracleAutoregressive
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.errors import InputError

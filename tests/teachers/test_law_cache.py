@@ -14,7 +14,7 @@ from kdlight.storage.tokenizers import NumberTokenizer
 from kdlight.teachers import law_cache
 from kdlight.teachers.law_cache import LawCache, kept_laws
 from kdlight.training.optim import Optimization
-from modules.language.cached_distillation import CachedDistillation
+from modules.language.next_token.cached_distillation import CachedDistillation
 from tests.exactness.language_cases import LENGTH, V, network
 
 LANGUAGE = HMMLanguage(3, vocabulary=V, length=LENGTH)

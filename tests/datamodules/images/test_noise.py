@@ -11,7 +11,7 @@ from datamodules.images.base import ImageDataModule
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.mixture import GaussianMixtureDataModule, ring
 from datamodules.images.noise import NoiseDataModule, NoiseLoader
-from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.images.generation import GenerationReport
 from kdlight.errors import InputError
 from modules.diffusion.sid import SiD
 from tests.exactness.cases import CASES

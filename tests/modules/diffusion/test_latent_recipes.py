@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from kdlight.callbacks.generation import GenerationReport
+from kdlight.callbacks.images.generation import GenerationReport
 from kdlight.cli import main
 from tests.commands.tiny import last_line
 

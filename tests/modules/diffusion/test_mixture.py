@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.images.mixture import ring
-from kdlight.callbacks.pictures import grid_image
+from kdlight.callbacks.images.pictures import grid_image
 from kdlight.diffusion.generator import Generator
 from kdlight.diffusion.sigmas import KarrasGrid
 from kdlight.metrics.images.generation import GenerationMetrics

@@ -11,8 +11,8 @@ from kdlight.errors import InputError
 from kdlight.losses.language.pointwise import ForwardKL, SortedDistance
 from kdlight.storage.tokenizers import ByteTokenizer, CharacterTokenizer, SubwordTokenizer
 from kdlight.training.optim import Optimization
-from modules.language.cross_tokenizer_distillation import CrossTokenizerDistillation
-from modules.language.logit_distillation import LogitDistillation
+from modules.language.next_token.cross_tokenizer_distillation import CrossTokenizerDistillation
+from modules.language.next_token.logit_distillation import LogitDistillation
 from tests.exactness.language_cases import LENGTH, V, network
 
 

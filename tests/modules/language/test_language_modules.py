@@ -13,7 +13,7 @@ from kdlight.errors import InputError
 from kdlight.losses.masked_tokens import bound_by_count, bound_by_time
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
-from modules.language.dimensional_correlations import DimensionalCorrelations
+from modules.language.discrete.dimensional_correlations import DimensionalCorrelations
 
 
 class TwoFaced(nn.Module):

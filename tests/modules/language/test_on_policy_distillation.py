@@ -3,7 +3,7 @@ import torch
 
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.errors import InputError
-from modules.language.on_policy_distillation import OnPolicyDistillation
+from modules.language.next_token.on_policy_distillation import OnPolicyDistillation
 from tests.exactness.language_cases import LENGTH, V, network, on_policy
 
 

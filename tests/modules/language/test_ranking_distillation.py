@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from datamodules.text.python_retrieval import PythonRetrievalDataModule, documentation
 from datamodules.text.ranking import RankingFilesDataModule
-from kdlight.callbacks.retrieval_report import RetrievalReport
+from kdlight.callbacks.language.retrieval_report import RetrievalReport
 from kdlight.errors import InputError
 from kdlight.networks.text.encoder import TransformerEncoder, transformer_encoder
 from kdlight.storage.tokenizers import HashedWordsTokenizer

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from kdlight.callbacks.text_classification_report import TextClassificationReport
+from kdlight.callbacks.language.text_classification_report import TextClassificationReport
 from kdlight.errors import InputError
 from kdlight.export.language_model import export_language_model
 from kdlight.losses.language.matching import MutualInformation
@@ -15,7 +15,7 @@ from kdlight.networks.text.classifier import (
 )
 from kdlight.teachers.text_classifiers import classifier_teacher
 from kdlight.training.optim import Optimization
-from modules.language.representation_distillation import RepresentationDistillation
+from modules.language.encoders.representation_distillation import RepresentationDistillation
 from tests.exactness.cases import CASES
 from tests.exactness.harness import SaveAt, fit
 from tests.exactness.text_cases import LENGTH, V, classifier, data

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.speech.misheard import BLURS, SEEN, MisheardDataModule
-from kdlight.callbacks.correction import CorrectionReport
+from kdlight.callbacks.speech.correction import CorrectionReport
 from kdlight.errors import InputError
 from kdlight.metrics.speech.nbest import explained, list_errors
 from kdlight.storage.files import read_json

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlight.callbacks.written import walk_of, write_walks
+from kdlight.callbacks.language.written import walk_of, write_walks
 from kdlight.discrete.samplers import TokenSample
 from kdlight.report.token_samples import FILE, read_walks
 from kdlight.storage.tokenizers import CharacterTokenizer

@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchaudio.functional import resample
 
-from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
-from kdlight.callbacks.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.speech.codec import codecs_of, heldout, print_rows, resting, speech_run
+from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
 from kdlight.codec.codebook import kmeans, nearest
 from kdlight.codec.codec import Codec
 from kdlight.codec.frames import FrameGrid

@@ -4,8 +4,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from kdlight.callbacks.language_report import LanguageReport
-from kdlight.callbacks.token_rows import Row
+from kdlight.callbacks.language.language_report import LanguageReport
+from kdlight.callbacks.language.token_rows import Row
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.errors import InputError
 from kdlight.metrics.language.next_token import NextTokenFit
@@ -15,7 +15,7 @@ AT_ONCE = 250
 
 
 class DomainReport(LanguageReport):
-    """A :class:`~kdlight.callbacks.language_report.LanguageReport` with rows by domain.
+    """A :class:`~kdlight.callbacks.language.language_report.LanguageReport` with rows by domain.
 
     A row has ``golden_kl_<domain>`` where the domain's exact law is known, their mean as
     ``mean_golden_kl`` and the highest as ``worst_golden_kl``. The law knows the domain and the

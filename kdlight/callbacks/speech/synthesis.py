@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kdlight.callbacks.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
 from kdlight.core.noise import mix
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError

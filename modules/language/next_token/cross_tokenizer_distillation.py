@@ -10,7 +10,7 @@ from kdlight.errors import InputError
 from kdlight.losses.language.pointwise import SortedDistance
 from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
-from modules.language.student import StudentModule
+from modules.language.next_token.student import StudentModule
 
 
 class CrossTokenizerDistillation(StudentModule):

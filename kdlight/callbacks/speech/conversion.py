@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from kdlight.callbacks.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
 from kdlight.metrics.speech.conversion import FittedProbe, spread, voice_row

@@ -7,8 +7,8 @@ import lightning as L
 from rich.console import Console
 from torch import Tensor
 
-from kdlight.callbacks.codec import codecs_of, heldout, resting, speech_run
-from kdlight.callbacks.utterances import HeldOut
+from kdlight.callbacks.speech.codec import codecs_of, heldout, resting, speech_run
+from kdlight.callbacks.speech.utterances import HeldOut
 from kdlight.codec.codec import Codec, facts_of
 from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import PositiveInt

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from kdlight.callbacks.pictures import save_grid
+from kdlight.callbacks.images.pictures import save_grid
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.memory import check_fits
 from kdlight.core.ranged import Ranged

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from kdlight.callbacks.probing import ProbingReport, part_of
+from kdlight.callbacks.images.probing import ProbingReport, part_of
 from kdlight.errors import InputError
 from kdlight.metrics.images.probes import (
     few_label_accuracy,

@@ -8,9 +8,9 @@ import lightning as L
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from kdlight.callbacks.codec import codecs_of, heldout, print_rows, resting, speech_run
-from kdlight.callbacks.token_probe import Row, merged
-from kdlight.callbacks.utterances import HeldOut
+from kdlight.callbacks.speech.codec import codecs_of, heldout, print_rows, resting, speech_run
+from kdlight.callbacks.speech.token_probe import Row, merged
+from kdlight.callbacks.speech.utterances import HeldOut
 from kdlight.codec.codec import Codec
 from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import PositiveInt

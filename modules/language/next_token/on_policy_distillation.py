@@ -13,7 +13,7 @@ from kdlight.errors import InputError
 from kdlight.losses.language.objective import Objective
 from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
-from modules.language.logit_distillation import LogitDistillation
+from modules.language.next_token.logit_distillation import LogitDistillation
 
 FINE = 2**30
 """Resolution of the coin that says who writes a batch."""

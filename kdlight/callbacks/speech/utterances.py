@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from kdlight.callbacks.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
 from kdlight.codec.codec import Codec
 from kdlight.storage.audio import write_audio
 from kdlight.storage.files import write_json

@@ -7,8 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from kdlight.callbacks.pictures import save_each, save_grid
-from kdlight.callbacks.probing import ProbingReport, part_of
+from kdlight.callbacks.images.pictures import save_each, save_grid
+from kdlight.callbacks.images.probing import ProbingReport, part_of
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.spec import rebuilt
 from kdlight.errors import InputError

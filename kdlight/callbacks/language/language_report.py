@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from kdlight.callbacks.token_rows import Row
-from kdlight.callbacks.tokens_report import TokenReport, WritesTokens
+from kdlight.callbacks.language.token_rows import Row
+from kdlight.callbacks.language.tokens_report import TokenReport, WritesTokens
 from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.draws import RowDraws

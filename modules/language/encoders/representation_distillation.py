@@ -15,7 +15,7 @@ from kdlight.networks.text.classifier import TextClassifier
 from kdlight.training.base import Batch, DistillationModule
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.text_classification import label_loss
+from modules.language.encoders.text_classification import label_loss
 
 
 class RepresentationDistillation(DistillationModule):

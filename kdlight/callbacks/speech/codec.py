@@ -12,8 +12,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from kdlight.callbacks.speech.utterances import HeldOut, save_utterances
 from kdlight.callbacks.tensorboard import show_utterances
-from kdlight.callbacks.utterances import HeldOut, save_utterances
 from kdlight.codec.codec import Codec
 from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt

@@ -7,8 +7,8 @@ import lightning as L
 import torch
 from rich.console import Console
 
-from kdlight.callbacks.token_rows import Row, heldout_figures, token_row
-from kdlight.callbacks.written import walk_of, write_walks
+from kdlight.callbacks.language.token_rows import Row, heldout_figures, token_row
+from kdlight.callbacks.language.written import walk_of, write_walks
 from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import NonNegativeInt, PositiveInt, Range
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator

@@ -7,7 +7,7 @@ from kdlight.errors import InputError
 from kdlight.losses.language.objective import Divergence
 from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
-from modules.language.student import StudentModule
+from modules.language.next_token.student import StudentModule
 
 
 class CachedDistillation(StudentModule):

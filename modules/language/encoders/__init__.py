@@ -1,0 +1,1 @@
+"""Models that read a text: classifiers, layers of them, rankings."""

@@ -1,0 +1,1 @@
+"""Models of the next token: their training, and students of their laws."""
