@@ -5,25 +5,21 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.rows import Row, RowsReport
+from kdlight.callbacks.speech.players import Said, Version, keep_players
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
 from kdlight.metrics.speech.conversion import FittedProbe, spread, voice_row
 from kdlight.metrics.tokens.information import folds_within, linear_probe
-from kdlight.report.table import summary_table
-from kdlight.storage.audio import write_audio
-from kdlight.storage.files import write_json
 from kdlight.training.data import data_of
 
-Row = dict[str, Any]
 FRAMES = 40
 """Most frames of one recording that a probe of phones sees, evenly spread."""
 
 
-class ConversionReport(L.Callback):
+class ConversionReport(RowsReport):
     """What a converter to one voice makes of held-out speakers, into ``summary.json``.
 
     Conversions are kept in ``samples/`` beside the original and the true conversion, to listen to.
@@ -75,17 +71,7 @@ class ConversionReport(L.Callback):
                 f"known, found {type(data).__name__} without."
             )
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, module: Any) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
         data = data_of(trainer)
         converter, grid = module.converter.eval(), module.grid
         spectrum, target = converter.spectrum, module.corpus.target
@@ -127,15 +113,20 @@ class ConversionReport(L.Callback):
             row["phone_probe"] = phone_probe.right(*labelled(held, mels, grid))
             rows.append(row | content_figures(held, contents, grid))
         converter.train()
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            sounds = [
-                {"original": said.read(), "converted": spectrum.listen(mel), "true": there.read()}
+        if folder is not None:
+            shown = [
+                (
+                    Said(said.name, said.speaker, said.transcript),
+                    [
+                        Version("original", said.read()),
+                        Version("converted", spectrum.listen(mel)),
+                        Version("true", there.read()),
+                    ],
+                )
                 for said, mel, there in zip(held, drawn[: self.shown], parallel, strict=False)
             ]
-            keep(Path(folder) / "samples", held, sounds, spectrum.sample_rate)
-            console = Console()
-            (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
+            keep_players(folder / "samples", shown, spectrum.sample_rate)
+        return rows
 
 
 def described(teacher: Any, utterance: Any, grid: FrameGrid, device: torch.device) -> Tensor:
@@ -178,28 +169,3 @@ def content_figures(utterances: list[Any], contents: list[Tensor], grid: FrameGr
         "content_speaker": linear_probe(pooled, speakers, folds).accuracy,
         "content_phone": linear_probe(rows, phones, across).accuracy,
     }
-
-
-def keep(folder: Path, utterances: list[Any], sounds: list[dict[str, Tensor]], rate: int) -> None:
-    """FLAC and PNG of each sound (1, T), and ``utterances.json`` for the report's page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = []
-    for index, (utterance, versions) in enumerate(zip(utterances, sounds, strict=False)):
-        top = float(levels(versions["original"], rate).max())
-        files: list[Row] = []
-        for label, sound in versions.items():
-            stem = f"utterance_{index}_{label}"
-            write_audio(folder / f"{stem}.flac", sound.cpu().nan_to_num(), rate)
-            save_spectrogram(sound.cpu().nan_to_num(), rate, folder / f"{stem}.png", top)
-            files.append({"n_q": None, "label": label, "file": stem, "figures": {}})
-        listed.append(
-            {
-                "name": utterance.name,
-                "speaker": utterance.speaker,
-                "transcript": utterance.transcript,
-                "seconds": versions["original"].shape[-1] / rate,
-                "sample_rate": rate,
-                "versions": files,
-            }
-        )
-    write_json(folder / "utterances.json", listed)

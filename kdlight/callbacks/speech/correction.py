@@ -5,18 +5,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 
+from kdlight.callbacks.rows import Row, RowsReport
 from kdlight.errors import InputError
 from kdlight.metrics.speech.nbest import explained, list_errors
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
 from kdlight.training.data import data_of
 
-Row = dict[str, Any]
 
-
-class CorrectionReport(L.Callback):
+class CorrectionReport(RowsReport):
     """Word errors of held-out lists, into ``summary.json``, when training ends (and for ``test``).
 
     The row ``student`` has ``wer`` of what the corrector says; the row ``first hypothesis`` that of
@@ -41,17 +37,7 @@ class CorrectionReport(L.Callback):
                 f"CorrectionReport: expected held-out lists, found {type(data).__name__} without."
             )
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, module: Any) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
         held: dict[str, torch.Tensor] = data_of(trainer).heldout
         lists, truth = held["hypotheses"], held["truth"]
         corrector = module.corrector.eval()
@@ -64,8 +50,4 @@ class CorrectionReport(L.Callback):
         wrong = float((torch.cat(said) != truth).double().mean())
         student: Row = {"model": "student", "wer": wrong}
         student["noise_probe"] = explained(torch.cat(noises), held["level"])
-        rows = [student, {"model": "first hypothesis"} | list_errors(lists, truth)]
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            console = Console()
-            (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
+        return [student, {"model": "first hypothesis"} | list_errors(lists, truth)]

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from rich.console import Console
 from torch import Tensor
 
+from kdlight.callbacks.rows import Row, RowsReport
 from kdlight.codec.frames import FrameGrid
 from kdlight.codec.syllable_encoder import SyllableEncoder
 from kdlight.codec.syllables import (
@@ -21,23 +20,16 @@ from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.speech.boundaries import BoundaryScores, around, between, edges, joints
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
 from kdlight.teachers.frames import FrameTeacher
 from kdlight.teachers.mel import MelTeacher
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import speech_of
 
-Row = dict[str, Any]
-HEADLINE = (
-    *("model", "nucleus_precision", "nucleus_recall", "nucleus_f1", "nucleus_r_value"),
-    *("boundary_f1", "boundary_r_value", "segments_per_second"),
-)
 NEAR = 0.02
 """Seconds that a boundary may lie inside a vowel: one frame."""
 
 
-class SyllableReport(Ranged, L.Callback):
+class SyllableReport(Ranged, RowsReport):
     """Boundaries of the student's syllables, and of the plain features beside it.
 
     When training ends (and for ``test``): a row of ``summary.json`` for the student, for the
@@ -59,6 +51,11 @@ class SyllableReport(Ranged, L.Callback):
         InputError: A number is out of range; or, before training starts, the method trains no
             :class:`~kdlight.codec.syllable_encoder.SyllableEncoder`, or the data know no syllables.
     """
+
+    headline = (
+        *("model", "nucleus_precision", "nucleus_recall", "nucleus_f1", "nucleus_r_value"),
+        *("boundary_f1", "boundary_r_value", "segments_per_second"),
+    )
 
     def __init__(
         self,
@@ -85,18 +82,8 @@ class SyllableReport(Ranged, L.Callback):
                 f"{type(data).__name__} without."
             )
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
         assert isinstance(module, DistillationModule)
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
         data = speech_of(trainer, "SyllableReport")
         encoder = encoder_of(module).eval()
         listeners = {"student": Listener(encoder)}
@@ -105,7 +92,7 @@ class SyllableReport(Ranged, L.Callback):
         mel = MelTeacher(80, encoder.sample_rate, encoder.hop_length, 2 * encoder.hop_length)
         listeners["log_mel"] = Listener(encoder, mel.to(module.device))
         learnt = evenly(data.training_utterances(), self.calibration)
-        rows = []
+        rows: list[Row] = []
         for name, listener in listeners.items():
             listener.calibrate(learnt, self.rate)
             scores = BoundaryScores("boundary_"), BoundaryScores("nucleus_")
@@ -126,11 +113,7 @@ class SyllableReport(Ranged, L.Callback):
                 figures = score.compute()
                 row |= {key: float(figures[key]) for key in score.names}
             rows.append(row | {"segments_per_second": segments / seconds})
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            console = Console()
-            shown = [{key: row[key] for key in HEADLINE} for row in rows]
-            (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+        return rows
 
 
 def encoder_of(module: DistillationModule) -> SyllableEncoder:

@@ -8,32 +8,24 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kdlight.callbacks.speech.spectrograms import levels, save_spectrogram
+from kdlight.callbacks.rows import Row, RowsReport
+from kdlight.callbacks.speech.players import Said, Version, keep_players
 from kdlight.core.noise import mix
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.metrics.speech.synthesis import PhoneProbe, SpectrogramScores
 from kdlight.networks.speech.synthesiser import Synthesiser
-from kdlight.report.table import summary_table
-from kdlight.storage.audio import write_audio
-from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import data_of
 
-Row = dict[str, Any]
 Walk = tuple[str, Synthesiser, int]
-HEADLINE = (
-    *("model", "steps", "nfe", "mel_patches", "mel_patches_floor", "modulation"),
-    *("phones_heard", "mel_l1", "duration_error", "pitch_error", "times_real_time"),
-)
 BATCH = 16
 
 
-class SynthesisReport(L.Callback):
+class SynthesisReport(RowsReport):
     """Rows of ``summary.json`` when training ends (and for ``test``), and sentences to listen to.
 
     A row for the teacher in full and forced to the students' steps, and for every student.
@@ -48,6 +40,11 @@ class SynthesisReport(L.Callback):
         listen: Sentences whose audio is kept.
         seed: Seed of the noise.
     """
+
+    headline = (
+        *("model", "steps", "nfe", "mel_patches", "mel_patches_floor", "modulation"),
+        *("phones_heard", "mel_l1", "duration_error", "pitch_error", "times_real_time"),
+    )
 
     def __init__(
         self, sentences: int = 64, enrolment: int = 4, listen: int = 4, seed: int = 0
@@ -74,22 +71,13 @@ class SynthesisReport(L.Callback):
                 f"{type(pl_module).__name__}."
             )
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    @torch.no_grad()
-    def _summarise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
         assert isinstance(module, DistillationModule)
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
         data = data_of(trainer)
         walks = walks_of(module)
         told = Sentences(walks[0][1], data, self.sentences, self.enrolment)
-        rows, drawn = [], []
+        rows: list[Row] = []
+        drawn = []
         for name, model, steps in walks:
             model.eval()
             row: Row = {
@@ -101,12 +89,9 @@ class SynthesisReport(L.Callback):
             mels, figures = told.measure(model, steps, self.seed)
             rows.append(row | figures)
             drawn.append((name, steps, mels))
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            self._keep(Path(folder) / "samples", told, drawn, rows)
-        console = Console()
-        shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
-        (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+        if folder is not None:
+            self._keep(folder / "samples", told, drawn, rows)
+        return rows
 
     def _keep(
         self,
@@ -115,37 +100,18 @@ class SynthesisReport(L.Callback):
         drawn: list[tuple[str, int, list[Tensor]]],
         rows: list[Row],
     ) -> None:
-        """FLAC and PNG of some sentences, and ``utterances.json``, for the report's page."""
+        """Some sentences to listen to."""
         log_mel = told.model.log_mel
-        rate = log_mel.sample_rate
-        listed = []
+        kept = []
         for index, said in enumerate(told.spoken[: self.listen]):
-            audio = said["audio"].cpu()
-            versions: list[tuple[str, Row | None, Tensor]] = [("exact synthesis", None, audio)]
-            versions += [
-                (f"{name}, {steps} step{'s' * (steps > 1)}", row, log_mel.listen(mels[index]))
-                for (name, steps, mels), row in zip(drawn, rows, strict=True)
-            ]
-            top = float(levels(audio, rate).max())
-            files = []
-            for label, row, sound in versions:
-                stem = f"utterance_{index}_{label.replace(', ', '_').replace(' ', '_')}"
-                write_audio(folder / f"{stem}.flac", sound.nan_to_num(), rate)
-                save_spectrogram(sound.nan_to_num(), rate, folder / f"{stem}.png", top)
-                patches = math.nan if row is None else row["mel_patches"]
+            versions = [Version("exact synthesis", said["audio"])]
+            for (name, steps, mels), row in zip(drawn, rows, strict=True):
+                label = f"{name}, {steps} step{'s' * (steps > 1)}"
+                patches = row["mel_patches"]
                 figures = {"mel_patches": patches} if math.isfinite(patches) else {}
-                files.append({"n_q": None, "label": label, "file": stem, "figures": figures})
-            listed.append(
-                {
-                    "name": said["path"],
-                    "speaker": said["speaker"],
-                    "transcript": said["transcript"],
-                    "seconds": audio.shape[-1] / rate,
-                    "sample_rate": rate,
-                    "versions": files,
-                }
-            )
-        write_json(folder / "utterances.json", listed)
+                versions.append(Version(label, log_mel.listen(mels[index]), figures))
+            kept.append((Said(said["path"], said["speaker"], said["transcript"]), versions))
+        keep_players(folder, kept, log_mel.sample_rate)
 
 
 def walks_of(module: Any) -> list[Walk]:
