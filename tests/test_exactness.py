@@ -31,9 +31,9 @@ def test_every_method_has_its_case() -> None:
         if getattr(cls, "step", None) is DistillationModule.step
         and cls.__module__.startswith("modules.")
     }
-    files = Path(__file__).parents[1].glob("modules/*/*.py")
-    methods = {f"modules.{file.parent.name}.{file.stem}" for file in files}
-    assert methods - {name for name in methods if name.endswith("__init__")} == held
+    root = Path(__file__).parents[1]
+    files = [file for file in root.glob("modules/*/**/*.py") if file.stem != "__init__"]
+    assert {".".join(file.relative_to(root).with_suffix("").parts) for file in files} == held
 
 
 @each_method
