@@ -68,16 +68,17 @@ class AutoregressiveModel(Recorded, nn.Module):
         self.length = length
         self.beginning = vocabulary if beginning is None else beginning
 
-    def _begun(self, tokens: Tensor) -> Tensor:
+    def begun(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T) behind the one that begins every sequence, (B, T + 1)."""
         return nn.functional.pad(tokens, (1, 0), value=self.beginning)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of token t given those before it, (B, T, V), of tokens (B, T)."""
-        return self.network(self._begun(tokens[:, :-1]))  # type: ignore[no-any-return]
+        return self.network(self.begun(tokens[:, :-1]))  # type: ignore[no-any-return]
 
     def following(self, tokens: Tensor) -> Tensor:
         """Logits of the token that follows tokens (B, T), (B, V)."""
-        begun = self._begun(tokens)
+        begun = self.begun(tokens)
         last = torch.zeros_like(begun, dtype=torch.bool)
         last[:, -1] = True
         return logits_at(self.network, last, begun)

@@ -42,6 +42,20 @@ def checked_head_width(width: int, heads: int) -> int:
     return width // heads
 
 
+def perceptron(width: int, ratio: float) -> nn.Sequential:
+    """What a block does with each token alone.
+
+    Args:
+        width: Channels of a token.
+        ratio: Hidden width over ``width``.
+    """
+    return nn.Sequential(
+        nn.Linear(width, int(ratio * width)),
+        nn.GELU(approximate="tanh"),
+        nn.Linear(int(ratio * width), width),
+    )
+
+
 class TransformerBlock(nn.Module):
     """Attention with rotary positions and a perceptron, each behind its norm.
 
@@ -71,11 +85,7 @@ class TransformerBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * inner, bias=False)
         self.project = nn.Linear(inner, width, bias=False)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, int(ratio * width)),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(int(ratio * width), width),
-        )
+        self.mlp = perceptron(width, ratio)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -104,8 +114,29 @@ class TransformerBlock(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=sees, is_causal=self.causal and sees is None
         )
-        hidden = hidden + self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))
-        return hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))  # type: ignore[no-any-return]
+        return self.fed(hidden + self.dropout(self.project(mixed.transpose(1, 2).flatten(2))))
+
+    def fed(self, mixed: Tensor) -> Tensor:
+        """The block's second half: each token (B, T, width) alone through the perceptron."""
+        return mixed + self.dropout(self.mlp(self.mlp_norm(mixed)))  # type: ignore[no-any-return]
+
+    def mixing_matrix(self, tokens: Tensor, angles: Tensor) -> Tensor:
+        """What attention multiplies its values by, (B, H, T, T), rows that sum to 1.
+
+        Args:
+            tokens: Behind the first norm, (B, T, width).
+            angles: Of their places, (T, head width / 2).
+        """
+        queries, keys = (
+            rotated(part.unflatten(2, (self.heads, -1)).transpose(1, 2), angles)
+            for part in self.qkv(tokens).chunk(3, dim=2)[:2]
+        )
+        scores = queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5
+        if self.causal:
+            future = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(future, -torch.inf)
+        weights: Tensor = scores.softmax(dim=3)
+        return weights
 
 
 class TokenTransformer(Recorded, nn.Module):
@@ -183,12 +214,16 @@ class TokenTransformer(Recorded, nn.Module):
             if component is None:
                 component = tokens.new_zeros(len(tokens))
             hidden = hidden + self.component_embedding[component]
-        angles = rotary_angles(tokens.shape[1], self.head_width).to(tokens.device)
+        angles = self.angles(tokens)
         for block in self.blocks:
             hidden = block(hidden, angles)
         if places is not None:
             hidden = hidden[places]
         return self.head(self.norm(hidden))  # type: ignore[no-any-return]
+
+    def angles(self, tokens: Tensor) -> Tensor:
+        """Of the places of tokens (B, L), (L, head width / 2)."""
+        return rotary_angles(tokens.shape[1], self.head_width).to(tokens.device)
 
     def memory(self) -> list[KeyValues]:
         """What it remembers before it has read anything."""

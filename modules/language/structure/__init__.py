@@ -1,0 +1,1 @@
+"""Methods that change what a language model is: exits, weights, mixers, experts."""
