@@ -26,6 +26,7 @@ VERBS = {
     "validate": ("kdlight.commands.train", "run a configuration's validation on a checkpoint"),
     "test": ("kdlight.commands.train", "measure a checkpoint in full, as at the end of fit"),
     "predict": ("kdlight.commands.train", "sample for the labels of the held-out data"),
+    "search": ("kdlight.commands.search", "choose settings by training, with Optuna"),
     "sample": (
         "kdlight.commands.sample",
         "draw samples into a picture, a tensor file or a folder",
@@ -48,7 +49,7 @@ VERBS = {
 }
 
 GROUPS = {
-    "train": ("fit", "validate", "test", "predict"),
+    "train": ("fit", "validate", "test", "predict", "search"),
     "use": ("sample", "generate", "encode", "decode", "pairs", "prune", "score", "select"),
     "judge": ("evaluate", "report"),
     "exchange": ("export", "convert"),

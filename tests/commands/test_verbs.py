@@ -19,7 +19,7 @@ from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
 OURS = ["sample", "generate", "evaluate", "pairs", "prune", "score", "select", "export"]
-OURS += ["report", "list"]
+OURS += ["report", "list", "search"]
 
 
 @pytest.mark.parametrize("verb", LIGHTNING + OURS)
