@@ -1,12 +1,14 @@
 """Sentences of a language whose probabilities are known."""
 
 import torch
+from torch import Tensor
 
 from datamodules.loader import Batch
 from datamodules.text.base import TokenDataModule, whole
-from kdlight.core.ranges import PositiveInt
+from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.autoregressive import OracleAutoregressive
 from kdlight.discrete.oracle import HMMLanguage
+from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.oracle_fit import OracleFit
 
@@ -21,6 +23,10 @@ class OracleLanguageDataModule(TokenDataModule):
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order; the sentences do not depend on it.
+        prompt: Tokens at the start of a sentence that are given: not scored, nor written anew.
+
+    Raises:
+        InputError: A number is out of range, or the prompt leaves nothing to score.
     """
 
     def __init__(
@@ -31,9 +37,16 @@ class OracleLanguageDataModule(TokenDataModule):
         batch_size: int = 128,
         steps_per_epoch: int = 500,
         seed: int = 0,
+        prompt: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size, steps_per_epoch, seed)
+        if prompt >= language.length:
+            raise InputError(
+                f"prompt: expected less than the sentence's {language.length} tokens, found "
+                f"{prompt}."
+            )
         self.language = language
+        self.prompt = prompt
         self.num_samples = num_samples
         self.num_heldout = num_heldout
         self.vocabulary = language.vocabulary
@@ -45,7 +58,12 @@ class OracleLanguageDataModule(TokenDataModule):
             self.language.draw(count, torch.Generator().manual_seed(part))
             for part, count in enumerate(counts)
         )
-        return whole(training), whole(heldout)
+        return self._asked(training), self._asked(heldout)
+
+    def _asked(self, tokens: Tensor) -> Batch:
+        """Sentences (N, L), scored behind the prompt."""
+        scored = torch.arange(self.length) >= self.prompt
+        return whole(tokens) | {"mask": scored.expand(len(tokens), -1)}
 
     def law(self) -> OracleAutoregressive:
         """The language's own."""

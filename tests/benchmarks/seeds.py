@@ -6,9 +6,15 @@ ended already is not trained again. The last line is the report's path.
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+import torch
+
+from kdlight.cli import program
+from kdlight.commands import train  # noqa: F401  (imported once for all runs)
+from tests.benchmarks import language_experiments
+from tests.benchmarks.language_experiments import BEFORE, recipe
 
 PACKAGE = "kdlight."
 DISTANCE = f"--model.init_args.distance={PACKAGE}losses.distances."
@@ -18,12 +24,8 @@ ICT = ["--config", "configs/digits/ict.yaml", "--model.init_args.iterations", "2
 CT = ["--config", "configs/digits/ct.yaml", "--model.init_args.iterations", "2000"]
 
 
-def recipe(path: str) -> list[str]:
-    """The options of a recipe as it stands."""
-    return ["--config", f"configs/{path}.yaml"]
-
-
 EXPERIMENTS: dict[str, dict[str, list[str]]] = {
+    **language_experiments.EXPERIMENTS,
     # From the bundled teacher, three CPU minutes a run.
     "digits_distilled": {name: recipe(f"digits/{name}") for name in ("cd", "ect", "tcm", "scd")},
     # From data alone, ten CPU minutes a run at most.
@@ -102,18 +104,6 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
             *("--model.init_args.forget", "{3: 3}"),
         ],
     },
-    # What a small student of one teacher becomes; train configs/oracle/language_teacher.yaml
-    # first. Twenty seconds a run. Data alone is the control.
-    "oracle_losses": {
-        "forward_kl": recipe("oracle/forward_kl"),
-        "data_alone": [*recipe("oracle/draft"), "--model.init_args.iterations", "800"],
-        **{
-            name: recipe(f"oracle/{name}")
-            for name in (
-                *("reverse_kl", "jsd", "taid", "sinkhorn", "dac_kl", "first", "on_policy"),
-            )
-        },
-    },
     "mixture_scores": {
         name: recipe(f"mixture/{name}")
         for name in (
@@ -129,12 +119,28 @@ def finished(arm: Path) -> Path | None:
     return next((path.parent for path in sorted(arm.glob("version_*/summary.json"))), None)
 
 
+def kdlight(*words: str) -> None:
+    """A verb in a process of its own, which need not import anything anew."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            torch.set_num_threads(1)
+            code = program(words)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(f"kdlight {' '.join(words)}: ended with {os.waitstatus_to_exitcode(status)}.")
+
+
 def main() -> None:
     """Train, then report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--arms", nargs="+", default=None, help="some of the arms")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1")
+    parser.add_argument("--metric", default=None, help="figure of the verdicts")
     parser.add_argument(
         "--reach",
         choices=("iterations", "updates"),
@@ -146,8 +152,9 @@ def main() -> None:
     arms = EXPERIMENTS[options.experiment]
     chosen = options.arms or list(arms)
     folder = options.runs / options.experiment
-    command = [sys.executable, "-m", "kdlight"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, words in BEFORE.get(options.experiment, {}).items():
+        if finished(Path("runs") / name) is None:
+            kdlight("fit", *words, "--name", name)
     # A folder a seed: arms can be trained in any order, side by side.
     places = {
         (arm, seed): folder / f"seed_{seed}" for arm in chosen for seed in range(options.seeds)
@@ -155,25 +162,15 @@ def main() -> None:
     for (arm, seed), place in sorted(places.items(), key=lambda item: item[0][1]):
         if finished(place / arm) is None:
             words = [*arms[arm], "--name", arm, "--seed_everything", str(seed)]
-            subprocess.run(
-                [*command, "fit", *words, "--runs_dir", str(place)], check=True, env=environment
-            )
+            kdlight("fit", *words, "--runs_dir", str(place))
     runs = [finished(place / arm) for (arm, _), place in places.items()]
-    subprocess.run(
-        [
-            *command,
-            "report",
-            *map(str, runs),
-            "--baseline",
-            chosen[0],
-            "--output",
-            str(folder / "report.html"),
-            "--json",
-            str(folder / "report.json"),
-            *([] if options.reach is None else ["--reach", options.reach]),
-        ],
-        check=True,
-        env=environment,
+    kdlight(
+        "report",
+        *map(str, runs),
+        *("--baseline", chosen[0], "--output", str(folder / "report.html")),
+        *("--json", str(folder / "report.json")),
+        *([] if options.metric is None else ["--metric", options.metric]),
+        *([] if options.reach is None else ["--reach", options.reach]),
     )
 
 
