@@ -114,6 +114,10 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
         options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
         if "teacher" in config["data"]["init_args"]:
             options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
+    second = arguments.get("relation_teacher") or {}
+    if second.get("class_path") in TEACHERS:
+        made = train_teacher(second["init_args"]["checkpoint"], runs, pictures, speech)
+        options[MODEL + "relation_teacher.init_args.checkpoint"] = str(made)
     if "published" in teacher.get("class_path", ""):
         made = released(teacher["init_args"]["path"], runs)
         options["--model.init_args.teacher.init_args.path"] = str(made)

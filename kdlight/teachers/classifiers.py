@@ -21,6 +21,7 @@ from kdlight.storage.pretrained import one_sentence, whole
 from kdlight.teachers.checkpoint import models_of
 
 Made = TypeVar("Made", bound=LibraryClassifier)
+ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def run_classifier(checkpoint: str, model: str | None = None) -> Classifier:
@@ -45,6 +46,28 @@ def run_classifier(checkpoint: str, model: str | None = None) -> Classifier:
         raise InputError(f"{path}: expected a classifier{named}, found {known}.")
     chosen.provenance = {"source": str(path), "sha256": sha256_of(path)}
     return chosen
+
+
+def bundled_classifier(name: str) -> Classifier:
+    """A classifier that comes with kdlight.
+
+    Args:
+        name: Its name, such as ``digits_classifier``; ``kdlight/assets`` holds the model cards.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    known = sorted(path.stem for path in ASSETS.glob("*_classifier.safetensors"))
+    if name not in known:
+        raise InputError(
+            f"name: expected a bundled classifier ({', '.join(known) or 'none here'}), found "
+            f"{name!r}."
+        )
+    made = run_classifier(str(ASSETS / f"{name}.safetensors"))
+    # Where kdlight is installed says nothing about the teacher.
+    assert made.provenance is not None
+    made.provenance["source"] = f"bundled: {name}"
+    return made
 
 
 def torchvision_classifier(

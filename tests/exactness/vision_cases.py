@@ -20,6 +20,7 @@ from modules.vision.expert_distillation import ExpertDistillation
 from modules.vision.logit_distillation import LogitDistillation
 from modules.vision.masked_autoencoding import MaskedAutoencoding
 from modules.vision.masked_distillation import MaskedDistillation
+from modules.vision.shift_distillation import ShiftDistillation
 from tests.exactness.harness import BATCH, Case, TinyImages
 
 
@@ -67,6 +68,21 @@ def logit_distillation(**kwargs: Any) -> LogitDistillation:
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,
         cross_entropy=0.5,
+        augmentation=AffineAugmentation(),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def shift_distillation(**kwargs: Any) -> ShiftDistillation:
+    return ShiftDistillation(
+        network(2),
+        network(1),
+        Optimization(lr=3e-3, decay="cosine"),
+        # Of two classes: some are kept, and not as many on either rank.
+        threshold=0.55,
+        mixed_at="trunk.0",
+        iterations=20,
         augmentation=AffineAugmentation(),
         ema_half_life=3.0,
         **kwargs,
@@ -147,5 +163,6 @@ VISION = {
     "masked_autoencoding": Case(masked_autoencoding, 20),
     "masked_distillation": Case(masked_distillation, 20),
     "classifier_training": Case(classifier_training, 20),
+    "shift_distillation": Case(shift_distillation, 20, data_module=partly_labelled),
     "image_logit_distillation": Case(logit_distillation, 20, data_module=partly_labelled),
 }

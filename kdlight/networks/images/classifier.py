@@ -95,3 +95,30 @@ class EnsembleClassifier(Classifier):
         """Logarithms of the mean probabilities, (B, num_classes)."""
         each = torch.stack([member(image).float().log_softmax(dim=1) for member in self.members])
         return torch.logsumexp(each, dim=0) - torch.tensor(float(len(each))).log()
+
+
+def class_layer(classifier: Classifier) -> nn.Linear:
+    """The layer that gives the classes their scores: the last linear one of so many outputs.
+
+    Raises:
+        InputError: There is none.
+    """
+    layers = [each for each in classifier.modules() if isinstance(each, nn.Linear)]
+    fitting = [each for each in layers if each.out_features == classifier.num_classes]
+    if not fitting:
+        raise InputError(
+            f"expected a classifier that ends in a linear layer of {classifier.num_classes} "
+            f"classes, found none in {type(classifier).__name__}."
+        )
+    return fitting[-1]
+
+
+def with_features(classifier: Classifier, image: Tensor) -> tuple[Tensor, Tensor]:
+    """What the class layer reads, (B, K), and the scores, (B, num_classes), of any classifier."""
+    seen: list[Tensor] = []
+    hook = class_layer(classifier).register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
+    try:
+        scores = classifier(image)
+    finally:
+        hook.remove()
+    return seen[-1], scores
