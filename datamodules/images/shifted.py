@@ -130,7 +130,8 @@ def letter(shape: tuple[int, ...], index: int) -> Tensor:
     channels, height, width = shape
     edge = 4 * min(height, width)
     picture = Image.new("L", (4 * width, 4 * height))
-    place = (2 * width + source.integers(-2, 3), 2 * height + source.integers(-2, 3))
+    down, right = source.integers(-2, 3, size=2).tolist()
+    place = (2.0 * width + right, 2.0 * height + down)
     font = font_of(str(source.choice(FONTS)), int(edge * source.uniform(0.7, 0.95)))
     ImageDraw.Draw(picture).text(
         place, str(source.choice(list(LETTERS))), fill=255, font=font, anchor="mm"
