@@ -1,7 +1,9 @@
 """Every method: resume, ranks, teachers, guard."""
 
+import functools
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,38 +38,67 @@ def test_every_method_has_its_case() -> None:
     assert {".".join(file.relative_to(root).with_suffix("").parts) for file in files} == held
 
 
+def stops(name: str) -> list[int]:
+    """Where the runs of a method are stopped, in batches of 20 with 7 an epoch.
+
+    Around each of its own stage boundaries, inside an epoch and an accumulation, and one before
+    the end. What all methods have in common is tried on the plainest in full: the first batch, and
+    just before, at and after an epoch's end.
+    """
+    case = CASES[name]
+    common = {1, 6, 7, 8, 14, 15} if name == "diffusion_training" else set()
+    return sorted({4, case.iterations - 1, *case.boundaries, *common})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Of a run that was not stopped: the folder of its checkpoints, and its weights."""
+
+    @functools.cache
+    def run(name: str, accumulate: int = 1) -> tuple[Path, dict[str, Any]]:
+        case, folder = CASES[name], tmp_path_factory.mktemp(name)
+        module = fit(
+            case.make(accumulate=accumulate), case.data(), [SaveAt(folder, tuple(stops(name)))]
+        )
+        assert module.iteration == case.iterations
+        return folder, state(module)
+
+    return run
+
+
 @each_method
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_resume_is_bit_equal_wherever_the_run_stopped(
-    name: str, accumulate: int, tmp_path: Path
+    name: str, accumulate: int, whole: Callable[..., tuple[Path, dict[str, Any]]]
 ) -> None:
     case = CASES[name]
-    # Mid-epoch, just before and at an epoch's end (7), around every stage boundary, inside an
-    # accumulation, and one before the end.
-    stops = sorted({1, 4, 6, 7, 8, 14, 15, case.iterations - 1, *case.boundaries})
-    saving = SaveAt(tmp_path, tuple(stops))
-    whole = fit(case.make(accumulate=accumulate), case.data(), [saving])
-    assert whole.iteration == case.iterations
-    expected = state(whole)
-    for stop in stops:
-        checkpoint = tmp_path / f"{stop}.ckpt"
+    folder, expected = whole(name, accumulate)
+    for stop in stops(name):
+        checkpoint = folder / f"{stop}.ckpt"
         resumed = fit(case.make(accumulate=accumulate), case.data(), ckpt_path=checkpoint)
         assert resumed.iteration == case.iterations
         assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of every case after two real processes trained it together."""
+def two_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the cases asked for, after two real processes trained them together."""
     folder = tmp_path_factory.mktemp("ranks")
-    run_two_ranks("tests.exactness", str(folder))
+    asked = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if "two_ranks" in getattr(item, "fixturenames", ()) and "[" in item.name
+        if "name" in item.callspec.params
+    }
+    run_two_ranks("tests.exactness", str(folder), *sorted(asked))
     return folder
 
 
 @each_method
-def test_two_ranks_equal_one_at_the_joint_batch(name: str, two_ranks: Path) -> None:
-    case = CASES[name]
-    one = state(fit(case.make(), case.data()))
+def test_two_ranks_equal_one_at_the_joint_batch(
+    name: str, two_ranks: Path, whole: Callable[..., tuple[Path, dict[str, Any]]]
+) -> None:
+    _, one = whole(name)
     first, second = (torch.load(two_ranks / f"{name}_{rank}.pt") for rank in (0, 1))
     assert not list(differing(first, second)), "ranks drifted apart"
     for key in one:

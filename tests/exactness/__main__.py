@@ -1,4 +1,4 @@
-"""What each of several processes runs: ``python -m tests.exactness FOLDER``."""
+"""What each of several processes runs: ``python -m tests.exactness FOLDER CASE ...``."""
 
 import contextlib
 import json
@@ -18,10 +18,11 @@ from tests.exactness.harness import BATCH, TinyImages, fit, state
 from tests.modules.speech.guided_cases import TinyTalk, guided
 
 
-def fit_as_one_rank(folder: Path) -> None:
-    """What each of several processes runs: every case at its share of the joint batch."""
+def fit_as_one_rank(folder: Path, names: list[str]) -> None:
+    """What each of several processes runs: these cases at its share of the joint batch."""
     world_size = int(os.environ["WORLD_SIZE"])
-    for name, case in CASES.items():
+    for name in names:
+        case = CASES[name]
         module = case.make()
         strategy = PartwiseDDP(process_group_backend="gloo")
         fit(module, case.data(BATCH // world_size), devices=world_size, strategy=strategy)
@@ -59,4 +60,4 @@ def sent() -> Iterator[list[int]]:
 
 
 if __name__ == "__main__":
-    fit_as_one_rank(Path(sys.argv[1]))
+    fit_as_one_rank(Path(sys.argv[1]), sys.argv[2:])

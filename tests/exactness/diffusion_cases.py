@@ -240,8 +240,9 @@ def lora_scores(student: LikeTeacher | None = None) -> Maker:
             torch.manual_seed(2)  # adapters start at random
             return DMD2(
                 latent_teacher(),
-                Optimization(lr=3e-3),
-                Optimization(lr=3e-3),
+                # Adam makes steps of small gradients, and of their rounding.
+                Optimization(lr=1e-3),
+                Optimization(lr=1e-3),
                 iterations=20,
                 student=student,
                 student_every=1,

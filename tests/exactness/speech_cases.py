@@ -45,7 +45,8 @@ def codec_training(**kwargs: Any) -> CodecTraining:
         discriminator = MultiPeriodDiscriminator([2, 3], channels=2)
     return CodecTraining(
         tiny_codec(),
-        Optimization(lr=3e-3, clip=1.0),
+        # Adam makes steps of small gradients, and of their rounding.
+        Optimization(lr=1e-3, clip=1.0),
         iterations=20,
         discriminator=discriminator,
         discriminator_optimizer=Optimization(lr=1e-3),
