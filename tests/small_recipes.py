@@ -16,6 +16,7 @@ OUT_OF_REACH = {
     "datamodules.images.hf_images.HFImagesDataModule": "its data are downloaded",
     "datamodules.text.hf_texts.HFTextsDataModule": "its data are downloaded",
     "datamodules.text.token_files.TokenFilesDataModule": "its data are tokens of a codec",
+    "datamodules.speech.spoken_tokens.SpokenTokensDataModule": "its data are codes of a codec",
     "kdlight.teachers.latent.latent_teacher": "its teacher comes from the hub",
     "torchvision.models.vgg16": "the weights of its distance are downloaded",
     "kdlight.teachers.speech.SpeechTeacher": "its teacher comes from the hub",
@@ -159,6 +160,7 @@ FEW_SENTENCES = FEW_FORMANTS | {DATA + "utterances": "6"}
 SMALLER["formant/prodiff.yaml"] = FEW_SENTENCES
 SMALLER["formant/prodiff_teacher.yaml"] = FEW_SENTENCES | {MODEL + "model.init_args.voices": "4"}
 SMALLER["formant/disentangled_codes.yaml"] = {DATA + "utterances": "1"}
+SMALLER["formant/pheme_codec.yaml"] = {DATA + "utterances": "1"}
 SMALLER["formant/adversarial_disentanglement.yaml"] = {DATA + "data.init_args.utterances": "2"}
 FEW_SPEAKERS = {DATA + "heldout": "1"}
 SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS

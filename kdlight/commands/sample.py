@@ -68,6 +68,16 @@ def parser() -> Parser:
         "--speaker", type=whole, default=None, help="in which of its voices (default: 0)"
     )
     made.add_argument(
+        "--acoustic",
+        type=Path,
+        default=None,
+        help="of a --checkpoint that writes codes of a text: the model of their other levels",
+    )
+    made.add_argument("--codec", default=None, help="the codec of these codes")
+    made.add_argument(
+        "--prompt", type=Path, default=None, help="speech of a voice to speak these codes in"
+    )
+    made.add_argument(
         "--prompts",
         type=Path,
         default=None,
@@ -88,8 +98,9 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.text is not None:
         run_text(options)
         return
-    if options.speaker is not None:
-        raise InputError("--speaker: expected a --text to say, found none.")
+    for name in ("speaker", "acoustic", "codec", "prompt"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name}: expected a --text to say, found none.")
     if options.prompts is not None:
         run_prompts(options)
         return

@@ -10,6 +10,7 @@ from kdlight.report.figures import (
     images,
     language,
     speech,
+    spoken_codes,
     syllables,
     synthesis,
     vision,
@@ -28,6 +29,7 @@ COLUMNS = (
     *synthesis.COLUMNS,
     *conversion.COLUMNS,
     *correction.COLUMNS,
+    *spoken_codes.COLUMNS,
 )
 
 UNSHOWN = {

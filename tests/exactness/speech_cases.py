@@ -36,6 +36,11 @@ from tests.modules.speech.guided_cases import (
     speaker_free,
     tiny_codec,
 )
+from tests.modules.speech.spoken_cases import (
+    semantic_to_acoustic,
+    spoken_tokens,
+    text_to_semantic,
+)
 from tests.modules.speech.synthesis_cases import prodiff, short_sentences, synthesis_training
 
 
@@ -131,5 +136,7 @@ SPEECH = {
     "syllable_distillation": Case(syllable_distillation, 20, (12,), data_module=talk),
     "synthesis_training": Case(synthesis_training, 20, data_module=short_sentences),
     "prodiff": Case(prodiff, 16, (8,), data_module=short_sentences),
+    "text_to_semantic": Case(text_to_semantic, 20, data_module=spoken_tokens),
+    "semantic_to_acoustic": Case(semantic_to_acoustic, 20, data_module=spoken_tokens),
     "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, data_module=talk),
 }
