@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from datamodules.speech.synthetic_speech import SENTENCES, find_voices, read_sentences
 from datamodules.speech.voices import espeak
 from datamodules.speech.voices.engines import speak_all
+from kdlight.cli import main
 from tests.exactness.harness import SaveAt, differing, fit, state
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,34 @@ def test_own_method(tmp_path: Path) -> None:
     for line in commands.splitlines():
         run(tmp_path, *line.split()[1:])
     assert (tmp_path / "samples.png").is_file()
+
+
+@pytest.mark.slow
+def test_small_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (mine,), (script,) = (blocks("small_language_model.md", of) for of in ("yaml", "python"))
+    texts = tmp_path / "my" / "texts"
+    texts.mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (texts / name).write_text("The for statement writes lines of text. " * 20)
+    (tmp_path / "my_texts.yaml").write_text(mine)
+    monkeypatch.chdir(tmp_path)
+    # The only change: enough iterations to be run, not to be read, and as few figures.
+    short = ["--model.init_args.iterations", "4", "--data.init_args.steps_per_epoch", "2"]
+    report = "kdlight.callbacks.language.language_report.LanguageReport"
+    few = [{"class_path": report, "init_args": {"num_samples": 4, "preview": 2}}]
+    short += ["--trainer.callbacks", json.dumps(few)]
+    lines = [
+        shlex.split(line)[3:]
+        for block in blocks("small_language_model.md", "")
+        for line in block.splitlines()
+    ]
+    for words in lines:
+        assert main([*words, *(short if words[0] == "fit" else [])]) == 0
+    # Texts of one's own, behind the same recipe.
+    assert main([*lines[0], "--config", "my_texts.yaml", *short]) == 0
+    assert len((tmp_path / "texts.txt").read_text().splitlines()) >= 4
+    run(tmp_path, "-c", script)
 
 
 def speak(folder: Path) -> None:

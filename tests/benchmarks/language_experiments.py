@@ -44,7 +44,8 @@ def hacked(sentences: int, student: float = 0.0, teacher: float = 0.0) -> list[s
 DRAFTED = [
     *recipe("oracle/distillspec"),
     *taught_by("oracle_target"),
-    *("--model.init_args.student_share", "0.0"),
+    *("--model.init_args.student_share", "0.0", "--model.init_args.iterations", "200"),
+    *("--model.init_args.ema_half_life", "20", "--trainer.callbacks", LOOK),
 ]
 
 FIRST = [
@@ -78,7 +79,7 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         "student_writes": hacked(64, student=1.0),
         "teacher_writes": hacked(64, teacher=1.0),
     },
-    # A draft goes on for 400 updates: on sentences, or on its target's laws of sentences or of
+    # A draft goes on for 200 updates: on sentences, or on its target's laws of sentences or of
     # what it writes itself; ``python -m tests.benchmarks.drafting`` measures what it saves.
     # ``--metric acceptance`` judges on what drafts are for.
     "oracle_drafts": {
@@ -119,7 +120,8 @@ BEFORE: dict[str, dict[str, list[str]]] = {
             *recipe("oracle/language_teacher"),
             *("--model.init_args.model.init_args.network.init_args.width", "64"),
             *("--model.init_args.model.init_args.network.init_args.depth", "4"),
-            *("--model.init_args.optimizer.lr", "0.003", "--model.init_args.iterations", "400"),
+            *("--model.init_args.optimizer.lr", "0.003", "--model.init_args.iterations", "150"),
+            *("--trainer.callbacks", LOOK),
         ],
     },
     "oracle_first": {

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.loggers import CSVLogger
@@ -23,6 +24,22 @@ def test_rows_hold_the_exact_divergence_from_the_truth_and_from_the_teacher(tmp_
     assert min(teacher["golden_kl"], student["golden_kl"], student["proxy_kl"]) > 0
     logged = (tmp_path / "metrics.csv").read_text().splitlines()
     assert {"val/golden_kl", "val/proxy_kl", "val/train_proxy_kl"} <= set(logged[0].split(","))
+
+
+def test_a_student_that_copies_faults_is_said_once_also_after_a_stop(capsys):
+    trainer = SimpleNamespace(is_global_zero=True)
+    curves = [(0.2, 0.2), (0.1146, 0.1066), (0.1197, 0.1043), (0.1467, 0.103)]
+    report, said = LanguageReport(), []
+    for number, (golden, proxy) in enumerate(curves):
+        figures = {"golden_kl": golden, "proxy_kl": proxy}
+        said.append(report._judged(figures, trainer, 10 * (number + 1)))
+        report, before = LanguageReport(), report
+        report.load_state_dict(before.state_dict())
+    assert said == [False, False, True, True]
+    err = capsys.readouterr().err
+    assert err.count("Teacher hacking") == 1
+    assert "iteration 30" in err
+    assert "risen from 0.1146 to 0.1197" in err
 
 
 def test_a_masked_model_has_no_next_token():
