@@ -3,25 +3,34 @@
 import torch
 from torch import Tensor
 
-from kdlight.core.ranks import joint_rows
+from kdlight.core.ranks import joint_rows, joint_sum
 
 EPS = 1e-5
 
 
-def joint_confidence(teacher: Tensor, student: Tensor, vote: float) -> Tensor:
-    """Largest probability of ``(1 - vote) teacher + vote student``, (B,).
+def surest(teacher: Tensor, student: Tensor, vote: float, threshold: float) -> Tensor:
+    """Rows of which ``(1 - vote) teacher + vote student`` is surer than of others of their class.
 
     Off its own images a teacher is sure of nonsense; where the student votes otherwise, neither
-    class gets the mass.
+    class gets the mass. A row is kept if its largest probability is at least ``threshold`` times
+    the mean of those of the joint batch's rows of the same likeliest class: a plain bound would
+    choose the easy classes, and none while the student is unsure of all.
 
     Args:
         teacher: Scores, (B, C).
         student: Scores, (B, C).
         vote: In [0, 1].
+        threshold: 0 keeps all.
+
+    Returns:
+        (B,) bool.
     """
-    laws = (scores.detach().float().softmax(dim=1) for scores in (teacher, student))
-    said, own = laws
-    return ((1 - vote) * said + vote * own).amax(dim=1)
+    said, own = (scores.detach().float().softmax(dim=1) for scores in (teacher, student))
+    sure, guess = ((1 - vote) * said + vote * own).max(dim=1)
+    sums = sure.new_zeros(said.shape[1], 2)
+    sums.index_add_(0, guess, torch.stack([sure, torch.ones_like(sure)], dim=1))
+    total, count = joint_sum(sums).unbind(dim=1)
+    return sure >= threshold * (total / count.clamp(min=1))[guess]
 
 
 def used_feature_error(student: Tensor, teacher: Tensor, layer: Tensor) -> Tensor:

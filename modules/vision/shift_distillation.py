@@ -11,7 +11,7 @@ from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.errors import InputError
 from kdlight.losses.guidance import global_contrastive_loss
 from kdlight.losses.language.divergences import forward_kl
-from kdlight.losses.shift import joint_confidence, mixed_statistics, used_feature_error
+from kdlight.losses.shift import mixed_statistics, surest, used_feature_error
 from kdlight.networks.images.classifier import Classifier, class_layer, with_features
 from kdlight.training.base import Batch
 from kdlight.training.ema import EMA
@@ -22,7 +22,7 @@ from modules.vision.base import ClassifierModule, check_classes, mean_of
 class ShiftDistillation(ClassifierModule):
     """KD3 (Tang et al., arXiv:2307.11469): distillation with images off the web.
 
-        kept = images of which (1 - v) teacher + v student is sure of a class
+        kept = images of which (1 - v) teacher + v student is surer than of others of the class
         loss = mean over kept of KL(teacher || student)
                + features * mean over kept of used_feature_error(student, teacher)
                + contrast * InfoNCE(image, its copy of mixed statistics), among kept
@@ -31,14 +31,16 @@ class ShiftDistillation(ClassifierModule):
     as what rejects nonsense has to be learnt first. No label is read: where the data have labels
     below 0 for images of no class, ``train/kept_of_class`` says which share of the kept has one.
 
-    Its program was not released. The paper selects once an epoch, here every batch; a threshold
-    for each class and the law of ``a``, uniform here, are not given where it was read.
+    Its program was not released. The paper selects once an epoch, here every batch. How it sets
+    the threshold of a class is not given where it was read, nor the law of the share that is mixed:
+    here the batch's mean and uniform.
 
     Args:
         teacher: Its features and class layer are learnt from.
         student: A classifier whose class layer reads as many features as the teacher's.
         optimizer: Settings of the student's optimizer.
-        threshold: Confidence from which an image is kept; 0 keeps all, the control.
+        threshold: Kept is what reaches so many times the mean confidence of its class; 0 keeps
+            all, the control.
         vote: The student's vote at the end of the run; 0 leaves the choice to the teacher.
         shared_head: Whether the student has the teacher's class layer, or one that it learns.
         features: Weight of the features.
@@ -62,7 +64,7 @@ class ShiftDistillation(ClassifierModule):
         teacher: Classifier,
         student: Classifier,
         optimizer: Optimization,
-        threshold: NonNegativeFloat = 0.95,
+        threshold: NonNegativeFloat = 1.0,
         vote: Probability = 0.5,
         shared_head: bool = True,
         features: NonNegativeFloat = 1.0,
@@ -106,7 +108,7 @@ class ShiftDistillation(ClassifierModule):
             taught, said = with_features(teacher, image)
         seen, scores = with_features(self.student, image)
         vote = self.vote * self.iteration / self.iterations
-        kept = joint_confidence(said, scores, vote) >= self.threshold
+        kept = surest(said, scores, vote, self.threshold)
         each = forward_kl(said.log_softmax(dim=1), scores.log_softmax(dim=1))
         terms = {"distillation": mean_of(each, kept)}
         if self.features:

@@ -79,8 +79,6 @@ def shift_distillation(**kwargs: Any) -> ShiftDistillation:
         network(2),
         network(1),
         Optimization(lr=3e-3, decay="cosine"),
-        # Of two classes: some are kept, and not as many on either rank.
-        threshold=0.55,
         mixed_at="trunk.0",
         iterations=20,
         augmentation=AffineAugmentation(),

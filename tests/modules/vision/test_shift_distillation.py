@@ -6,7 +6,7 @@ import torch
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.shifted import ShiftedDataModule, ShiftedImages
 from kdlight.errors import InputError
-from kdlight.losses.shift import joint_confidence, mixed_statistics, used_feature_error
+from kdlight.losses.shift import mixed_statistics, surest, used_feature_error
 from kdlight.networks.images.classifier import SmallClassifier, class_layer, with_features
 from kdlight.networks.images.foreign_classifiers import TorchvisionClassifier
 from kdlight.teachers.classifiers import bundled_classifier
@@ -39,13 +39,14 @@ def test_statistics_are_mixed_and_nothing_else() -> None:
 
 
 def test_a_students_vote_rejects_what_it_sees_otherwise() -> None:
-    teacher = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
-    student = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    alone = joint_confidence(teacher, student, 0.0)
-    torch.testing.assert_close(alone, teacher.softmax(dim=1).amax(dim=1))
-    both = joint_confidence(teacher, student, 0.5)
-    assert both[0] > 0.99
-    assert both[1] == pytest.approx(0.5, abs=1e-3)
+    teacher = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    student = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 2.0, 0.0]])
+    assert surest(teacher, student, 0.0, 1.0).tolist() == [True, True, True]
+    # Of the first class .999 and .5, whose mean is .75; alone in a class one is the mean.
+    assert surest(teacher, student, 0.5, 1.0).tolist() == [True, False, True]
+    assert surest(teacher, student, 0.5, 0.6).tolist() == [True, True, True]
+    assert surest(teacher, student, 0.5, 0.0).all()
+    assert not surest(teacher, student, 0.5, 100.0).any()
 
 
 def test_features_count_as_the_class_layer_uses_them() -> None:
@@ -74,8 +75,9 @@ def shift(**kwargs) -> ShiftDistillation:
     return ShiftDistillation(network(2), network(1), Optimization(lr=3e-3), iterations=3, **kwargs)
 
 
-def test_nothing_kept_is_nothing_learnt() -> None:
-    module = shift(threshold=1.1)
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_nothing_kept_is_nothing_learnt(weight: float) -> None:
+    module = shift(threshold=100.0, features=weight, contrast=weight)
     before = state(module)
     after = state(fit(module))
     assert module.non_finite_total == 0
