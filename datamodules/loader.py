@@ -4,12 +4,12 @@ Neither knows Lightning. Lightning saves and restores the state of any loader th
 ``state_dict`` and ``load_state_dict``, which :class:`StreamLoader` has.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from datamodules.order import Order, coins, positive, shares
 from kdlight.errors import InputError
@@ -54,6 +54,13 @@ def take(data: Batch, index: Tensor) -> Batch:
     if "image" in batch and batch["image"].dtype == torch.uint8:
         batch["image"] = to_float(batch["image"])
     return batch
+
+
+def some_of(data: Data, index: Sequence[int]) -> Batch:
+    """Samples as one batch, without augmentation that changes from epoch to epoch."""
+    if isinstance(data, dict):
+        return take(data, torch.tensor(index))
+    return default_collate([data[each, 0] for each in index])  # type: ignore[no-any-return]
 
 
 def _read(

@@ -27,6 +27,7 @@ OUT_OF_REACH = {
     "kdlight.teachers.tokens.language_teacher": "its teacher is another run's model",
     "kdlight.teachers.text_classifiers.classifier_teacher": "its teacher is another run's model",
     "datamodules.text.selected.SelectedDataModule": "another command chooses its data",
+    "datamodules.images.queried.QueriedDataModule": "another command chooses its data",
 }
 COPY = "kdlight.diffusion.students.copy_of"
 """A student that is copied from another run, which is not there."""

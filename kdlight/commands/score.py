@@ -16,6 +16,7 @@ from kdlight.commands.parsing.arguments import (
     positive,
 )
 from kdlight.commands.shared.causal import read_causal
+from kdlight.commands.shared.image_data import image_rows, names_images, read_classifier
 from kdlight.commands.shared.token_data import CONFIGURATIONS, configured_data
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.errors import InputError
@@ -34,9 +35,10 @@ def parser() -> Parser:
     """The options of ``score``."""
     made = Parser(
         "score",
-        "Score every row of a data set under one or more language models: nats, and how sure they "
-        "are. The training rows of a configuration (.yaml), or texts, each as its models' own "
-        "tokenizers read it. A run that was stopped goes on where it was, with the same command.",
+        "Score every row of a data set under one or more models: nats, and how sure they are. The "
+        "training rows of a configuration (.yaml), or its training images under classifiers, or "
+        "texts, each as its models' own tokenizers read it. A run that was stopped goes on where "
+        "it was, with the same command.",
         "score configs/oracle/miniplm_teacher.yaml "
         "--teacher runs/oracle_miniplm_teacher/version_0/checkpoints/last.ckpt "
         "--reference runs/oracle_miniplm_reference/version_0/checkpoints/last.ckpt "
@@ -69,12 +71,9 @@ def run(verb: str, argv: Sequence[str]) -> None:
     paths = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
     if not paths:
         raise InputError("score: expected at least one of --teacher, --reference, --student.")
+    images = options.data.suffix in CONFIGURATIONS and names_images(options.data)
     check_output(options.output, (".jsonl",), [options.data, *paths.values()], options.force)
-    models = {role: read_causal(path, options.length) for role, path in paths.items()}
-    for model, _ in models.values():
-        model.to(options.device).eval()
-    configured = options.data.suffix in CONFIGURATIONS
-    facts, rows = (_of_rows if configured else _of_texts)(options, models)
+    facts, rows = _of_images(options, paths) if images else _of_language(options, paths)
     facts["models"] = {
         role: {"path": str(path), "sha256": _hash(path)} for role, path in paths.items()
     }
@@ -87,6 +86,25 @@ def run(verb: str, argv: Sequence[str]) -> None:
         for _ in track(parts, "scoring", transient=True):
             writer.add(next(made))
     print(options.output)
+
+
+def _of_images(
+    options: argparse.Namespace, paths: dict[str, Path]
+) -> tuple[dict[str, Any], Callable[[int], Rows]]:
+    """Facts of the training images of a configuration, and their scores from an image on."""
+    models = {role: read_classifier(path).to(options.device) for role, path in paths.items()}
+    return image_rows(options, models)
+
+
+def _of_language(
+    options: argparse.Namespace, paths: dict[str, Path]
+) -> tuple[dict[str, Any], Callable[[int], Rows]]:
+    """Facts of rows or texts, and their scores from one on."""
+    models = {role: read_causal(path, options.length) for role, path in paths.items()}
+    for model, _ in models.values():
+        model.to(options.device).eval()
+    configured = options.data.suffix in CONFIGURATIONS
+    return (_of_rows if configured else _of_texts)(options, models)
 
 
 def _of_rows(

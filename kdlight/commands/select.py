@@ -59,13 +59,19 @@ def parser() -> Parser:
         action="store_true",
         help="divide nats by tokens, so that long rows are not favoured",
     )
+    made.add_argument(
+        "--without-label",
+        action="store_true",
+        help="of images: choose among those that have no label yet",
+    )
     made.add_argument("--seed", type=whole, default=0, help="seed of what is drawn")
     made.add_argument(
         "--output",
         type=Path,
         required=True,
-        help="a selection (.json) for datamodules.text.selected.SelectedDataModule, or the chosen "
-        "texts themselves (.jsonl) with a description beside them",
+        help="a selection (.json) for datamodules.text.selected.SelectedDataModule or "
+        "datamodules.images.queried.QueriedDataModule, or the chosen texts themselves (.jsonl) "
+        "with a description beside them",
     )
     add_force(made)
     return made
@@ -104,7 +110,9 @@ def run(verb: str, argv: Sequence[str]) -> None:
             raise InputError(
                 f"--by {options.by}: expected scores of a --{role} in {options.scores}, found none."
             )
-    scores, rows = chosen(options, columns)
+    place = _places(options, columns)
+    scores, rows = chosen(options, {name: values[place] for name, values in columns.items()})
+    rows = place[rows]
     how = {
         "by": options.by,
         "keep": options.keep,
@@ -120,11 +128,22 @@ def run(verb: str, argv: Sequence[str]) -> None:
         write_selection(beside, rows.tolist(), facts["digest"], how)
     else:
         write_selection(options.output, rows.tolist(), facts["digest"], how)
-    kept, tokens = len(rows), columns["tokens"]
-    print(
-        f"{kept} of {facts['count']} rows, {int(tokens[rows].sum())} of {int(tokens.sum())} tokens"
-    )
+    said, tokens = f"{len(rows)} of {facts['count']} rows", columns["tokens"]
+    of_tokens = f", {int(tokens[rows].sum())} of {int(tokens.sum())} tokens"
+    print(said if facts.get("kind") == "images" else said + of_tokens)
     print(options.output)
+
+
+def _places(options: argparse.Namespace, columns: dict[str, Tensor]) -> Tensor:
+    """Numbers of the rows that may be chosen."""
+    if not options.without_label:
+        return torch.arange(len(columns["tokens"]))
+    if "label" not in columns:
+        raise InputError(f"--without-label: expected scores of images in {options.scores}.")
+    free = torch.nonzero(columns["label"] < 0)[:, 0]
+    if not len(free):
+        raise InputError(f"--without-label: every image in {options.scores} has a label.")
+    return free
 
 
 def chosen(options: argparse.Namespace, columns: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -27,19 +27,7 @@ def configured_data(path: Path, model: Any) -> Any:
     """
     from datamodules.text.base import TokenDataModule
 
-    try:
-        node = yaml.safe_load(read_text(path))["data"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise InputError(f"{path}: expected YAML with a section called data.") from None
-    made = jsonargparse.ArgumentParser(exit_on_error=False)
-    made.add_subclass_arguments(TokenDataModule, "data")
-    try:
-        data: Any = made.instantiate_classes(made.parse_object({"data": node})).data
-    except Exception as error:
-        reason = reason_of(error)
-        if reason is None:
-            raise
-        raise InputError(f"{path}: data: {reason}") from None
+    data = built_data(path, TokenDataModule)
     for size in ("vocabulary", "length"):
         expected, found = getattr(model, size), getattr(data, size)
         if found != expected:
@@ -47,6 +35,31 @@ def configured_data(path: Path, model: Any) -> Any:
                 f"{path}: data: expected the {size} of the model, {expected}, found {found}."
             )
     return data
+
+
+def built_data(path: Path, base: type) -> Any:
+    """The data module of a configuration.
+
+    Args:
+        path: The configuration.
+        base: Of what kind it is to be.
+
+    Raises:
+        InputError: It has no data, or they cannot be built.
+    """
+    try:
+        node = yaml.safe_load(read_text(path))["data"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise InputError(f"{path}: expected YAML with a section called data.") from None
+    made = jsonargparse.ArgumentParser(exit_on_error=False)
+    made.add_subclass_arguments(base, "data")
+    try:
+        return made.instantiate_classes(made.parse_object({"data": node})).data
+    except Exception as error:
+        reason = reason_of(error)
+        if reason is None:
+            raise
+        raise InputError(f"{path}: data: {reason}") from None
 
 
 def read_data(option: str, path: Path, model: Any, tokenizer: Tokenizer | None) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlight.core.ranges import PositiveInt
+from kdlight.core.ranges import PositiveInt, Probability
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -95,6 +95,30 @@ class EnsembleClassifier(Classifier):
         """Logarithms of the mean probabilities, (B, num_classes)."""
         each = torch.stack([member(image).float().log_softmax(dim=1) for member in self.members])
         return torch.logsumexp(each, dim=0) - torch.tensor(float(len(each))).log()
+
+
+class ConfusedClassifier(Classifier):
+    """A classifier that errs where it is unsure: there its two likeliest classes change places.
+
+    For experiments with a teacher that is wrong near the borders of classes.
+
+    Args:
+        member: The classifier.
+        margin: Where the probabilities of the two are closer than this.
+    """
+
+    def __init__(self, member: Classifier, margin: Probability) -> None:
+        super().__init__()
+        self.member, self.margin = member, margin
+        self.num_classes = member.num_classes
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores, (B, num_classes)."""
+        scores: Tensor = self.member(image)
+        best, place = scores.topk(2, dim=1)
+        law = scores.float().softmax(dim=1).gather(1, place)
+        unsure = (law[:, :1] - law[:, 1:]) < self.margin
+        return scores.scatter(1, place, torch.where(unsure, best.flip(1), best))
 
 
 def class_layer(classifier: Classifier) -> nn.Linear:
