@@ -50,11 +50,11 @@ def codec_training(**kwargs: Any) -> CodecTraining:
         discriminator = MultiPeriodDiscriminator([2, 3], channels=2)
     return CodecTraining(
         tiny_codec(),
-        # Adam makes steps of small gradients, and of their rounding.
-        Optimization(lr=1e-3, clip=1.0),
+        # Without an offset Adam makes whole steps of the rounding of small gradients.
+        Optimization(lr=1e-3, eps=1e-3, clip=1.0),
         iterations=20,
         discriminator=discriminator,
-        discriminator_optimizer=Optimization(lr=1e-3),
+        discriminator_optimizer=Optimization(lr=1e-3, eps=1e-3),
         spectral=LogMelLoss(RATE, (320,), (16,)),
         adversarial_loss="hinge",
         relative_features=True,
