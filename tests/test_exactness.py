@@ -39,7 +39,7 @@ def test_every_method_has_its_case() -> None:
 
 
 def stops(name: str) -> list[int]:
-    """Where the runs of a method are stopped, in batches of 20 with 7 an epoch.
+    """Where the runs of a method are stopped, in batches with 7 an epoch.
 
     Around each of its own stage boundaries, inside an epoch and an accumulation, and one before
     the end. What all methods have in common is tried on the plainest in full: the first batch, and
