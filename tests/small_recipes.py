@@ -25,6 +25,7 @@ OUT_OF_REACH = {
     "kdlight.teachers.codec.CodecTeacher": "its teacher is another run's codec",
     "kdlight.teachers.tokens.token_teacher": "its teacher is another run's model",
     "kdlight.teachers.tokens.language_teacher": "its teacher is another run's model",
+    "kdlight.teachers.tokens.condensing_student": "its model is another run's",
     "kdlight.teachers.text_classifiers.classifier_teacher": "its teacher is another run's model",
     "datamodules.text.selected.SelectedDataModule": "another command chooses its data",
     "datamodules.images.queried.QueriedDataModule": "another command chooses its data",

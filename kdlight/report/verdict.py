@@ -42,6 +42,7 @@ HEADLINES = (
     "mel_patches",
     "linear_probe",
     "entity_f1",
+    "answer_accuracy",
     "ndcg_10",
     "perplexity",
 )

@@ -8,6 +8,8 @@ from kdlight.discrete.energy_sampler import EnergyGenerator
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
+from kdlight.networks.text.condensing import Condensing
+from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.teachers.checkpoint import models_of
 
 
@@ -45,6 +47,33 @@ def language_teacher(checkpoint: str) -> AutoregressiveModel:
             f"{checkpoint}: expected a model of next tokens, found {type(model).__name__}."
         )
     return model
+
+
+def condensing_student(
+    checkpoint: str, context: int, vectors: int, width: int = 64, depth: int = 2, heads: int = 4
+) -> AutoregressiveModel:
+    """A model that a run trained, with vectors to learn in the place of demonstrations (MEND).
+
+    Args:
+        checkpoint: Checkpoint of the run, or an exported ``.safetensors`` model.
+        context: Tokens of the demonstrations.
+        vectors: How many vectors stand for them.
+        width: Channels of the network that makes the vectors.
+        depth: Its blocks.
+        heads: Its attention heads.
+
+    Raises:
+        InputError: See :func:`language_teacher`; or the model's network takes no vectors.
+    """
+    model = language_teacher(checkpoint)
+    if not isinstance(model.network, TokenTransformer):
+        raise InputError(
+            f"{checkpoint}: expected a TokenTransformer, found {type(model.network).__name__}."
+        )
+    if not context < model.length:
+        raise InputError(f"context: expected less than {model.length} tokens, found {context}.")
+    network = Condensing(model.network, context, vectors, width, depth, heads)
+    return AutoregressiveModel(network, model.vocabulary, model.length, model.beginning)
 
 
 def energy_teacher(

@@ -2,14 +2,22 @@
 
 from typing import Any
 
+import lightning as L
 import torch
 
+from datamodules.text.mappings import MappingsDataModule
+from datamodules.text.sorting import SortingDataModule
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.losses.language.pointwise import ForwardKL
+from kdlight.networks.text.condensing import Condensing
+from kdlight.networks.text.encoder_decoder import EncoderDecoder
 from kdlight.networks.text.state_space import StateSpaceModel
+from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
+from modules.language.next_token.logit_distillation import LogitDistillation
+from modules.language.structure.encoder_distillation import EncoderDistillation
 from modules.language.structure.mohawk import MOHAWK
-from tests.exactness.harness import Case
+from tests.exactness.harness import BATCH, Case
 from tests.exactness.language_cases import LENGTH, V, network, ragged
 
 
@@ -30,6 +38,58 @@ def mohawk(**kwargs: Any) -> MOHAWK:
     )
 
 
+def questions(batch_size: int = BATCH) -> L.LightningDataModule:
+    return SortingDataModule(V, 3, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def encoder_distillation(**kwargs: Any) -> EncoderDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        student = EncoderDecoder(V, 3, width=8, encoder_depth=1, depth=1, heads=2)
+        torch.nn.init.normal_(student.head.weight, std=0.3)
+    return EncoderDistillation(
+        AutoregressiveModel(network(2, causal=True), V, LENGTH),
+        AutoregressiveModel(student, V, LENGTH),
+        ForwardKL(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        top_k=3,
+        end=0,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+def demonstrations(batch_size: int = BATCH) -> L.LightningDataModule:
+    return MappingsDataModule(2, 1, True, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def served() -> TokenTransformer:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        made = TokenTransformer(4, width=8, depth=1, heads=2, causal=True)
+        torch.nn.init.normal_(made.head.weight, std=0.3)
+    return made
+
+
+def mend(**kwargs: Any) -> LogitDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        student = Condensing(served(), 4, 2, width=8, depth=1, heads=2)
+    return LogitDistillation(
+        AutoregressiveModel(served(), 4, LENGTH),
+        AutoregressiveModel(student, 4, LENGTH),
+        ForwardKL(),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        likelihood=1.0,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 STRUCTURE = {
+    "encoder_distillation": Case(encoder_distillation, 20, data_module=questions),
+    "mend": Case(mend, 20, data_module=demonstrations),
     "mohawk": Case(mohawk, 20, (2, 4), data_module=ragged),
 }

@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * inner, bias=False)
         self.project = nn.Linear(inner, width, bias=False)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = perceptron(width, ratio)
+        self.mlp: nn.Module = perceptron(width, ratio)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -104,6 +104,16 @@ class TransformerBlock(nn.Module):
             sees: Which of all tokens, those in the memory first, each of these sees, (T, N) bool;
                 None for all up to itself of a causal block, else all.
         """
+        return self.fed(self.attended(hidden, angles, memory, sees))
+
+    def attended(
+        self,
+        hidden: Tensor,
+        angles: Tensor,
+        memory: KeyValues | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """The block's first half: tokens with what their attention found added to them."""
         queries, keys, values = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in self.qkv(self.attention_norm(hidden)).chunk(3, dim=2)
@@ -114,7 +124,8 @@ class TransformerBlock(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=sees, is_causal=self.causal and sees is None
         )
-        return self.fed(hidden + self.dropout(self.project(mixed.transpose(1, 2).flatten(2))))
+        found: Tensor = self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))
+        return hidden + found
 
     def fed(self, mixed: Tensor) -> Tensor:
         """The block's second half: each token (B, T, width) alone through the perceptron."""
@@ -214,7 +225,11 @@ class TokenTransformer(Recorded, nn.Module):
             if component is None:
                 component = tokens.new_zeros(len(tokens))
             hidden = hidden + self.component_embedding[component]
-        angles = self.angles(tokens)
+        return self.read(hidden, places)
+
+    def read(self, hidden: Tensor, places: Tensor | None = None) -> Tensor:
+        """Logits, (B, L, V), or (N, V) of ``places`` (B, L), of vectors of tokens (B, L, width)."""
+        angles = self.angles(hidden)
         for block in self.blocks:
             hidden = block(hidden, angles)
         if places is not None:

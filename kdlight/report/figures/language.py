@@ -228,6 +228,26 @@ COLUMNS = (
         narrow="golden\nKL, worst",
     ),
     Column(
+        "answer_accuracy",
+        "Answers, tokens",
+        "Share of the tokens of held-out answers that the model writes, the likeliest one by one.",
+        "%",
+        better="higher",
+        scale=100.0,
+        decimals=1,
+        narrow="answers,\ntokens",
+    ),
+    Column(
+        "exact_match",
+        "Answers, whole",
+        "Share of held-out answers that the model writes without a wrong token.",
+        "%",
+        better="higher",
+        scale=100.0,
+        decimals=1,
+        narrow="answers,\nwhole",
+    ),
+    Column(
         "entity_f1",
         "Entity F1",
         "Strict agreement of entities with the known ones: both ends and the type are the same; "
