@@ -12,6 +12,7 @@ from kdlight.losses.language.pointwise import JensenShannon
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.networks.images.expert_heads import ExpertClassifier
 from kdlight.networks.images.feature_pool import ConvEncoder
+from kdlight.networks.images.text_classifier import ImageTextEncoder, TextClassifier
 from kdlight.networks.images.vit import MaskedAutoencoder, ViT
 from kdlight.training.optim import Optimization
 from modules.vision.classifier_training import ClassifierTraining
@@ -21,6 +22,7 @@ from modules.vision.logit_distillation import LogitDistillation
 from modules.vision.masked_autoencoding import MaskedAutoencoding
 from modules.vision.masked_distillation import MaskedDistillation
 from modules.vision.shift_distillation import ShiftDistillation
+from modules.vision.text_aligned_distillation import TextAlignedDistillation
 from tests.exactness.harness import BATCH, Case, TinyImages
 
 
@@ -80,6 +82,45 @@ def shift_distillation(**kwargs: Any) -> ShiftDistillation:
         network(1),
         Optimization(lr=3e-3, decay="cosine"),
         mixed_at="trunk.0",
+        iterations=20,
+        augmentation=AffineAugmentation(),
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
+class TinyImageText(ImageTextEncoder):
+    """A linear map of images; a text is its first letter."""
+
+    width = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(2)
+            self.image, self.text = nn.Linear(16, 3), nn.Embedding(26, 3)
+
+    def image_features(self, image: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.image(image.flatten(1))
+        return found
+
+    def text_features(self, texts: list[str]) -> torch.Tensor:
+        found: torch.Tensor = self.text(torch.tensor([ord(text[0]) - 97 for text in texts]))
+        return found
+
+
+def text_aligned_distillation(**kwargs: Any) -> TextAlignedDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        seen = SmallClassifier(size=4, num_classes=3, width=4, features=4)
+    for part in seen.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return TextAlignedDistillation(
+        TinyImageText(),
+        TextClassifier(seen, 2),
+        Optimization(lr=3e-3, decay="cosine"),
+        texts=["a", "b"],
         iterations=20,
         augmentation=AffineAugmentation(),
         ema_half_life=3.0,
@@ -162,6 +203,7 @@ VISION = {
     "masked_autoencoding": Case(masked_autoencoding, 20),
     "masked_distillation": Case(masked_distillation, 20),
     "classifier_training": Case(classifier_training, 20),
+    "text_aligned_distillation": Case(text_aligned_distillation, 20, data_module=partly_labelled),
     "shift_distillation": Case(shift_distillation, 20, data_module=partly_labelled),
     "image_logit_distillation": Case(logit_distillation, 20, data_module=partly_labelled),
 }

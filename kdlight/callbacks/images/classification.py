@@ -25,7 +25,17 @@ CLASSES = "classes.json"
 
 HEADLINE = (
     *("model", "top1", "top5", "balanced_accuracy", "accuracy_many", "accuracy_medium"),
-    *("accuracy_few", "ece", "agreement", "teacher_kl", "parameters", "ms_per_image", "speed_up"),
+    *(
+        "accuracy_few",
+        "accuracy_seen",
+        "accuracy_unseen",
+        "ece",
+        "agreement",
+        "teacher_kl",
+        "parameters",
+        "ms_per_image",
+        "speed_up",
+    ),
 )
 
 

@@ -29,6 +29,15 @@ COLUMNS = (
     share("accuracy_many", "Many", OF_GROUP.format("many"), "higher"),
     share("accuracy_medium", "Medium", OF_GROUP.format("a middling number of"), "higher"),
     share("accuracy_few", "Few", OF_GROUP.format("few"), "higher", short=True),
+    share("accuracy_seen", "Seen", "Mean over the classes with training images.", "higher"),
+    share(
+        "accuracy_unseen",
+        "Unseen",
+        "Mean over the classes without training images, known by their texts, of the share that is "
+        "recognised.",
+        "higher",
+        short=True,
+    ),
     share(
         "agreement",
         "Agreement",
