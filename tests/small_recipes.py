@@ -27,6 +27,8 @@ OUT_OF_REACH = {
     "kdlight.teachers.tokens.language_teacher": "its teacher is another run's model",
     "kdlight.teachers.tokens.condensing_student": "its model is another run's",
     "kdlight.teachers.text_classifiers.classifier_teacher": "its teacher is another run's model",
+    "kdlight.teachers.encoders.vit_mae_encoder": "its teacher comes from the hub",
+    "kdlight.teachers.classifiers.torchvision_classifier": "its teacher is downloaded",
     "datamodules.text.selected.SelectedDataModule": "another command chooses its data",
     "datamodules.images.queried.QueriedDataModule": "another command chooses its data",
 }
@@ -137,6 +139,7 @@ TEACHERS = {
     "kdlight.teachers.classifiers.run_classifier",
     "kdlight.teachers.synthesis.synthesis_teacher",
     "kdlight.teachers.encoders.run_encoder",
+    "kdlight.teachers.captioners.run_captioner",
 }
 # Students of one's own pictures, which all become pipelines of diffusers.
 EXPORTED = [

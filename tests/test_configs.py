@@ -147,6 +147,7 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
 
 
 REPORTS = (
+    "images.captioning.CaptionReport",
     *("images.classification.ClassificationReport", "images.distilled.DistilledSetReport"),
     *("images.encoders.EncoderReport", "images.generation.GenerationReport"),
     *("speech.codec.CodecReport", "speech.conversion.ConversionReport"),

@@ -9,18 +9,21 @@ from torch import nn
 from datamodules.loader import StreamLoader
 from kdlight.diffusion.augmentation import AffineAugmentation
 from kdlight.losses.language.pointwise import JensenShannon
+from kdlight.networks.images.captioner import Captioner
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.networks.images.expert_heads import ExpertClassifier
 from kdlight.networks.images.feature_pool import ConvEncoder
 from kdlight.networks.images.text_classifier import ImageTextEncoder, TextClassifier
 from kdlight.networks.images.vit import MaskedAutoencoder, ViT
 from kdlight.training.optim import Optimization
+from modules.vision.caption_training import CaptionTraining
 from modules.vision.classifier_training import ClassifierTraining
 from modules.vision.dataset_distillation import DatasetDistillation
 from modules.vision.expert_distillation import ExpertDistillation
 from modules.vision.logit_distillation import LogitDistillation
 from modules.vision.masked_autoencoding import MaskedAutoencoding
 from modules.vision.masked_distillation import MaskedDistillation
+from modules.vision.preference_distillation import PreferenceDistillation
 from modules.vision.shift_distillation import ShiftDistillation
 from modules.vision.text_aligned_distillation import TextAlignedDistillation
 from tests.exactness.harness import BATCH, Case, TinyImages
@@ -128,6 +131,46 @@ def text_aligned_distillation(**kwargs: Any) -> TextAlignedDistillation:
     )
 
 
+class TinyCaptions(TinyImages):
+    """Images with two captions of three words each."""
+
+    def train_dataloader(self) -> StreamLoader:
+        loader = super().train_dataloader()
+        assert isinstance(loader.data, dict)
+        label = loader.data["label"]
+        count = torch.arange(len(label))
+        for name, named in (("tokens", label), ("worse", 1 - label)):
+            loader.data[name] = torch.stack([0 * count, 1 + named, 3 + count % 2], dim=1)
+        return loader
+
+
+def tiny_captions(batch_size: int = BATCH) -> L.LightningDataModule:
+    return TinyCaptions(batch_size)
+
+
+def captioner(seed: int, experts: int = 1) -> Captioner:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Captioner(5, 3, size=4, patch_size=4, width=8, depth=1, heads=2, experts=experts)
+
+
+def caption_training(**kwargs: Any) -> CaptionTraining:
+    optimizer = Optimization(lr=3e-3, decay="cosine")
+    return CaptionTraining(captioner(1), optimizer, 20, ema_half_life=3.0, **kwargs)
+
+
+def preference_distillation(**kwargs: Any) -> PreferenceDistillation:
+    return PreferenceDistillation(
+        captioner(2),
+        captioner(1, experts=3),
+        Optimization(lr=3e-3, decay="cosine"),
+        mimic_iterations=9,
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 def encoder(seed: int, width: int, depth: int) -> ViT:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -203,6 +246,10 @@ VISION = {
     "masked_autoencoding": Case(masked_autoencoding, 20),
     "masked_distillation": Case(masked_distillation, 20),
     "classifier_training": Case(classifier_training, 20),
+    "caption_training": Case(caption_training, 20, data_module=tiny_captions),
+    "preference_distillation": Case(
+        preference_distillation, 20, boundaries=(9,), data_module=tiny_captions
+    ),
     "text_aligned_distillation": Case(text_aligned_distillation, 20, data_module=partly_labelled),
     "shift_distillation": Case(shift_distillation, 20, data_module=partly_labelled),
     "image_logit_distillation": Case(logit_distillation, 20, data_module=partly_labelled),

@@ -54,6 +54,21 @@ COLUMNS = (
         better="lower",
         narrow="Teacher\nKL",
     ),
+    share(
+        "hallucination",
+        "Hallucination",
+        "Probability that a sampled caption of a held-out image names another class than its own.",
+        "lower",
+        narrow="Halluci-\nnation",
+        short=True,
+    ),
+    Column(
+        "caption_nll",
+        "Caption NLL",
+        "Nats a word of the right captions of held-out images.",
+        better="lower",
+        narrow="Caption\nNLL",
+    ),
     Column(
         "class_nll",
         "Class NLL",
