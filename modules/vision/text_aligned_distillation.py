@@ -131,14 +131,14 @@ class TextAlignedDistillation(ClassifierModule):
         # Labels among the texts that take part.
         place = torch.where(label < 0, label, (self.known.cumsum(0) - 1)[label])
         right = scores.argmax(dim=1) == place
-        laws = (each.log_softmax(dim=1) for each in (scores, own_scores))
+        said, law = scores.log_softmax(dim=1), own_scores.log_softmax(dim=1)
         terms = {
             "classes": labelled_cross_entropy(own_scores, place),
             "distance": (own - taught).square().sum(dim=1).mean(),
             "contrast": global_contrastive_loss(
                 own[:, None], taught[:, None], None, self.student.temperature
             ),
-            "alignment": mean_of(top_k(*laws, self.k, "renormalised"), right),
+            "alignment": mean_of(top_k(said, law, self.k, "renormalised"), right),
         }
         weighed = [getattr(self, name) * value for name, value in terms.items()]
         self.optimize("student", torch.stack(weighed).sum())
