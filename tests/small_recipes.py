@@ -129,6 +129,7 @@ SMALLER["text8/masked_diffusion.yaml"] = {
     for key, value in (("width", "16"), ("depth", "1"), ("heads", "2"))
 }
 SMALLER["retrieval/margin_mse.yaml"] = {"--data.init_args.most": "30"}
+SMALLER["oracle/exit_distillation.yaml"] = {"--data.init_args.most": "30"}
 SMALLER["oracle/distilled_decoding.yaml"] = {"--data.init_args.count": "64"}
 SMALLER |= {
     f"nouns/{name}.yaml": {"--data.init_args.compositions": "64"}

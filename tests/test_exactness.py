@@ -174,7 +174,7 @@ def poison(module: DistillationModule, batch: dict[str, Any]) -> None:
         return noise
 
     module.noise.normal = poisoned  # type: ignore[method-assign]
-    if "tokens" in batch or "codes" in batch:
+    if batch.keys() & {"tokens", "codes", "query"}:
         # Whole numbers cannot be NaN: what the trained network says of the first row is.
         parts = (module.get_submodule(name) for name in module._optimization)
         HOOKS.extend(

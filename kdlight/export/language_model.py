@@ -9,6 +9,7 @@ from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.networks.text.classifier import TextClassifier
+from kdlight.networks.text.encoder import TransformerEncoder
 from kdlight.networks.text.masked_lm import MaskedLM
 from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
@@ -22,7 +23,7 @@ def export_language_model(model: nn.Module, path: Path) -> None:
     the run's data had one of the ``tokenizers`` library, as ``tokenizer.json``.
 
     Args:
-        model: A generator of text, the model in it, or a classifier of texts.
+        model: A generator of text, the model in it, a classifier of texts, or an encoder.
         path: Folder; an earlier export there is replaced as a whole.
 
     Raises:
@@ -31,8 +32,8 @@ def export_language_model(model: nn.Module, path: Path) -> None:
     tokenizer: Tokenizer | None = getattr(model, "tokenizer", None)
     if isinstance(model, (TextGenerator, TokenGenerator)):
         model = model.denoiser
-    network = getattr(model, "network", model)
-    if not isinstance(network, (CausalLM, MaskedLM, TextClassifier)):
+    network = model if isinstance(model, TransformerEncoder) else getattr(model, "network", model)
+    if not isinstance(network, (CausalLM, MaskedLM, TextClassifier, TransformerEncoder)):
         raise InputError(
             f"{path}: expected a model of transformers to write, found "
             f"{type(model).__name__}; a .safetensors file takes any model of kdlight."

@@ -12,11 +12,13 @@ from kdlight.losses.language.matching import MutualInformation
 from kdlight.losses.language.ranking import MarginMSE
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.encoder import BagOfTokens
+from kdlight.networks.text.exits import ExitEncoder
 from kdlight.storage.tokenizers import NumberTokenizer
 from kdlight.training.optim import Optimization
 from modules.language.encoders.ranking_distillation import RankingDistillation
 from modules.language.encoders.representation_distillation import RepresentationDistillation
 from modules.language.encoders.text_classification import TextClassification
+from modules.language.structure.exit_distillation import ExitDistillation
 from tests.exactness.harness import BATCH, Case
 
 V, LENGTH = 5, 6
@@ -27,8 +29,8 @@ def data(batch_size: int = BATCH) -> L.LightningDataModule:
     return OracleClassesDataModule(language, 2, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
-def classifier(seed: int, width: int = 8, depth: int = 1) -> TextClassifier:
-    config = {
+def settings(width: int, depth: int) -> dict[str, Any]:
+    return {
         "model_type": "bert",
         "vocab_size": V,
         "hidden_size": width,
@@ -39,9 +41,12 @@ def classifier(seed: int, width: int = 8, depth: int = 1) -> TextClassifier:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     }
+
+
+def classifier(seed: int, width: int = 8, depth: int = 1) -> TextClassifier:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = TextClassifier(config, 2)
+        made = TextClassifier(settings(width, depth), 2)
         # Drawn small, every teacher says the same of all texts.
         torch.nn.init.normal_(made.model.classifier.weight)
     return made
@@ -97,7 +102,25 @@ def ranking_distillation(**kwargs: Any) -> RankingDistillation:
     )
 
 
+def exit_encoder(depth: int, exits: list[int]) -> ExitEncoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return ExitEncoder(settings(8, depth), exits)
+
+
+def exit_distillation(**kwargs: Any) -> ExitDistillation:
+    return ExitDistillation(
+        exit_encoder(2, [1, 2]),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        self_distillation=0.5,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 TEXT = {
+    "exit_distillation": Case(exit_distillation, 20, data_module=RaggedRanking),
     "ranking_distillation": Case(ranking_distillation, 20, data_module=RaggedRanking),
     "text_classification": Case(text_classification, 20, data_module=data),
     "representation_distillation": Case(representation_distillation, 20, data_module=data),

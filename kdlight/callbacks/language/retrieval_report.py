@@ -29,12 +29,13 @@ class Encodes(Protocol):
 
 
 class RetrievalReport(L.Callback):
-    """How well the encoder that a run trains finds passages, and its teachers.
+    """How well the encoders that a run trains find passages, and its teachers.
 
     Held-out queries are searched among all passages of the data
     (:class:`~kdlight.metrics.language.retrieval.RetrievalFit`): at every validation as
-    ``val/<figure>``; when training ends (and for ``test``) one row a model, the teachers' mean
-    score first, printed, and written to ``summary.json``.
+    ``val/<figure>``, of the last exit where an encoder has several; when training ends (and for
+    ``test``) one row a model, the teachers' mean score first, printed, and written to
+    ``summary.json``.
 
     Raises:
         InputError: Before training starts, a method without encoders, or data without passages.
@@ -78,12 +79,11 @@ class RetrievalReport(L.Callback):
         assert isinstance(method, Encodes)
         data = data_of(trainer)
         found = data.parts[1]
-        ((name, model),) = method.encoders().values()
-        queries = _encoded(model, found.queries, found.queries_mask, method.device)
-        passages = _encoded(model, found.passages, found.passages_mask, method.device)
-        scored = {name: (queries @ passages.T, found.scores)}
-        if found.scores is not None:
-            scored = {"teacher": (found.scores, None), **scored}
+        scored = {} if found.scores is None else {"teacher": (found.scores, None)}
+        for name, model in method.encoders().values():
+            queries = _encoded(model, found.queries, found.queries_mask, method.device)
+            passages = _encoded(model, found.passages, found.passages_mask, method.device)
+            scored[name] = (queries @ passages.T, found.scores)
         rows = []
         for each, (scores, teacher) in scored.items():
             metric = RetrievalFit(teacher is not None)
