@@ -31,7 +31,10 @@ from kdlight.export.transformers import export_transformers
 from kdlight.networks.images.classifier import Classifier
 from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.networks.text.classifier import TextClassifier
+from kdlight.networks.text.encoder import TransformerEncoder
+from kdlight.networks.text.exits import ExitEncoder
 from kdlight.storage.files import read_json, save_model
+from kdlight.surgery.binary import packed_model
 from kdlight.teachers.checkpoint import load_models, models_of
 from kdlight.teachers.classifiers import run_classifier
 from kdlight.teachers.codec import load_codec
@@ -68,6 +71,18 @@ def parser() -> Parser:
         "folder of transformers",
     )
     add_model(made)
+    made.add_argument(
+        "--exit",
+        type=positive,
+        default=None,
+        metavar="LAYER",
+        help="of an encoder with exits, the model that ends behind this layer (default: the last)",
+    )
+    made.add_argument(
+        "--packed",
+        action="store_true",
+        help="of a model with weights of two binary planes, store two bits a weight",
+    )
     made.add_argument("--summary", default="", help="one sentence for the model card")
     made.add_argument(
         "--half", action="store_true", help="store the weights of a .safetensors file as float16"
@@ -80,8 +95,13 @@ def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``export``."""
     options = parser().parse_args(argv)
     checkpoint = options.checkpoint or newest_checkpoint(options.run, f"--run {options.run}")
-    if options.half and options.output.suffix != ".safetensors":
-        raise InputError(f"--half: expected a .safetensors file to write, found {options.output}.")
+    for name in ("half", "packed"):
+        if getattr(options, name) and options.output.suffix != ".safetensors":
+            raise InputError(
+                f"--{name}: expected a .safetensors file to write, found {options.output}."
+            )
+    if options.exit is not None and options.output.suffix != ".safetensors" and options.to is None:
+        raise InputError("--exit: expected a .safetensors file to write, or --to transformers.")
     if options.to is not None:
         if options.steps is not None or options.sigmas is not None:
             raise InputError(
@@ -103,7 +123,10 @@ def run(verb: str, argv: Sequence[str]) -> None:
         _export_codec(load_codec(str(checkpoint), options.model), options.output, options.to)
     elif options.output.suffix == ".safetensors":
         check_output(options.output, (".safetensors",), [checkpoint], options.force)
-        model = _model(checkpoint, options)
+        if options.exit is not None or options.packed:
+            model = _of_text(checkpoint, options)
+        else:
+            model = _model(checkpoint, options)
         save_model(model, options.output, notes_of(checkpoint, options.summary), options.half)
     elif options.output.suffix:
         raise InputError(
@@ -142,9 +165,33 @@ def _language_model(checkpoint: Path, options: argparse.Namespace) -> nn.Module 
     models = {
         name: each
         for name, each in models_of(checkpoint)
-        if isinstance(each, TextClassifier) or writes_tokens(each)
+        if isinstance(each, (TextClassifier, TransformerEncoder, ExitEncoder))
+        or writes_tokens(each)
     }
-    return models.get(options.model or "student") or next(iter(models.values()), None)
+    found = models.get(options.model or "student") or next(iter(models.values()), None)
+    return _up_to_exit(found, options) if found is not None else None
+
+
+def _of_text(checkpoint: Path, options: argparse.Namespace) -> nn.Module:
+    """A model of text, as ``--exit`` and ``--packed`` make it smaller."""
+    found = _language_model(checkpoint, options)
+    if found is None:
+        raise InputError(f"{checkpoint}: expected a model of text for --exit and --packed.")
+    return packed_model(found) if options.packed else found
+
+
+def _up_to_exit(model: nn.Module, options: argparse.Namespace) -> nn.Module:
+    """An encoder with exits up to the one that is asked for; any other model as it is."""
+    if isinstance(model, ExitEncoder):
+        try:
+            return model.prefix(options.exit or model.exits[-1])
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+    if options.exit is not None:
+        raise InputError(
+            f"--exit {options.exit}: expected an encoder with exits, found {type(model).__name__}."
+        )
+    return model
 
 
 def _classifier(checkpoint: Path, options: argparse.Namespace) -> Classifier | None:

@@ -109,3 +109,18 @@ def _alpha_alone(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
     """The limit ``sum (p^alpha log (p / q)^alpha - p^alpha + q^alpha) / alpha^2``."""
     first, second = alpha * log_p, alpha * log_q
     return (_expected(first, first - second) + (second.exp() - first.exp()).sum(-1)) / alpha**2
+
+
+def deviation_aware(log_p: Tensor, log_q: Tensor, gamma: float) -> Tensor:
+    """``(H(p) H(q))^gamma`` times ``-sum p log q`` (DB-LLM, arXiv:2402.11960, section 3.3).
+
+    Where both laws are undecided counts more. The weight has no gradient: else a student would
+    learn to be certain. With gamma 0 it is the soft cross-entropy.
+
+    Args:
+        log_p: Teacher.
+        log_q: Student.
+        gamma: At least 0.
+    """
+    entropies = [-_expected(log, log).detach() for log in (log_p, log_q)]
+    return (entropies[0] * entropies[1]).clamp(min=0) ** gamma * -_expected(log_p, log_q)

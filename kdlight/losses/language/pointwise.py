@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from kdlight.core.ranges import NonNegativeFloat
 from kdlight.errors import InputError
 from kdlight.losses.language import divergences, transport, truncated
 from kdlight.losses.language.objective import Divergence, above_zero, within
@@ -193,3 +194,28 @@ class SortedDistance(TotalVariation):
 
     def measure(self, log_p: Tensor, log_q: Tensor, tokens: Tensor) -> Tensor:
         return transport.sorted_distance(log_p, log_q)
+
+
+class DeviationAware(Divergence):
+    """:func:`~kdlight.losses.language.divergences.deviation_aware`.
+
+    Args:
+        gamma: Power of the entropies; 0 for the soft cross-entropy.
+        temperature: Of both laws.
+        temperature_squared: Whether the loss is multiplied by its square.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        gamma: NonNegativeFloat = 0.1,
+        temperature: float = 1.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(temperature, temperature_squared)
+        self.gamma = gamma
+
+    def measure(self, log_p: Tensor, log_q: Tensor, tokens: Tensor) -> Tensor:
+        return divergences.deviation_aware(log_p, log_q, self.gamma)
