@@ -27,12 +27,19 @@ from kdlight.errors import InputError
 from kdlight.export.language_model import export_language_model
 from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
-from kdlight.storage.files import save_model, sha256_of, write_json
+from kdlight.storage.files import read_json, save_model, sha256_of, write_json
 from kdlight.storage.tokenizers import Tokenizer
 from kdlight.surgery.anatomy import Anatomy
 from kdlight.surgery.families import anatomy_of
 from kdlight.surgery.importance import Importance, loss_without_layers, measure
 from kdlight.surgery.pruning import every, prune, shuffled
+from kdlight.surgery.vocabulary import (
+    closed,
+    cut_vocabulary,
+    special_tokens,
+    token_shares,
+    write_tokenizer,
+)
 
 RECORD = "pruning.json"
 WORDS_OF = ("tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "chat_template")
@@ -58,10 +65,27 @@ def parser() -> Parser:
         "--keep",
         type=part,
         nargs="+",
-        required=True,
+        default=[],
         metavar="PART=N",
         help="how many stay of layers, width (channels of a token), mlp (hidden units of every "
         "block) and heads (with the keys that they share); what is not named stays whole",
+    )
+    made.add_argument(
+        "--vocabulary-of",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="cut the tokens (with their rows of embedding and head) that none of these texts or "
+        "configurations needs, one a language; of a folder its tokenizer too",
+    )
+    made.add_argument(
+        "--least-share",
+        type=fraction,
+        default=0.0,
+        metavar="S",
+        help="a token stays if it is more than this share of one of them (default: 0, all that "
+        "occur)",
     )
     made.add_argument(
         "--calibration",
@@ -123,28 +147,69 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--output {options.output}: expected a name that ends in .safetensors for a model "
             "that is none of transformers."
         )
+    if not (options.keep or options.vocabulary_of):
+        raise InputError("--keep: expected a part that is cut, or --vocabulary-of, found neither.")
     anatomy = anatomy_of(model.network)
     keep = _kept(options.keep, anatomy)
-    batches = list(calibration(options, model, tokenizer))
+    words = tokens_kept(options, model, tokenizer) if options.vocabulary_of else None
     model.to(options.device).eval()
-    importance = scores(options, model, anatomy, batches)
-    smaller = prune(model, anatomy, keep, importance)
-    after = measure(smaller, anatomy_of(smaller.network), batches).nll
-    print(
-        f"parameters {size(model):,} -> {size(smaller):,}; nats a token of the calibration "
-        f"{importance.nll:.4f} -> {after:.4f}, before any training"
-    )
-    notes = {
-        "pruned_from": str(options.checkpoint),
-        "keep": keep,
-        "rank_by": options.rank_by,
-        "layers_by": options.layers_by,
-        "rows": sum(len(tokens) for tokens, _ in batches),
-        "nll_before": importance.nll,
-        "nll_after": after,
-    }
+    notes: dict[str, Any] = {"pruned_from": str(options.checkpoint), "keep": keep}
+    smaller, before = model, size(model)
+    if keep:
+        batches = list(calibration(options, model, tokenizer))
+        importance = scores(options, model, anatomy, batches)
+        smaller = prune(model, anatomy, keep, importance)
+        after = measure(smaller, anatomy_of(smaller.network), batches).nll
+        print(f"nats a token of the calibration {importance.nll:.4f} -> {after:.4f}, not trained")
+        notes |= {"rank_by": options.rank_by, "layers_by": options.layers_by}
+        notes |= {"rows": sum(len(tokens) for tokens, _ in batches)}
+        notes |= {"nll_before": importance.nll, "nll_after": after}
+    if words is not None:
+        smaller = cut_vocabulary(smaller, words)
+        notes |= {"kept_tokens": words, "least_share": options.least_share}
+        print(f"tokens {model.vocabulary:,} -> {len(words):,}")
+    print(f"parameters {before:,} -> {size(smaller):,}")
     write(smaller.cpu(), tokenizer, options, notes)
     print(options.output)
+
+
+def fraction(text: str) -> float:
+    """A share of at least 0 and less than 1."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share of at least 0 and below 1, found {text}"
+        )
+    return found
+
+
+def tokens_kept(
+    options: argparse.Namespace, model: AutoregressiveModel, tokenizer: Tokenizer | None
+) -> list[int]:
+    """Tokens that one of the texts needs, and those that the model or its tokenizer needs.
+
+    Raises:
+        InputError: The tokenizer cannot be cut.
+    """
+    definition = options.checkpoint / "tokenizer.json"
+    if tokenizer is not None and not definition.is_file():
+        raise InputError(
+            "--vocabulary-of: expected a folder with a tokenizer.json, or a model whose tokens are no "
+            f"text, found {options.checkpoint}."
+        )
+    shares = torch.zeros(model.vocabulary, dtype=torch.float64)
+    for path in options.vocabulary_of:
+        data = read_data("--vocabulary-of", path, model, tokenizer).parts[0]
+        tokens = data["tokens"].long()
+        real = torch.arange(tokens.shape[1]) < data["lengths"][:, None]
+        shares = torch.maximum(shares, token_shares([(tokens, real)], model.vocabulary))
+    found = set((shares > options.least_share).nonzero()[:, 0].tolist()) | special_tokens(model)
+    if tokenizer is not None:
+        found = closed(read_json(definition), found)
+    return sorted(each for each in found if each < model.vocabulary)
 
 
 def calibration(
@@ -231,7 +296,12 @@ def write(
     with atomic_folder(options.output, "config.json") as folder:
         export_language_model(model, folder)
         write_json(folder / RECORD, notes)
-        if options.checkpoint.is_dir():
-            for path in sorted(options.checkpoint.iterdir()):
-                if path.is_file() and path.name.startswith(WORDS_OF):
-                    shutil.copyfile(path, folder / path.name)
+        if not options.checkpoint.is_dir():
+            return
+        words = WORDS_OF
+        if "kept_tokens" in notes and tokenizer is not None:
+            write_tokenizer(options.checkpoint, folder, notes["kept_tokens"])
+            words = ("special_tokens", "chat_template")
+        for path in sorted(options.checkpoint.iterdir()):
+            if path.is_file() and path.name.startswith(words):
+                shutil.copyfile(path, folder / path.name)
