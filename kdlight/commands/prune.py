@@ -197,8 +197,8 @@ def tokens_kept(
     definition = options.checkpoint / "tokenizer.json"
     if tokenizer is not None and not definition.is_file():
         raise InputError(
-            "--vocabulary-of: expected a folder with a tokenizer.json, or a model whose tokens are no "
-            f"text, found {options.checkpoint}."
+            "--vocabulary-of: expected a folder with a tokenizer.json, or a model whose tokens are "
+            f"no text, found {options.checkpoint}."
         )
     shares = torch.zeros(model.vocabulary, dtype=torch.float64)
     for path in options.vocabulary_of:
@@ -298,7 +298,7 @@ def write(
         write_json(folder / RECORD, notes)
         if not options.checkpoint.is_dir():
             return
-        words = WORDS_OF
+        words: tuple[str, ...] = WORDS_OF
         if "kept_tokens" in notes and tokenizer is not None:
             write_tokenizer(options.checkpoint, folder, notes["kept_tokens"])
             words = ("special_tokens", "chat_template")

@@ -21,6 +21,11 @@ LEAST = 1e-8
 """Size of a scale at least."""
 
 
+def grouped(values: Tensor, group: int) -> Tensor:
+    """Rows (N, n) cut into groups, (N, n / group, group)."""
+    return values.reshape(len(values), -1, group)
+
+
 def planes(weight: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     """The planes b1 and b2 of weights, (..., G) bool (equations 4 and 5).
 
@@ -91,7 +96,7 @@ class DualBinaryLinear(nn.Module):
     weight: Tensor
 
     def _grouped(self) -> Tensor:
-        return self.weight.unflatten(1, (-1, self.group))
+        return grouped(self.weight, self.group)
 
     def bits(self) -> tuple[Tensor, Tensor]:
         """Both planes, (out, groups, group) bool."""
@@ -138,16 +143,17 @@ class PackedLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         bits = (unpacked(each, self.inputs) for each in (self.one, self.two))
-        grouped = (each.unflatten(1, (-1, self.group)) for each in bits)
-        weight = valued(*grouped, self.scales).flatten(1)
+        one, two = (grouped(each, self.group) for each in bits)
+        weight = valued(one, two, self.scales).flatten(1)
         return nn.functional.linear(hidden, weight, self.bias)
 
 
 def packed_bits(bits: Tensor) -> Tensor:
     """Eight of (N, n) bool a byte, the first the lowest, (N, ceil(n / 8)) uint8."""
-    padded = nn.functional.pad(bits, (0, -bits.shape[1] % 8)).unflatten(1, (-1, 8)).to(torch.uint8)
+    padded = grouped(nn.functional.pad(bits, (0, -bits.shape[1] % 8)), 8).to(torch.uint8)
     powers = (2 ** torch.arange(8, device=bits.device)).to(torch.uint8)
-    return (padded * powers).sum(dim=2, dtype=torch.uint8)
+    total: Tensor = (padded * powers).sum(dim=2, dtype=torch.uint8)
+    return total
 
 
 def unpacked(packed: Tensor, count: int) -> Tensor:
