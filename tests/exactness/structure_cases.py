@@ -16,6 +16,7 @@ from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.training.optim import Optimization
 from modules.language.next_token.logit_distillation import LogitDistillation
 from modules.language.structure.encoder_distillation import EncoderDistillation
+from modules.language.structure.layer_distillation import LayerDistillation
 from modules.language.structure.mohawk import MOHAWK
 from tests.exactness.harness import BATCH, Case
 from tests.exactness.language_cases import LENGTH, V, network, ragged
@@ -83,6 +84,15 @@ def mend(**kwargs: Any) -> LogitDistillation:
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,
         likelihood=1.0,
+def layer_distillation(**kwargs: Any) -> LayerDistillation:
+    return LayerDistillation(
+        AutoregressiveModel(network(2, causal=True), V, LENGTH),
+        AutoregressiveModel(network(1, causal=True), V, LENGTH),
+        ForwardKL(temperature=2.0, temperature_squared=False),
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        prediction=1.0,
+        likelihood=0.1,
         ema_half_life=3.0,
         **kwargs,
     )
@@ -91,5 +101,6 @@ def mend(**kwargs: Any) -> LogitDistillation:
 STRUCTURE = {
     "encoder_distillation": Case(encoder_distillation, 20, data_module=questions),
     "mend": Case(mend, 20, data_module=demonstrations),
+    "layer_distillation": Case(layer_distillation, 20, data_module=ragged),
     "mohawk": Case(mohawk, 20, (2, 4), data_module=ragged),
 }
