@@ -8,7 +8,7 @@ from torch import Tensor
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.errors import InputError
 from kdlight.networks.text.pretrained import CausalLM
-from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.networks.text.token_transformer import TokenTransformer, TransformerBlock
 
 
 class Inside(NamedTuple):
@@ -59,16 +59,17 @@ def inside(model: AutoregressiveModel, tokens: Tensor) -> Inside:
         return Inside(logits, list(found.hidden_states), list(found.attentions))
     assert isinstance(network, TokenTransformer)
     states: list[Tensor] = []
+    blocks = [block for block in network.blocks if isinstance(block, TransformerBlock)]
     with ExitStack() as around:
-        for block in network.blocks:
+        for block in blocks:
             hook = block.register_forward_pre_hook(lambda _, given: states.append(given[0]))
             around.callback(hook.remove)
-        hook = network.blocks[-1].register_forward_hook(lambda _, given, out: states.append(out))
+        hook = blocks[-1].register_forward_hook(lambda _, given, out: states.append(out))
         around.callback(hook.remove)
         logits = network(read)
     angles = network.angles(read)
     attention = [
         block.mixing_matrix(block.attention_norm(given), angles)
-        for block, given in zip(network.blocks, states[:-1], strict=True)
+        for block, given in zip(blocks, states[:-1], strict=True)
     ]
     return Inside(logits, states, attention)

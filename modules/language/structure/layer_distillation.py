@@ -93,7 +93,8 @@ def not_padding(batch: Batch) -> Tensor:
     if "lengths" not in batch:
         return torch.ones_like(tokens, dtype=torch.bool)
     places = torch.arange(tokens.shape[1], device=tokens.device)
-    return places < batch["lengths"][:, None]
+    real: Tensor = places < batch["lengths"][:, None]
+    return real
 
 
 def state_loss(student: Inside, teacher: Inside, every: int, real: Tensor) -> Tensor:
