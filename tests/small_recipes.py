@@ -166,6 +166,7 @@ FEW_SENTENCES = FEW_FORMANTS | {DATA + "utterances": "6"}
 SMALLER["formant/prodiff.yaml"] = FEW_SENTENCES
 SMALLER["formant/prodiff_teacher.yaml"] = FEW_SENTENCES | {MODEL + "model.init_args.voices": "4"}
 SMALLER["formant/disentangled_codes.yaml"] = {DATA + "utterances": "1"}
+SMALLER["formant/timbre_self_distillation.yaml"] = SHORT_CROPS | FEW_FORMANTS
 SMALLER["formant/pheme_codec.yaml"] = {DATA + "utterances": "1"}
 SMALLER["formant/adversarial_disentanglement.yaml"] = {DATA + "data.init_args.utterances": "2"}
 FEW_SPEAKERS = {DATA + "heldout": "1"}

@@ -36,6 +36,14 @@ def joint_rows(value: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
+def joint_other(value: Tensor, step: Tensor, rank: int) -> Tensor:
+    """For each row of this rank the row ``step`` (B,) places further in the joint batch, around."""
+    everyone = joint_rows(value)
+    ranks = len(everyone) // len(value)
+    own = torch.arange(len(value), device=value.device) * ranks + rank
+    return everyone[(own + step) % len(everyone)]
+
+
 def joint_batch(value: Tensor) -> Tensor:
     """:func:`joint_rows`, for a loss that every rank computes of the joint batch.
 

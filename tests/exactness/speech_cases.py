@@ -25,6 +25,7 @@ from modules.speech.adversarial_conversion import AdversarialConversion
 from modules.speech.codec_training import CodecTraining
 from modules.speech.noise_aware_correction import NoiseAwareCorrection
 from modules.speech.syllable_distillation import SyllableDistillation
+from modules.speech.timbre_factorisation import TimbreFactorisation
 from tests.exactness.harness import Case
 from tests.guidance.tiny_guidance import HOP, Loudness
 from tests.modules.speech.guided_cases import (
@@ -42,6 +43,7 @@ from tests.modules.speech.spoken_cases import (
     text_to_semantic,
 )
 from tests.modules.speech.synthesis_cases import prodiff, short_sentences, synthesis_training
+from tests.modules.speech.timbre_cases import tiny_converter
 
 
 def codec_training(**kwargs: Any) -> CodecTraining:
@@ -126,6 +128,14 @@ def noise_aware(**kwargs: Any) -> NoiseAwareCorrection:
     )
 
 
+def timbre(**kwargs: Any) -> TimbreFactorisation:
+    """Ten tokens' worth of noise, then its own twins."""
+    settings = {"stage_iterations": [12, 8], "plain": 0.3} | kwargs
+    return TimbreFactorisation(
+        tiny_converter(RATE, HOP), Optimization(lr=3e-3, eps=1e-3, clip=1.0), **settings
+    )
+
+
 SPEECH = {
     "noise_aware_correction": Case(noise_aware, 20, data_module=misheard),
     "adversarial_conversion": Case(adversarial_conversion, 20, data_module=one_voice),
@@ -138,5 +148,6 @@ SPEECH = {
     "prodiff": Case(prodiff, 16, (8,), data_module=short_sentences),
     "text_to_semantic": Case(text_to_semantic, 20, data_module=spoken_tokens),
     "semantic_to_acoustic": Case(semantic_to_acoustic, 20, data_module=spoken_tokens),
+    "timbre_factorisation": Case(timbre, 20, (12,), data_module=talk),
     "codec_to_codec": Case(partial(codec_to_codec, Path(mkdtemp())), 20, data_module=talk),
 }
