@@ -84,6 +84,11 @@ def mend(**kwargs: Any) -> LogitDistillation:
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,
         likelihood=1.0,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 def layer_distillation(**kwargs: Any) -> LayerDistillation:
     return LayerDistillation(
         AutoregressiveModel(network(2, causal=True), V, LENGTH),
