@@ -8,6 +8,9 @@ RUNS = sorted(
     for path in CONFIGS.rglob("*.yaml")
     if path.parent != CONFIGS / "base"
 )
+SLOW = ("experiments/", "imagenet", "mnist5k/", "speech/quickstart_guided")
+"""Whose step is a slow test: arms of an experiment, networks of many layers, methods that take a
+step on smaller data as well, what another test trains to its end."""
 # Network, hub or minutes of CPU: parsed, its networks built, no step.
 OUT_OF_REACH = {
     "kdlight.teachers.diffusion.diffusers_teacher": "its teacher comes from the hub",

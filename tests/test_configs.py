@@ -1,6 +1,9 @@
 """Every configuration parses, builds and trains a few iterations, made small, on one CPU."""
 
+import importlib
+import pkgutil
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import soundfile
 import yaml
 from PIL import Image
 
+import kdlight.callbacks
 from kdlight.cli import main
 from kdlight.core.spec import build
 from kdlight.storage.files import load_checkpoint
@@ -25,6 +29,7 @@ from tests.small_recipes import (
     OUT_OF_REACH,
     PACKAGES,
     RUNS,
+    SLOW,
     SMALLER,
     TEACHERS,
 )
@@ -146,30 +151,29 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
     return made
 
 
-REPORTS = (
-    "images.captioning.CaptionReport",
-    *("images.classification.ClassificationReport", "images.distilled.DistilledSetReport"),
-    *("images.encoders.EncoderReport", "images.generation.GenerationReport"),
-    *("speech.codec.CodecReport", "speech.conversion.ConversionReport"),
-    *("speech.correction.CorrectionReport", "speech.syllables.SyllableReport"),
-    *("speech.synthesis.SynthesisReport", "speech.token_probe.TokenProbe"),
-    *("speech.tokens.TokenFiles", "language.tokens_report.TokenReport"),
-)
+def reports() -> Iterator[str]:
+    """Class paths of the callbacks that measure."""
+    for found in pkgutil.walk_packages(kdlight.callbacks.__path__, "kdlight.callbacks."):
+        for name, each in vars(importlib.import_module(found.name)).items():
+            if getattr(each, "__module__", "") == found.name and name.endswith(MEASURING):
+                yield f"{found.name}.{name}"
+
+
+MEASURING = ("Report", "Probe", "Files")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # The callback is built as configured; thousands of samples are another test's business.
-    for hook in ("on_validation_epoch_end", "on_train_end"):
-        for callback in REPORTS:
-            monkeypatch.setattr(f"kdlight.callbacks.{callback}.{hook}", lambda *_: None)
+    for callback in reports():
+        for hook in ("on_validation_epoch_end", "on_train_end"):
+            monkeypatch.setattr(f"{callback}.{hook}", lambda *_: None, raising=False)
 
 
 @pytest.mark.parametrize(
     "name",
-    # The arms of an experiment differ in a key or two.
     [
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith("experiments/") else name
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith(SLOW) else name
         for name in RUNS
     ],
 )
@@ -194,9 +198,9 @@ def test_a_configuration_trains(
         parsed = yaml.safe_load(capsys.readouterr().out)
         assert class_paths(parsed) >= class_paths(config)
         for part in ("denoiser", "student", "codec"):
-            source = (config["model"]["init_args"].get(part) or {}).get("class_path")
-            if source is not None and source not in {COPY, *OUT_OF_REACH}:
-                build(config["model"]["init_args"][part])
+            given = config["model"]["init_args"].get(part) or {}
+            if "class_path" in given and not class_paths(given) & {COPY, *OUT_OF_REACH}:
+                build(given)
         pytest.skip(f"parsed and built, no step: {', '.join(sorted(reasons))}")
     assert main(shrunk(name, runs, pictures, speech)) == 0
     folder = last_line(capsys.readouterr().out).parent
@@ -207,6 +211,13 @@ def test_a_configuration_trains(
     if name in EXPORTED:
         words = ["export", "--checkpoint", str(folder / "checkpoints" / "last.ckpt")]
         assert main([*words, "--steps", "1", "--output", str(folder / "pipeline")]) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name.startswith(SLOW)])
+def test_a_configuration_is_parsed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(CONFIGS / name), "--print_config"]) == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    assert class_paths(parsed) >= class_paths(yaml.safe_load((CONFIGS / name).read_text()))
 
 
 @pytest.mark.parametrize("name", RUNS)
