@@ -163,6 +163,12 @@ def test_bad_lines_and_models_are_named(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps(good) + '\n{"prompt": "a", "comp')
     with pytest.raises(InputError, match="line 2: expected a JSON object"):
         CompletionsDataModule(str(tmp_path / "x.jsonl"), folder, length=6).setup()
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="expected a whole model, found adapters alone"):
+        causal_lm(str(tmp_path / "adapters"), length=4)
+    with pytest.raises(InputError, match="expected a token that ends a text, found none"):
+        CompletionsDataModule(path, f"{folder}/tokenizer.json", length=6)
     with pytest.raises(InputError, match="no such file or folder"):
         causal_lm(str(tmp_path / "nothing"), length=4)
     with pytest.raises(InputError, match="at most the model's 10 tokens, found 11"):

@@ -1,6 +1,7 @@
 """Causal language models of ``transformers``: teachers, and students of any of its kinds."""
 
 import copy
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -141,6 +142,12 @@ def causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    names = [Path(path) / name for name in ("adapter_config.json", "config.json")]
+    if names[0].is_file() and not names[1].is_file():
+        raise InputError(
+            f"{path}: expected a whole model, found adapters alone; merge them into their model "
+            "first (merge_and_unload of peft, or kdlight export of a run)."
+        )
     loaded = whole(AutoModelForCausalLM, path, CAUSAL, dtype=getattr(torch, dtype))
     config = loaded.config
     if beginning is None:
