@@ -65,7 +65,7 @@ def mixed_statistics(maps: Tensor, order: Tensor, share: Tensor) -> Tensor:
     numbers = joint_rows(order)
     ranked = numbers.argsort()
     # The next one by the drawn numbers, so that none is its own other.
-    partner = ranked[(torch.searchsorted(numbers[ranked], order) + 1) % len(ranked)]
+    partner = ranked[(torch.searchsorted(numbers[ranked], order.contiguous()) + 1) % len(ranked)]
     other = joint_rows(torch.cat([mean, spread], dim=1).detach())[partner]
     mean_2, spread_2 = other.chunk(2, dim=1)
     a = share.to(maps.dtype).view(-1, 1, 1, 1)

@@ -41,8 +41,10 @@ def check_parts(module: DistillationModule, data: Any, callbacks: list[Any]) -> 
         for each in callbacks
         if getattr(each, "classifier", None) is not None
     }
+    # What a part answers for may be of other images and classes, as an encoder within it is.
+    answered = tuple(f"{name}." for name, part in parts.items() if hasattr(part, "answers_for"))
     for name, part in parts.items():
-        if isinstance(part, Recorded):
+        if isinstance(part, Recorded) and not name.startswith(answered):
             check_part(name, part, data)
     shape, size = getattr(data, "shape", None), getattr(data, "batch_size", None)
     if shape is not None and size is not None:

@@ -18,6 +18,7 @@ class TextClassifier(Classifier):
     """
 
     texts: Tensor
+    answers_for = "its encoder, whose classes are numbers of a feature"
 
     def __init__(
         self, encoder: Classifier, num_classes: PositiveInt, temperature: PositiveFloat = 0.07
@@ -49,6 +50,7 @@ class ImageTextEncoder(nn.Module):
 
     width: int
     provenance: dict[str, str] | None = None
+    answers_for = "its towers, whatever images they take"
 
     def image_features(self, image: Tensor) -> Tensor:
         """(B, D) of images (B, C, H, W) in [-1, 1]; of any length."""
