@@ -1,6 +1,7 @@
 """``prune``: a smaller transformer with the weights of the parts that do most."""
 
 import argparse
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,11 +26,13 @@ from kdlight.discrete.autoregressive import AutoregressiveGenerator, Autoregress
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.export.language_model import export_language_model
+from kdlight.networks.text.experts import ExpertTransformer
 from kdlight.networks.text.pretrained import CausalLM
 from kdlight.storage.atomic import atomic_folder
 from kdlight.storage.files import read_json, save_model, sha256_of, write_json
 from kdlight.storage.tokenizers import Tokenizer
 from kdlight.surgery.anatomy import Anatomy
+from kdlight.surgery.experts import activity, cut_experts, dense, masks_of
 from kdlight.surgery.families import anatomy_of
 from kdlight.surgery.importance import Importance, loss_without_layers, measure
 from kdlight.surgery.pruning import every, prune, shuffled
@@ -69,6 +72,13 @@ def parser() -> Parser:
         metavar="PART=N",
         help="how many stay of layers, width (channels of a token), mlp (hidden units of every "
         "block) and heads (with the keys that they share); what is not named stays whole",
+    )
+    made.add_argument(
+        "--experts",
+        type=share,
+        metavar="SHARE",
+        help="instead, an expert for every domain of the data, with this share of the hidden units "
+        "of every block, and a router to be trained (Read-ME); kdlight's own transformer alone",
     )
     made.add_argument(
         "--vocabulary-of",
@@ -133,6 +143,17 @@ def part(text: str) -> tuple[str, int]:
     return name, whole(number)
 
 
+def share(text: str) -> float:
+    """A share above 0 and of at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, found {text!r}")
+    return value
+
+
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``prune``."""
     options = parser().parse_args(argv)
@@ -147,6 +168,11 @@ def run(verb: str, argv: Sequence[str]) -> None:
             f"--output {options.output}: expected a name that ends in .safetensors for a model "
             "that is none of transformers."
         )
+    if options.experts is not None:
+        if options.keep or options.vocabulary_of:
+            raise InputError("--experts: expected neither --keep nor --vocabulary-of beside it.")
+        cut(options, model, tokenizer)
+        return
     if not (options.keep or options.vocabulary_of):
         raise InputError("--keep: expected a part that is cut, or --vocabulary-of, found neither.")
     anatomy = anatomy_of(model.network)
@@ -156,7 +182,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     notes: dict[str, Any] = {"pruned_from": str(options.checkpoint), "keep": keep}
     smaller, before = model, size(model)
     if keep:
-        batches = list(calibration(options, model, tokenizer))
+        batches = [(tokens, real) for tokens, real, _ in calibration(options, model, tokenizer)]
         importance = scores(options, model, anatomy, batches)
         smaller = prune(model, anatomy, keep, importance)
         after = measure(smaller, anatomy_of(smaller.network), batches).nll
@@ -212,10 +238,36 @@ def tokens_kept(
     return sorted(each for each in found if each < model.vocabulary)
 
 
+def cut(
+    options: argparse.Namespace, model: AutoregressiveModel, tokenizer: Tokenizer | None
+) -> None:
+    """An expert for every domain of the data, and a router that knows nothing yet."""
+    dense(model)
+    batches = list(calibration(options, model, tokenizer))
+    found = [domain for _, _, domain in batches if domain is not None]
+    if not found:
+        raise InputError("--experts: expected data with domains (MixedDataModule), found others.")
+    domains = int(torch.cat(found).max()) + 1
+    model.to(options.device).eval()
+    scores = activity(model, track(batches, "calibration", transient=True), domains)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        made = cut_experts(model, masks_of(scores, options.experts))
+    assert isinstance(made.network, ExpertTransformer)
+    shared = [len(each.up[0]) for each in made.network.perceptrons()]
+    print(
+        f"parameters {size(model):,} -> {size(made):,}; of {scores.shape[2]} units a block every "
+        f"expert has {math.ceil(options.experts * scores.shape[2])}, all experts share {shared}"
+    )
+    notes = {"pruned_from": str(options.checkpoint), "experts": domains, "shared": shared}
+    write(made.cpu(), tokenizer, options, notes | {"share": options.experts})
+    print(options.output)
+
+
 def calibration(
     options: argparse.Namespace, model: AutoregressiveModel, tokenizer: Tokenizer | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the calibration, and which tokens are no padding."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Batches of the calibration, which tokens are no padding, and the domains if there are any."""
     from datamodules.order import permutation
 
     path = options.calibration or options.checkpoint.parent.parent / "config.yaml"
@@ -230,7 +282,8 @@ def calibration(
     for rows in torch.split(order, options.batch_size):
         tokens, lengths = data["tokens"][rows].long(), data["lengths"][rows]
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
-        yield tokens.to(options.device), real.to(options.device)
+        domain = data["domain"][rows].to(options.device) if "domain" in data else None
+        yield tokens.to(options.device), real.to(options.device), domain
 
 
 def scores(

@@ -9,6 +9,7 @@ import transformers
 import yaml
 
 from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
+from kdlight.networks.text.experts import ExpertTransformer
 from kdlight.networks.text.pretrained import causal_lm
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.storage.files import save_model
@@ -81,6 +82,27 @@ def test_a_folder_of_transformers_stays_one(place: Path, kdlight: Run, tmp_path:
     assert kdlight(*words, "--keep", "mlp=16", "--output", whole).code == 0
     before = causal_lm(str(place / "llama"), length=3).eval()
     assert torch.equal(causal_lm(str(whole), length=3).eval()(tokens), before(tokens))
+
+
+def test_an_expert_for_every_domain_is_cut(place: Path, kdlight: Run, tmp_path: Path):
+    domains = tmp_path / "domains.yaml"
+    mixed = "datamodules.text.mixed.MixedDataModule"
+    settings = {"domains": {"first": DATA, "second": DATA}, "measured": 2}
+    domains.write_text(yaml.safe_dump({"data": {"class_path": mixed, "init_args": settings}}))
+    output = tmp_path / "experts.safetensors"
+    words = ["prune", place / "model.safetensors", "--output", output, "--experts", 0.5]
+    code, out, err = kdlight(*words, "--calibration", domains)
+    assert code == 0, err
+    assert "of 32 units a block every expert has 16" in out
+    found = language_teacher(str(output))
+    assert isinstance(found.network, ExpertTransformer)
+    assert [each.masks.sum(dim=1).tolist() for each in found.network.perceptrons()] == [
+        [16, 16]
+    ] * 2
+    assert json.loads(output.with_suffix(".json").read_text())["notes"]["experts"] == 2
+    code, _, err = kdlight(*words, "--calibration", place / "data.yaml", "--force")
+    assert (code, "expected data with domains (MixedDataModule)" in err) == (2, True), err
+    assert kdlight(*words, "--calibration", domains, "--keep", "mlp=3", "--force").code == 2
 
 
 def test_bad_input_is_named(place: Path, kdlight: Run, tmp_path: Path):

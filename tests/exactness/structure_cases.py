@@ -13,11 +13,13 @@ from kdlight.networks.text.condensing import Condensing
 from kdlight.networks.text.encoder_decoder import EncoderDecoder
 from kdlight.networks.text.state_space import StateSpaceModel
 from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.surgery.experts import cut_experts, masks_of
 from kdlight.training.optim import Optimization
 from modules.language.next_token.logit_distillation import LogitDistillation
 from modules.language.structure.encoder_distillation import EncoderDistillation
 from modules.language.structure.layer_distillation import LayerDistillation
 from modules.language.structure.mohawk import MOHAWK
+from modules.language.structure.read_me import ReadMe
 from tests.exactness.harness import BATCH, Case
 from tests.exactness.language_cases import LENGTH, V, network, ragged
 
@@ -103,7 +105,29 @@ def layer_distillation(**kwargs: Any) -> LayerDistillation:
     )
 
 
+def cut() -> tuple[AutoregressiveModel, AutoregressiveModel]:
+    """A dense model and three experts of it."""
+    teacher = AutoregressiveModel(network(2, causal=True), V, LENGTH)
+    masks = masks_of(torch.rand(3, 1, 32, generator=torch.Generator().manual_seed(0)), 0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return teacher, cut_experts(teacher, masks, router_width=8)
+
+
+def read_me(rounds: int = 2, **kwargs: Any) -> ReadMe:
+    return ReadMe(
+        *cut(),
+        Optimization(lr=3e-3, decay="cosine"),
+        rounds=rounds,
+        router_iterations=4,
+        tuning_iterations=6,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 STRUCTURE = {
+    "read_me": Case(read_me, 20, (4, 10, 14), data_module=ragged),
     "encoder_distillation": Case(encoder_distillation, 20, data_module=questions),
     "mend": Case(mend, 20, data_module=demonstrations),
     "layer_distillation": Case(layer_distillation, 20, data_module=ragged),
