@@ -8,5 +8,5 @@ import os
 
 # As in a command whose output is no terminal; read when the libraries are imported.
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-for _name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+for _name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
     os.environ[_name] = "error"

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.fuzz.cases import Case, drawn
 from tests.fuzz.corpus import make, preload
 from tests.fuzz.judge import fault, tree
-from tests.fuzz.process import run
+from tests.fuzz.process import LIMIT, run
 
 
 def main() -> int:
@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=400)
     parser.add_argument("--only", default="", help="cases whose verb and description hold this")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds after which one hangs")
     parser.add_argument("--verbose", action="store_true", help="say how every case ended")
     options = parser.parse_args()
     preload()
@@ -33,7 +34,7 @@ def main() -> int:
         for number, case in enumerate(drawn(root, options.seed, options.cases)):
             if options.only not in f"{case.verb} {case.what}":
                 continue
-            found = tried(case, place / f"case_{number}", options.verbose)
+            found = tried(case, place / f"case_{number}", options.limit, options.verbose)
             ran[case.verb] += 1
             missed[case.verb] += found is not None
     print("| verb | cases | passes | misses |\n|---|---:|---:|---:|")
@@ -44,13 +45,13 @@ def main() -> int:
     return int(wrong > 0)
 
 
-def tried(case: Case, folder: Path, verbose: bool) -> str | None:
+def tried(case: Case, folder: Path, limit: float, verbose: bool) -> str | None:
     """Run a case in a new folder and say what was wrong with its end, if anything."""
     folder.mkdir()
     folder.chmod(0o777)
     words = case.make(folder)
     before = tree(folder)
-    outcome = run(words, folder, unprivileged=case.unprivileged, largest=case.largest)
+    outcome = run(words, folder, limit, unprivileged=case.unprivileged, largest=case.largest)
     found = fault(case.verb, outcome, before, folder, case.largest is not None)
     if found is not None or verbose:
         said = " | ".join(outcome.err.strip().splitlines())[:600]

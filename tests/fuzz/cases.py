@@ -19,14 +19,28 @@ from kdlight.commands import (
     export,
     generate,
     pairs,
+    prune,
     sample,
+    score,
+    select,
 )
 from kdlight.commands.parsing.arguments import Parser
-from tests.fuzz.corpus import CONFIGS, copied, settings
+from tests.fuzz.corpus import copied, settings
 from tests.fuzz.damage import damages
 from tests.fuzz.damage.anything import unreadable
 from tests.fuzz.damage.places import VALUES, leaves, replaced, without
-from tests.fuzz.slots import BUNDLED, KEPT, LANGUAGE, LAST, RUN, SLOTS, WRITER, Slot
+from tests.fuzz.slots import SLOTS
+from tests.fuzz.slots.base import (
+    BROUGHT,
+    BUNDLED,
+    KEPT,
+    LANGUAGE,
+    LAST,
+    RUN,
+    WRITER,
+    Slot,
+)
+from tests.fuzz.slots.language import LARGE
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,17 @@ PARSED: dict[str, tuple[Callable[[], Parser], str, tuple[str, ...]]] = {
         BUNDLED,
     ),
     "export": (export.parser, "--run runs/tiny --output out.safetensors", (RUN,)),
+    "score": (
+        score.parser,
+        "texts/b.jsonl --teacher large.safetensors --output out.jsonl",
+        (*LARGE, "texts"),
+    ),
+    "select": (select.parser, "scores.jsonl --output out.json", ("scores.jsonl",)),
+    "prune": (
+        prune.parser,
+        "large.safetensors --calibration long.txt --keep mlp=6 --output out.safetensors",
+        (*LARGE, "long.txt"),
+    ),
     "convert": (convert.parser, "encodec encodec.th out.safetensors", ("encodec.th",)),
 }
 """Verbs whose options are known, a command of each that works, and what it reads."""
@@ -240,8 +265,8 @@ def _options(
 
 
 def key_cases(root: Path, source: random.Random) -> Iterator[Case]:
-    """Every key of three configurations with every value, without it, and with a stranger."""
-    for name in CONFIGS:
+    """Every key of the configurations with every value, without it, and with a stranger."""
+    for name in BROUGHT:
         whole = settings(root, name)
         for keys in leaves(whole):
             for value in VALUES:
@@ -268,7 +293,7 @@ def _key_case(
     verb = source.choice(verbs.get(str(keys[0]), ("fit",))) if name == "tiny" else "fit"
 
     def make(folder: Path) -> list[str]:
-        for needed in ("pictures", "speech"):
+        for needed in BROUGHT[name]:
             (folder / needed).symlink_to(root / needed)
         text = yaml.safe_dump(changed, allow_unicode=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -77,6 +78,35 @@ def surrogate(path: Path, source: random.Random) -> None:
 
 JSON: list[Damage] = [*[value_changed] * 8, key_gone, key_gone, top_changed, key_twice, deep,
                       surrogate]  # fmt: skip
+
+
+def _row(path: Path, source: random.Random) -> tuple[list[str], int, Any]:
+    lines = path.read_text().splitlines()
+    at = source.randrange(len(lines))
+    return lines, at, json.loads(lines[at])
+
+
+def row_changed(path: Path, source: random.Random) -> None:
+    lines, at, row = _row(path, source)
+    lines[at] = json.dumps(replaced(row, source.choice(leaves(row)), source.choice(VALUES)))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def row_key_gone(path: Path, source: random.Random) -> None:
+    lines, at, row = _row(path, source)
+    lines[at] = json.dumps(without(row, source.choice(leaves(row))))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def row_long(path: Path, source: random.Random) -> None:
+    lines, at, row = _row(path, source)
+    odd = ("[" * 10**5 + "]" * 10**5, "9" * 5000, "1e400", '"\\ud800"', '{"a": 1, "a": 2}')
+    value = json.dumps(replaced(row, source.choice(leaves(row)), "@"))
+    lines[at] = value.replace('"@"', source.choice(odd))
+    path.write_text("\n".join(lines) + "\n")
+
+
+JSON_LINES: list[Damage] = [*[row_changed] * 6, row_key_gone, row_key_gone, row_long, row_long]
 
 
 def yaml_tagged(path: Path, source: random.Random) -> None:
