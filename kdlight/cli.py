@@ -185,7 +185,7 @@ def program(argv: Sequence[str]) -> int:
     """
     stay_within()
     if not os.environ.get("KDLIGHT_DEBUG"):
-        for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
             os.environ.setdefault(name, "error")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         if not sys.stderr.isatty():

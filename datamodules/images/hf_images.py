@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from datamodules.images.base import ImageDataModule, Splits, stratified_split
@@ -20,6 +21,9 @@ from kdlight.storage.pictures import open_declared, to_float
 
 SAVED = ("dataset_dict.json", "state.json")
 """Files by which a folder of ``save_to_disk`` is known."""
+
+
+_NO_LABEL = "label_column: expected labels from 0 on in {!r}, found {}."
 
 
 def decode(
@@ -52,7 +56,10 @@ def decode(
         ) from None
     batch = {"image": to_float(framing.cut(framing.scale(picture), generator))}
     if label_column is not None:
-        batch["label"] = torch.tensor(example[label_column])
+        label = example[label_column]
+        if not isinstance(label, int) or label < 0:
+            raise InputError(_NO_LABEL.format(label_column, label))
+        batch["label"] = torch.tensor(label)
     return batch
 
 
@@ -220,17 +227,12 @@ class HFImagesDataModule(ImageDataModule):
 
     def read(self) -> Splits:
         rows = self._training
+        labels = self._labels(rows)
         if self.heldout_split is not None:
             training, held = rows, self._heldout
+            self._labels(held)
         else:
             names = self.class_names or [self.dataset]
-            labels = rows[self.label_column] if self.label_column else np.zeros(len(rows), int)
-            labels = np.array(labels)
-            if labels.min() < 0:
-                raise InputError(
-                    f"label_column: expected labels from 0 on, found {labels.min()} "
-                    f"in {self.label_column!r}."
-                )
             parts = stratified_split(labels, self.heldout, names)
             training, held = (rows.select(part) for part in parts)
         return Splits(
@@ -238,6 +240,14 @@ class HFImagesDataModule(ImageDataModule):
             heldout=RowSamples(held, self.decode, None),
             reference=RowSamples(training, self.decode, None),
         )
+
+    def _labels(self, rows: Any) -> npt.NDArray[np.int64]:
+        """The labels of all rows; 0 where they have none by design."""
+        found = list(rows[self.label_column]) if self.label_column else [0] * len(rows)
+        wrong = [label for label in found if label is None or label < 0]
+        if wrong:
+            raise InputError(_NO_LABEL.format(self.label_column, wrong[0]))
+        return np.array(found, dtype=np.int64)
 
     def make_train_loader(self) -> EndlessLoader:
         if not self.streaming:

@@ -1,13 +1,15 @@
 """Labels of pictures from a table: a CSV with a header line, or JSON lines."""
 
-import csv
-import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.json_text import json_lines
+from kdlight.storage.tables import read_cells
+from kdlight.storage.text import read_lines
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -33,26 +35,26 @@ def read_labels(path: Path, file_column: str, label_column: str) -> dict[str, st
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
     labels: dict[str, str] = {}
     lines: dict[str, int] = {}
-    try:
-        for line, row in rows:
-            for column in (file_column, label_column):
-                if column not in row:
-                    raise InputError(
-                        f"{path}, line {line}: expected columns {file_column} and {label_column}, "
-                        f"found {', '.join(map(str, row)) or 'none'}."
-                    )
-            name, label = row[file_column], row[label_column]
-            for column, value in ((file_column, name), (label_column, label)):
-                if not isinstance(value, (str, int)) or not str(value).strip():
-                    raise InputError(f"{path}, line {line}: expected a {column}, found {value!r}.")
-            if name in lines:
+    for line, row in rows:
+        for column in (file_column, label_column):
+            if column not in row:
                 raise InputError(
-                    f"{path}, line {line}: expected every file once, found {name} in line "
-                    f"{lines[name]} too."
+                    f"{path}: line {line}: expected columns {file_column} and {label_column}, "
+                    f"found {', '.join(map(str, row)) or 'none'}."
                 )
-            labels[str(name)], lines[name] = str(label).strip(), line
-    except (UnicodeDecodeError, csv.Error):
-        raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
+        name, label = row[file_column], row[label_column]
+        for column, value in ((file_column, name), (label_column, label)):
+            plain = isinstance(value, (str, int)) and not isinstance(value, bool)
+            if not plain or not str(value).strip():
+                raise InputError(f"{path}: line {line}: expected a {column}, found {value!r}.")
+        # a.png and ./a.png are one file.
+        place = os.path.normpath(str(name))
+        if place in lines:
+            raise InputError(
+                f"{path}: line {line}: expected every file once, found {name} in line "
+                f"{lines[place]} too."
+            )
+        labels[str(name)], lines[place] = str(label).strip(), line
     if not labels:
         raise InputError(f"{path}: expected a line for every picture, found none.")
     return labels
@@ -66,22 +68,13 @@ def sorted_classes(labels: dict[str, str]) -> list[str]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Spreadsheets put a mark before the first column.
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        for row in reader:
-            yield reader.line_num, row
+    header, rows = read_cells(path, ",")
+    for line, cells in rows:
+        yield line, dict(zip(header, cells, strict=True))
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for line, text in enumerate(stream, 1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {line}: expected an object, found {text[:40]!r}.")
-            yield line, row
+    for place, row in json_lines(read_lines(path), path):
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected an object, found {str(row)[:40]!r}.")
+        yield int(place.rpartition(" ")[2]), row

@@ -1,6 +1,6 @@
 """ImageNet's latents as EDM2's release keeps them: a zip, or a folder, of arrays with labels."""
 
-import json
+import operator
 import os
 import zipfile
 from collections.abc import Sequence
@@ -18,9 +18,11 @@ from datamodules.loader import Batch
 from datamodules.order import seeded
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.json_text import parse_json
 from kdlight.teachers.published.edm2_latents import standardized
 
 INDEX = "dataset.json"
+MOST_CLASSES = 10**6
 
 
 class LatentArchive:
@@ -140,11 +142,13 @@ class LatentFilesDataModule(ImageDataModule):
             require_file(self.path)
         content = self.archive.read(INDEX)
         try:
-            pairs = json.loads(content)["labels"]
-            found = {str(name): int(label) for name, label in pairs}
+            pairs = parse_json(content)["labels"]
+            found = {str(name): operator.index(label) for name, label in pairs}
+        except InputError as error:
+            raise InputError(f"{self.path}: {INDEX}: {error}") from None
         except (ValueError, KeyError, TypeError):
             found = {}
-        if not found or min(found.values()) < 0:
+        if not found or not 0 <= min(found.values()) <= max(found.values()) < MOST_CLASSES:
             raise InputError(
                 f"{self.path}: {INDEX}: expected labels as pairs of a file and a class, from 0 on."
             )

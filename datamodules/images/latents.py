@@ -20,7 +20,9 @@ from kdlight.core.noise import mix
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import is_there
 from kdlight.storage.pictures import find_pictures, open_declared, to_float
+from kdlight.storage.text import text_beside
 from kdlight.teachers.pipelines.autoencoder import DiffusersAutoencoder, latent_shape
 from kdlight.teachers.pipelines.text import TextEncoder, dropped, embedded, of_one_length
 
@@ -128,7 +130,7 @@ class CaptionedLatentsDataModule(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Encode, in one process, while the others wait."""
-        if not self._file.is_file():
+        if not is_there(self._file):
             self._encode()
 
     def read(self) -> Splits:
@@ -182,10 +184,10 @@ class CaptionedLatentsDataModule(ImageDataModule):
         return to_float(self.framing.cut(self.framing.scale(opened)))
 
     def _caption(self, path: Path) -> str:
-        beside = path.with_suffix(".txt")
-        if not beside.is_file():
-            raise InputError(f"{path}: expected its caption in {beside.name} beside it.")
-        return beside.read_text(encoding="utf-8").strip()
+        caption = text_beside(path)
+        if caption is None:
+            raise InputError(f"{path}: expected its caption in {path.stem}.txt beside it.")
+        return caption
 
     @cached_property
     def _file(self) -> Path:

@@ -12,6 +12,7 @@ from datamodules.loader import Batch, StreamLoader
 from kdlight.core.ranges import PositiveInt
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
+from kdlight.storage.files import is_there
 from kdlight.teachers.pairs import facts_of, file_name, make_pairs, read_pairs
 
 
@@ -82,7 +83,7 @@ class PairsDataModule(ReferencedDataModule):
         Raises:
             InputError: They were to be in a file, and are not.
         """
-        if self._other_than_training or self.file.is_file():
+        if self._other_than_training or is_there(self.file):
             return
         if not self._made_here:
             raise InputError(

@@ -18,6 +18,7 @@ from datamodules.loader import Batch
 from kdlight.diffusion.denoisers import Condition
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
+from kdlight.storage.files import is_there
 from kdlight.storage.text import read_lines
 from kdlight.teachers.pipelines.autoencoder import latent_shape
 from kdlight.teachers.pipelines.text import TextEncoder, embedded
@@ -104,7 +105,7 @@ class PromptsDataModule(ReferencedDataModule):
 
     def prepare_data(self) -> None:
         """Embed, in one process, while the others wait."""
-        if self._file.is_file():
+        if is_there(self._file):
             return
         device = "cuda" if torch.cuda.is_available() else "cpu"
         encoder = TextEncoder(self.path_or_id).to(device if self.device == "auto" else self.device)

@@ -56,6 +56,11 @@ class UnlabelledDataModule(WrappedDataModule):
                 f"{tuple(foreign.shape)}."
             )
 
+    @property
+    def all_labelled(self) -> bool:
+        """Whether every training image has a label."""
+        return bool((labels_of(self.splits.training) >= 0).all())
+
     def prepare_data(self) -> None:
         super().prepare_data()
         if self.foreign is not None:

@@ -15,7 +15,7 @@ from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import seeded
 from datamodules.speech.utterances import SpeechSplits, Utterance
 from kdlight.core.memory import check_fits
-from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt
+from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt, SampleRate
 from kdlight.errors import InputError
 
 
@@ -141,7 +141,7 @@ class SpeechDataModule(EndlessDataModule):
         steps_per_epoch: PositiveInt,
         seed: NonNegativeInt,
         num_workers: NonNegativeInt,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         hop_length: PositiveInt,
         heldout: int | list[str],
         heldout_seconds: float | None,

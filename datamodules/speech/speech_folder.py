@@ -9,7 +9,7 @@ from datamodules.speech.recordings import Recording, usable
 from datamodules.speech.utterances import SpeechSplits, split_speakers
 from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio
-from kdlight.storage.text import read_text
+from kdlight.storage.text import text_beside
 
 LIBRISPEECH = re.compile(r"\d+-\d+-\d+")
 """Names of its files: speaker, chapter, utterance."""
@@ -98,7 +98,4 @@ def _in_folder(folder: Path) -> list[Recording]:
 
 def _transcript(path: Path) -> str:
     """What a text file beside the audio says; empty without one."""
-    beside = path.with_suffix(".txt")
-    if not beside.is_file():
-        return ""
-    return " ".join(read_text(beside).split())
+    return " ".join((text_beside(path) or "").split())

@@ -1,6 +1,5 @@
 """Prompts with completions, and conversations: what the assistant says is learnt."""
 
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +9,12 @@ import torch
 
 from datamodules.loader import Batch
 from datamodules.text.base import TokenDataModule, split_whole
+from kdlight.core.hints import called
 from kdlight.core.ranges import PositiveInt
 from kdlight.errors import InputError
 from kdlight.storage.documents import Document
 from kdlight.storage.files import require_file
+from kdlight.storage.json_text import parse_line
 from kdlight.storage.pretrained import pretrained, reason
 from kdlight.storage.text import read_lines
 from kdlight.storage.tokenizers import FileTokenizer
@@ -113,10 +114,7 @@ class CompletionsDataModule(TokenDataModule):
             )
 
     def _pieces(self, line: str, place: str) -> Iterator[Piece]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise InputError(f"{place}: expected a JSON object, found {line[:40]!r}.") from None
+        row = parse_line(line, place)
         if isinstance(row, dict) and {"prompt", "completion"} <= row.keys():
             yield from self._pair(row["prompt"], row["completion"], place)
         elif isinstance(row, dict) and isinstance(row.get("messages"), list):
@@ -132,21 +130,32 @@ class CompletionsDataModule(TokenDataModule):
         yield [*self.tokenizer.encode(completion), int(self.tokenizer.end or 0)], True
 
     def _turns(self, messages: list[Any], place: str) -> Iterator[Piece]:
-        said = [number for number, each in enumerate(messages) if _role(each) == "assistant"]
+        for number, each in enumerate(messages, start=1):
+            known = each if isinstance(each, dict) else {}
+            # A template would write "None" for what is not said.
+            silent = known.get("content") is None and not known.get("tool_calls")
+            if not isinstance(known.get("role"), str) or silent:
+                raise InputError(f"{place}: message {number}: expected a role and a content.")
+            if not isinstance(known.get("content"), str | list | None):
+                raise InputError(
+                    f"{place}: message {number}: content: expected text, found "
+                    f"{called(known['content'])}."
+                )
+        said = [number for number, each in enumerate(messages) if each["role"] == "assistant"]
         if not said:
             raise InputError(f"{place}: expected a message of an assistant, found none.")
-        known: list[int] = []
+        known_tokens: list[int] = []
         for number in said:
             asked = self._rendered(messages[:number], True, place)
             answered = self._rendered(messages[: number + 1], False, place)
-            if asked[: len(known)] != known or answered[: len(asked)] != asked:
+            if asked[: len(known_tokens)] != known_tokens or answered[: len(asked)] != asked:
                 raise InputError(
                     f"{place}: expected a chat template that only adds to what was said before; "
                     f"message {number + 1} changes it."
                 )
-            yield asked[len(known) :], False
+            yield asked[len(known_tokens) :], False
             yield answered[len(asked) :], True
-            known = answered
+            known_tokens = answered
 
     @cached_property
     def _chat(self) -> Any:
@@ -166,7 +175,3 @@ class CompletionsDataModule(TokenDataModule):
                 f"{place}: the chat template cannot lay it out{reason(error)}."
             ) from None
         return self.tokenizer.encode(text)
-
-
-def _role(message: Any) -> Any:
-    return message.get("role") if isinstance(message, dict) else None

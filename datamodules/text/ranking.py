@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from datamodules.order import positive
 from datamodules.text.base import split_whole
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.json_text import parse_line
 from kdlight.storage.text import read_lines
 from kdlight.storage.tokenizers import Tokenizer
 from kdlight.teachers.sentence_scores import mean_scores, sentence_vectors
@@ -256,10 +257,7 @@ class RankingFilesDataModule(RankingDataModule):
         return split_whole(found, self.heldout)
 
     def _row(self, line: str, place: str) -> Ranked:
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            raise InputError(f"{place}: expected a JSON object, found {line[:40]!r}.") from None
+        row = parse_line(line, place)
         known = row if isinstance(row, dict) else {}
         query, first, others = (known.get(key) for key in ("query", "positive", "negatives"))
         texts = [query, first, *(others if isinstance(others, list) else [None])]
@@ -271,7 +269,7 @@ class RankingFilesDataModule(RankingDataModule):
         if self.teachers:
             return Ranked(texts[0], texts[1:])
         numbers = scores if isinstance(scores, list) else []
-        right = [each for each in numbers if isinstance(each, int | float) and abs(each) < 1e6]
+        right = [each for each in numbers if type(each) in (int, float) and abs(each) < 1e6]
         if len(right) != len(texts) - 1 or len(numbers) != len(right):
             raise InputError(
                 f"{place}: expected {len(texts) - 1} scores, one a passage, found "

@@ -12,6 +12,7 @@ from kdlight.discrete.levels import interleaved
 from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.token_statistics import TokenStatistics
+from kdlight.storage.folders import files_below
 from kdlight.storage.tokens import Tokens, is_described, read_tokens
 
 
@@ -70,7 +71,7 @@ class TokenFilesDataModule(TokenDataModule):
 
     def read(self) -> tuple[Batch, Batch]:
         folder = Path(self.path)
-        paths = sorted(each for each in folder.rglob("*.npz") if is_described(each))
+        paths = list(filter(is_described, files_below(folder, (".npz",))))
         if len(paths) < 2:
             raise InputError(
                 f"{folder}: expected at least 2 token files of kdlight encode, found {len(paths)}."

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlight.codec.quantization import Quantized, Quantizer
-from kdlight.core.ranges import PositiveInt
+from kdlight.core.ranges import PositiveInt, SampleRate
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 from kdlight.storage.files import sha256_of
@@ -58,7 +58,7 @@ class Codec(Recorded, nn.Module):
         encoder: nn.Module,
         quantizer: Quantizer,
         decoder: nn.Module,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         hop_length: PositiveInt,
     ) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
-from kdlight.core.ranges import LayerCount, PositiveInt
+from kdlight.core.ranges import LayerCount, PositiveInt, SampleRate
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -84,7 +84,7 @@ class MelEncoder(Recorded, nn.Module):
     def __init__(
         self,
         dim: PositiveInt,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         hop_length: PositiveInt = 320,
         n_fft: PositiveInt = 1024,
         n_mels: PositiveInt = 80,

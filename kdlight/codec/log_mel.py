@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from torchaudio.functional import melscale_fbanks
 from torchaudio.transforms import GriffinLim, InverseMelScale
 
-from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
+from kdlight.core.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, SampleRate
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -45,7 +45,7 @@ class LogMel(Recorded, nn.Module):
     def __init__(
         self,
         bands: PositiveInt = 80,
-        sample_rate: PositiveInt = 16000,
+        sample_rate: SampleRate = 16000,
         hop_length: PositiveInt = 320,
         n_fft: PositiveInt = 1024,
         f_min: NonNegativeFloat = 0.0,

@@ -13,6 +13,7 @@ from kdlight.codec.syllables import (
     greedy_segments,
     refine_segments,
 )
+from kdlight.core.ranges import SampleRate
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -59,7 +60,7 @@ class SyllableEncoder(Recorded, nn.Module):
         self,
         encoder: nn.Module,
         width: int,
-        sample_rate: int = 16000,
+        sample_rate: SampleRate = 16000,
         hop_length: int = 320,
         silence: float = 35.0,
         pause: float = 0.15,

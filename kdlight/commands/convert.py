@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive
+from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive, step_count
 from kdlight.convert.bigcodec import convert_bigcodec
 from kdlight.convert.dac import convert_dac
 from kdlight.convert.dmcodec import convert_dmcodec
@@ -66,7 +66,10 @@ def parser() -> Parser:
         "--sample-rate", type=positive, default=None, help="of a codec, if not the published one"
     )
     made.add_argument(
-        "--steps", type=positive, default=None, help="default of an image model, if not the paper's"
+        "--steps",
+        type=step_count,
+        default=None,
+        help="default of an image model, if not the paper's",
     )
     made.add_argument(
         "--kind",

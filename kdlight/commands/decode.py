@@ -152,7 +152,7 @@ def find_tokens(folder: Path) -> list[Path]:
     Raises:
         InputError: There is none.
     """
-    found = sorted(path for path in folder.rglob("*.npz") if not path.name.startswith("."))
+    found = files_below(folder, (".npz",))
     if not found:
         raise InputError(f"{folder}: expected token files (.npz), found none.")
     return found

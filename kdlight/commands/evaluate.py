@@ -16,6 +16,8 @@ from kdlight.commands.parsing.arguments import (
     add_sigmas,
     check_output,
     positive,
+    seed,
+    step_count,
     whole,
 )
 from kdlight.commands.shared.fitting import check_part
@@ -66,7 +68,7 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--steps",
-        type=positive,
+        type=step_count,
         nargs="+",
         default=[None],
         help="sampling steps, a row each (default: the model's own)",
@@ -99,7 +101,7 @@ def parser() -> Parser:
         default=None,
         help="classes that ought to be forgotten: measure them and the others apart",
     )
-    made.add_argument("--seed", type=whole, default=1234, help="seed of the noise")
+    made.add_argument("--seed", type=seed, default=1234, help="seed of the noise")
     made.add_argument(
         "--repeats",
         type=positive,

@@ -14,6 +14,7 @@ from kdlight.metrics.images.captions import CLIPScore, PreferenceScore
 from kdlight.metrics.images.generation import Row
 from kdlight.storage.files import write_json
 from kdlight.storage.pictures import find_pictures
+from kdlight.storage.text import text_beside
 
 
 def parser() -> Parser:
@@ -110,8 +111,8 @@ def captioned(folder: Path) -> list[tuple[Path, str]]:
         )
     pairs = []
     for path in pictures:
-        beside = path.with_suffix(".txt")
-        if not beside.is_file():
-            raise InputError(f"{path}: expected its caption in {beside.name} beside it.")
-        pairs.append((path, beside.read_text(encoding="utf-8").strip()))
+        caption = text_beside(path)
+        if caption is None:
+            raise InputError(f"{path}: expected its caption in {path.stem}.txt beside it.")
+        pairs.append((path, caption))
     return pairs

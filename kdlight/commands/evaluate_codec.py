@@ -163,7 +163,7 @@ def check_options(options: argparse.Namespace) -> None:
     if options.jsonl is not None:
         if options.jsonl.suffix.lower() != ".jsonl":
             raise InputError(f"--jsonl {options.jsonl}: expected a name ending in .jsonl.")
-        check_output(options.jsonl, (".jsonl",))
+        check_output(options.jsonl, (".jsonl",), option="--jsonl")
     for name, value in (("--n-q", options.n_q), ("--model", options.model)):
         if value is not None and options.checkpoint is None:
             raise InputError(f"{name}: expected a --checkpoint to encode with, found --degraded.")

@@ -19,7 +19,8 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     device,
     positive,
-    whole,
+    seed,
+    step_count,
 )
 from kdlight.commands.shared.token_data import configured_data
 from kdlight.commands.shared.writing import (
@@ -70,7 +71,7 @@ def parser() -> Parser:
         default=None,
         help="configuration whose data are held out; default: the run's own",
     )
-    made.add_argument("--steps", type=positive, nargs="+", default=[None], help=STEPS)
+    made.add_argument("--steps", type=step_count, nargs="+", default=[None], help=STEPS)
     add_sampler(made, nargs="+", default=[None])
     made.add_argument("--num-samples", type=positive, default=1000, help="how many")
     made.add_argument("--draws", type=positive, default=4, help="draws of the masks of the bound")
@@ -80,7 +81,7 @@ def parser() -> Parser:
         help="for generative perplexity: a model of text that reads from left to right, of kdlight "
         "(a file) or transformers (a folder, a hub id)",
     )
-    made.add_argument("--seed", type=whole, default=1234, help="seed of the samples")
+    made.add_argument("--seed", type=seed, default=1234, help="seed of the samples")
     made.add_argument("--batch-size", type=positive, default=250, help="samples at once")
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
     made.add_argument("--output", type=Path, default=None, help="write the rows as JSON")

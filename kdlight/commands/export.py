@@ -33,7 +33,8 @@ from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.encoder import TransformerEncoder
 from kdlight.networks.text.exits import ExitEncoder
-from kdlight.storage.files import read_json, save_model
+from kdlight.storage.files import is_there, read_json, save_model
+from kdlight.storage.text import read_text
 from kdlight.surgery.binary import packed_model
 from kdlight.teachers.checkpoint import load_models, models_of
 from kdlight.teachers.classifiers import run_classifier
@@ -260,12 +261,14 @@ def notes_of(checkpoint: Path, summary: str) -> dict[str, Any]:
     """The model card: what the run's folder knows of how the model came to be."""
     folder = checkpoint.parent.parent
     notes: dict[str, Any] = {"summary": summary}
-    if (folder / "run.json").is_file():
+    if is_there(folder / "run.json"):
         known = read_json(folder / "run.json")
+        if not isinstance(known, dict):
+            raise InputError(f"{folder / 'run.json'}: expected an object, found something else.")
         kept = ("command", "seed", "method", "iterations", "versions", "cpu_seconds", "teacher")
         notes |= {key: known[key] for key in kept if known.get(key) is not None}
-    if (folder / "summary.json").is_file():
+    if is_there(folder / "summary.json"):
         notes["metrics"] = read_json(folder / "summary.json")
-    if (folder / "config.yaml").is_file():
-        notes["config"] = (folder / "config.yaml").read_text(encoding="utf-8")
+    if is_there(folder / "config.yaml"):
+        notes["config"] = read_text(folder / "config.yaml")
     return notes

@@ -10,7 +10,8 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     device,
     positive,
-    whole,
+    seed,
+    step_count,
 )
 from kdlight.commands.shared.causal import read_writer
 from kdlight.commands.shared.drafting import add_draft, drafted, keep_table
@@ -74,7 +75,7 @@ def parser() -> Parser:
     made.add_argument("--given", type=positive, default=1, help="levels of --codes that are kept")
     made.add_argument("--num-samples", type=positive, default=4, help="how many, of each prompt")
     many = made.add_mutually_exclusive_group()
-    many.add_argument("--steps", type=positive, default=None, help=STEPS)
+    many.add_argument("--steps", type=step_count, default=None, help=STEPS)
     many.add_argument(
         "--tokens-per-call",
         type=positive,
@@ -97,7 +98,7 @@ def parser() -> Parser:
         metavar="W",
         help="pull a masked model towards what is given: (1 + W) with it - W without it",
     )
-    made.add_argument("--seed", type=whole, default=0, help="seed of the set")
+    made.add_argument("--seed", type=seed, default=0, help="seed of the set")
     made.add_argument("--batch-size", type=positive, default=100, help="samples at once")
     made.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
     made.add_argument(

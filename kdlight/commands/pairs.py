@@ -12,7 +12,7 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     picked,
     positive,
-    whole,
+    seed,
 )
 from kdlight.teachers.pairs import make_pairs
 
@@ -31,7 +31,7 @@ def parser() -> Parser:
     made.add_argument("--count", type=positive, default=10_000, help="how many")
     add_steps(made)
     add_model(made)
-    made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
+    made.add_argument("--seed", type=seed, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     add_device(made)
     add_force(made)

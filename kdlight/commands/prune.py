@@ -18,6 +18,7 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     check_place,
     positive,
+    seed,
     whole,
 )
 from kdlight.commands.shared.causal import read_causal
@@ -122,7 +123,7 @@ def parser() -> Parser:
         help="what scores layers: 1 - cos of what goes in and what comes out, the loss without "
         "them, or evenly spaced ones stay (default: influence)",
     )
-    made.add_argument("--seed", type=whole, default=0, help="seed of rows and of random scores")
+    made.add_argument("--seed", type=seed, default=0, help="seed of rows and of random scores")
     made.add_argument("--batch-size", type=positive, default=32, help="rows at once")
     add_device(made)
     made.add_argument(

@@ -1,6 +1,5 @@
 """``report``: one HTML page over one run or many, and the verdicts."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kdlight.report.reach import compare_reach, reach_lines
 from kdlight.report.runs import load_runs
 from kdlight.report.verdict import HEADLINES, compare_runs, verdict_lines
 from kdlight.storage.files import write_json
+from kdlight.storage.json_text import parse_json
 
 ONE, SEVERAL = "report.html", "comparison.html"
 # What every page and every comparison of this verb holds, and hardly another file.
@@ -67,7 +67,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     output = options.output or options.runs[0] / (ONE if len(options.runs) == 1 else SEVERAL)
     check_output(output, (".html",), force=options.force)
     if options.json is not None:
-        check_output(options.json, (".json",), force=options.force)
+        check_output(options.json, (".json",), force=options.force, option="--json")
     if not options.force:
         _check_replaced(output, options.json)
     question = (options.baseline, options.metric, options.model, options.steps)
@@ -105,7 +105,7 @@ def _check_replaced(page: Path, comparison: Path | None) -> None:
 
 def _is_comparison(path: Path) -> bool:
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
+        found = parse_json(path.read_bytes(), any_number=True)
+    except InputError:
         return False
     return isinstance(found, dict) and found.keys() >= COMPARISON_KEYS

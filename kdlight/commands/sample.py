@@ -23,6 +23,7 @@ from kdlight.commands.parsing.arguments import (
     check_place,
     picked,
     positive,
+    seed,
     whole,
 )
 from kdlight.commands.sample_prompts import run_prompts
@@ -85,7 +86,7 @@ def parser() -> Parser:
         "with a PNG and its caption for each, as `evaluate captions` takes it",
     )
     made.add_argument("--label", type=whole, default=None, help="one class instead of all in turn")
-    made.add_argument("--seed", type=whole, default=0, help="seed of the noise")
+    made.add_argument("--seed", type=seed, default=0, help="seed of the noise")
     made.add_argument("--batch-size", type=positive, default=500, help="samples at once")
     add_device(made)
     add_force(made)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kdlight.commands import train
-from kdlight.commands.parsing.arguments import Parser, positive, whole
+from kdlight.commands.parsing.arguments import Parser, positive, seed
 from kdlight.commands.shared.folders import check_name, checkpoints, give_back, newest_checkpoint
 from kdlight.errors import InputError
 from kdlight.report.columns import UNKNOWN, column
@@ -50,7 +50,7 @@ def parser() -> Parser:
         help="which is better, for a metric of your own (default: what kdlight knows of it)",
     )
     made.add_argument("--trials", type=positive, default=20, help="in all, those before included")
-    made.add_argument("--seed", type=whole, default=0, help="seed of the proposals")
+    made.add_argument("--seed", type=seed, default=0, help="seed of the proposals")
     made.add_argument("--name", default="search", help="name of the search's folder")
     made.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where it goes")
     return made

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output, whole
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_force,
+    check_output,
+    seed,
+)
 from kdlight.errors import InputError
 from kdlight.selection.difference import difference, drawn, softened, top
 from kdlight.selection.files import digest_of_texts, read_scores, write_selection
@@ -64,7 +69,7 @@ def parser() -> Parser:
         action="store_true",
         help="of images: choose among those that have no label yet",
     )
-    made.add_argument("--seed", type=whole, default=0, help="seed of what is drawn")
+    made.add_argument("--seed", type=seed, default=0, help="seed of what is drawn")
     made.add_argument(
         "--output",
         type=Path,

@@ -57,7 +57,7 @@ def convert_mdlm(path: Path, tokenizer: Path | None = None) -> TokenGenerator | 
         depth=numbered(given, "blocks"),
         heads=_whole_number(config, "n_heads", source),
         ratio=len(weights["blocks.0.mlp.0.weight"]) / width,
-        dropout=float(config.get("dropout", 0.0)),
+        dropout=_share(config, "dropout", source),
     )
     load_weights(network, weights, source)
     length = _whole_number(config, "model_length", source)
@@ -70,6 +70,13 @@ def _whole_number(config: dict[str, Any], key: str, source: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{source}: config.json: {key}: expected a whole number, found {value}.")
     return value
+
+
+def _share(config: dict[str, Any], key: str, source: str) -> float:
+    value = config.get(key, 0.0)
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{source}: config.json: {key}: expected a share, found {value}.")
+    return float(value)
 
 
 def _folded(given: dict[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdlight.codec.foreign.codec import TransformersCodec
 from kdlight.convert.weights import tensors_of
 from kdlight.errors import InputError
-from kdlight.storage.files import load_tensors, load_weights, read_json
+from kdlight.storage.files import is_there, load_tensors, load_weights, read_json
 
 CONFIG = "mimi_config.json"
 SETTINGS = {
@@ -72,7 +72,7 @@ def convert_mimi(path: Path) -> TransformersCodec:
         InputError: The file is another model's.
     """
     beside = path.parent / CONFIG
-    config = _config(read_json(beside), str(beside)) if beside.is_file() else {}
+    config = _config(read_json(beside), str(beside)) if is_there(beside) else {}
     codec = TransformersCodec({"model_type": "mimi"} | config)
     heads = codec.model.config.num_attention_heads
     weights: dict[str, Tensor] = {}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from kdlight.codec.seanet import LayerPaddedCodec
 from kdlight.convert.seanet import check_direction, common_names, read_weights, rebuild
+from kdlight.core.hints import called
 from kdlight.errors import InputError
-from kdlight.storage.files import read_json
+from kdlight.storage.files import is_there, read_json
 
 
 def convert_speechtokenizer(path: Path, sample_rate: int | None = None) -> LayerPaddedCodec:
@@ -24,9 +25,9 @@ def convert_speechtokenizer(path: Path, sample_rate: int | None = None) -> Layer
         InputError: The file is another model's.
     """
     config = path.parent / "config.json"
-    known = read_json(config) if config.is_file() else {}
+    known = read_json(config) if is_there(config) else {}
     if not isinstance(known, dict):
-        raise InputError(f"{config}: expected settings by name, found a {type(known).__name__}.")
+        raise InputError(f"{config}: expected settings by name, found {called(known)}.")
     weights = {
         name: value
         for name, value in read_weights(path).items()

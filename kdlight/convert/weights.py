@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlight.core.hints import called
 from kdlight.errors import InputError
+from kdlight.storage.files import kind_of
 
 NORMS = (("weight_g", "weight_v"), tuple(f"parametrizations.weight.original{i}" for i in range(2)))
 """Lengths and directions of weight normalisation, in torch's older and newer naming."""
@@ -23,9 +25,9 @@ def tensors_of(found: Any, source: str) -> dict[str, Tensor]:
         raise InputError(f"{source}: expected weights by name, found none.")
     for name, value in found.items():
         if not isinstance(value, Tensor):
-            raise InputError(
-                f"{source}: {name}: expected a tensor, found a {type(value).__name__}."
-            )
+            raise InputError(f"{source}: {name}: expected a tensor, found {called(value)}.")
+        if value.layout != torch.strided or value.is_complex() or value.is_quantized:
+            raise InputError(f"{source}: {name}: expected plain numbers, found {kind_of(value)}.")
     return {str(name): value for name, value in found.items()}
 
 

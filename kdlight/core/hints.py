@@ -9,6 +9,20 @@ from typing import Annotated, Any, Literal
 
 from kdlight.core.ranges import described, outside
 
+WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+}
+"""What a user calls Python's types."""
+
+
+def called(value: Any) -> str:
+    """What a user calls a value that a file holds: "a number", "null", "a list"."""
+    words: dict[type, str] = {**WORDS, type(None): "null", dict: "an object", list: "a list"}
+    return words.get(type(value)) or f"a {type(value).__name__}"
+
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether ``value`` is a ``hint``; what is not understood passes.
@@ -55,7 +69,7 @@ def misfit(made: Any, arguments: Mapping[str, Any]) -> str | None:
     for name, value in arguments.items():
         if name in hints and not fits(value, hints[name]):
             text = "null" if value is None else repr(value)
-            found = text if len(text) < 60 else f"a {type(value).__name__}"
+            found = text if len(text) < 60 else called(value)
             return f"{name}: expected {_named(hints[name])}, found {found}"
     return out_of_range(made, arguments)
 
@@ -81,4 +95,4 @@ def hints_of(called: Any) -> dict[str, Any]:
 def _named(hint: Any) -> str:
     if typing.get_origin(hint) is Annotated:
         return described(hint)
-    return getattr(hint, "__name__", None) or str(hint)
+    return WORDS.get(hint) or getattr(hint, "__name__", None) or str(hint)

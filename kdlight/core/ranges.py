@@ -31,10 +31,10 @@ class Range:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{'above' if self.above else 'of at least'} {self.low:g}"
+            return f"{'above' if self.above else 'of at least'} {self.low:.9g}"
         if self.above:
-            return f"above {self.low:g} and at most {self.high:g}"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"above {self.low:.9g} and at most {self.high:.9g}"
+        return f"from {self.low:.9g} to {self.high:.9g}"
 
     __repr__ = __str__  # jsonargparse's help shows it behind the type
 
@@ -43,6 +43,8 @@ PositiveInt = Annotated[int, Range(0, above=True)]
 # Layers are made one by one: a slip in their number would never end.
 LayerCount = Annotated[int, Range(1, 1000)]
 LayerCountOrZero = Annotated[int, Range(0, 1000)]
+# Faster than any sound is sampled: resampling to a slip in it would not end.
+SampleRate = Annotated[int, Range(1, 1_000_000)]
 NonNegativeInt = Annotated[int, Range(0)]
 PositiveFloat = Annotated[float, Range(0, above=True)]
 NonNegativeFloat = Annotated[float, Range(0)]

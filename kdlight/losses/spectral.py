@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from kdlight.core.ranges import NonNegativeFloat, PositiveInt
+from kdlight.core.ranges import NonNegativeFloat, PositiveInt, SampleRate
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
@@ -28,7 +28,7 @@ class MelScale(nn.Module):
 
     def __init__(
         self,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         n_fft: PositiveInt,
         n_mels: PositiveInt,
         hop_length: PositiveInt | None = None,
@@ -98,7 +98,7 @@ class LogMelLoss(SpectralLoss):
 
     def __init__(
         self,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         n_ffts: Sequence[PositiveInt] = (32, 64, 128, 256, 512, 1024, 2048),
         n_mels: Sequence[PositiveInt] = (5, 10, 20, 40, 80, 160, 320),
         weights: Sequence[NonNegativeFloat] | None = None,
@@ -146,7 +146,7 @@ class MelL1L2Loss(SpectralLoss):
 
     def __init__(
         self,
-        sample_rate: PositiveInt,
+        sample_rate: SampleRate,
         n_ffts: Sequence[PositiveInt] = (64, 128, 256, 512, 1024),
         n_mels: PositiveInt = 64,
         floor: NonNegativeFloat = 1e-5,

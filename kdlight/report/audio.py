@@ -70,7 +70,7 @@ def load_utterances(folder: Path, notes: list[str]) -> list[Utterance]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(entries, list):
             raise TypeError
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         notes.append("samples/utterances.json could not be read and is left out.")
         return []
     found = []

@@ -7,7 +7,6 @@ half written.
 
 import csv
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +17,10 @@ from typing import Any
 import yaml
 from PIL import Image, UnidentifiedImageError
 
+from kdlight.core.hints import called
 from kdlight.errors import InputError
 from kdlight.report.audio import Utterance, load_utterances
+from kdlight.storage.json_text import parse_json
 
 MARKS = ("config.yaml", "metrics.csv", "summary.json", "run.json")
 """A folder with any of these is a run."""
@@ -194,9 +195,7 @@ def parse_rows(rows: Sequence[Any], source: Path | str = "summary") -> list[Row]
     parsed = []
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise InputError(
-                f"{source}: row {index}: expected an object, found {type(row).__name__}."
-            )
+            raise InputError(f"{source}: row {index}: expected an object, found {called(row)}.")
         numbers = {str(key): finite_number(value) for key, value in row.items()}
         steps = numbers.pop("steps", numbers.pop("n_q", None))
         parsed.append(
@@ -257,12 +256,12 @@ def _read_json(path: Path, kind: type) -> Any:
     if not text:
         return None
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: expected JSON, found something else.") from None
+        value = parse_json(text, any_number=True)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if not isinstance(value, kind):
         expected = "an object" if kind is dict else "a list of rows"
-        raise InputError(f"{path}: expected {expected}, found {type(value).__name__}.")
+        raise InputError(f"{path}: expected {expected}, found {called(value)}.")
     return value
 
 

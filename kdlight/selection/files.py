@@ -12,10 +12,12 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json, require_file, write_json
+from kdlight.storage.json_text import parse_line
 from kdlight.storage.text import read_lines
 
 SCORES = "kdlight-scores-1"
 SELECTION = "kdlight-selection-1"
+LARGEST = 1e300
 
 
 def digest_of_tokens(tokens: Tensor, lengths: Tensor) -> str:
@@ -51,7 +53,7 @@ class ScoreWriter:
         head = json.dumps({"format": SCORES, **facts})
         kept: list[str] = []
         if self.part.is_file():
-            text = self.part.read_text(encoding="utf-8")
+            text = self.part.read_text(encoding="utf-8", errors="replace")
             kept = text[: text.rfind("\n") + 1].splitlines()  # the last may be cut off
         if not kept or kept[0] != head:
             kept = [head]
@@ -90,23 +92,33 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     lines = read_lines(path)
     rows: list[dict[str, float]] = []
     for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
+        row = parse_line(line, f"{path}: line {number}")
         if not isinstance(row, dict) or (number == 1 and row.get("format") != SCORES):
             raise InputError(f"{path}: line {number}: expected scores that `kdlight score` wrote.")
         rows.append(row)
     facts, rows = dict(rows[0]) if rows else {}, rows[1:]
+    for name in ("data", "digest", "models"):
+        if not isinstance(facts.get(name), dict if name == "models" else str):
+            raise InputError(f"{path}: line 1: {name}: expected what `kdlight score` wrote.")
     if not rows or len(rows) != facts.get("count"):
         raise InputError(f"{path}: expected {facts.get('count')} rows, found {len(rows)}.")
-    try:
-        columns = {
-            name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]
-        }
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: expected the same numbers in every row.") from None
-    return facts, columns
+    for number, row in enumerate(rows, start=2):
+        place = f"{path}: line {number}"
+        for name, value in row.items():
+            least = 0 if name == "tokens" else -LARGEST
+            if not _is_number(value) or value < least:
+                raise InputError(f"{place}: {name}: expected a number, found {value!r}.")
+        if row.keys() != rows[0].keys() or "tokens" not in row:
+            raise InputError(
+                f"{place}: expected tokens and what line 2 has, found {', '.join(row) or 'none'}."
+            )
+    columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    return facts, {name: torch.tensor(each, dtype=torch.float64) for name, each in columns.items()}
+
+
+def _is_number(value: Any) -> bool:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and abs(value) < LARGEST
 
 
 def write_selection(path: Path, rows: Sequence[int], data: str, how: Mapping[str, Any]) -> None:

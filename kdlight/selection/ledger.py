@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdlight.errors import InputError
+from kdlight.storage.files import is_there
+from kdlight.storage.json_text import parse_line
 
 
 class Ledger:
@@ -29,17 +31,17 @@ class Ledger:
         self.path, self.budget = path, budget
         self.calls = 0
         self.answers: dict[str, Any] = {}
-        if path is not None and path.is_file():
+        if path is not None and is_there(path):
             text = path.read_bytes().decode("utf-8", "replace")
             for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
-                try:
-                    row = json.loads(line)
-                    self.answers[row["key"]] = row["answer"]
-                except (ValueError, KeyError, TypeError):
+                place = f"{path}: line {number}"
+                row = parse_line(line, place)
+                known = row if isinstance(row, dict) else {}
+                if not isinstance(known.get("key"), str) or "answer" not in known:
                     raise InputError(
-                        f"{path}: line {number}: expected a question and its answer, found "
-                        f"{line[:40]!r}."
-                    ) from None
+                        f"{place}: expected a question and its answer, found {line[:40]!r}."
+                    )
+                self.answers[known["key"]] = known["answer"]
             if not text.endswith("\n") and text:
                 with path.open("r+b") as stream:
                     stream.truncate(len(text[: text.rfind("\n") + 1].encode()))

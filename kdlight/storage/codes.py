@@ -1,6 +1,5 @@
 """Codes that any program made, such as a language model of speech: read, and checked by a codec."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.json_text import json_lines
 from kdlight.storage.text import read_lines
 
 SUFFIXES = (".npz", ".npy", ".pt", ".jsonl")
@@ -99,16 +99,9 @@ def checked(codes: Tensor, n_q: int, codebook_size: int, place: str) -> Tensor:
 
 def _lines(path: Path) -> Iterator[NamedCodes]:
     names = set()
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}: line {number}"
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            raise InputError(f"{place}: expected JSON, found something else.") from None
+    for place, entry in json_lines(read_lines(path), path):
         given = entry if isinstance(entry, dict) else {"codes": entry}
-        name = str(given.get("id", number))
+        name = str(given.get("id", place.rpartition(" ")[2]))
         if Path(name).is_absolute() or ".." in Path(name).parts or not name.strip():
             raise InputError(f"{place}: id: expected a name of a file, found {name!r}.")
         if name in names:

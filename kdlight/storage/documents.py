@@ -1,12 +1,14 @@
 """Texts that users have: folders, plain files, JSON lines, tables; each text with its place."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kdlight.core.hints import called
 from kdlight.errors import InputError
 from kdlight.storage.files import require_file
+from kdlight.storage.folders import files_below
+from kdlight.storage.json_text import json_lines
 from kdlight.storage.tables import read_table
 from kdlight.storage.text import read_lines, read_text
 
@@ -48,9 +50,7 @@ def read_documents(path: Path, field: str = "text", lines: bool = False) -> list
     """
     if path.is_dir():
         kinds = (*PLAIN, ".jsonl")
-        files = sorted(
-            each for each in path.rglob("*") if each.suffix.lower() in kinds and each.is_file()
-        )
+        files = files_below(path, kinds)
         if not files:
             raise InputError(f"{path}: expected files that end in {', '.join(kinds)}, found none.")
     else:
@@ -68,7 +68,7 @@ def _of_file(path: Path, field: str, lines: bool) -> Iterator[Document]:
         yield from _json_lines(path, field)
     elif kind in TABLES:
         for line, row in read_table(path, (field, FILE_COLUMN), ()):
-            yield _of_row(path, line, row.get(field), row.get(FILE_COLUMN), field)
+            yield _of_row(path, f"{path}: line {line}", row.get(field), row.get(FILE_COLUMN), field)
     elif lines:
         for number, text in enumerate(read_lines(path), 1):
             yield Document(text, f"{path}: line {number}")
@@ -77,27 +77,18 @@ def _of_file(path: Path, field: str, lines: bool) -> Iterator[Document]:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[Document]:
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
-        place = f"{path}: line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise InputError(f"{place}: expected JSON, found something else.") from None
+    for place, row in json_lines(read_lines(path), path):
         if not isinstance(row, dict):
             raise InputError(f"{place}: expected an object with a {field!r}, found another value.")
         for name in (field, FILE_COLUMN):
             if name in row and not isinstance(row[name], str):
-                raise InputError(
-                    f"{place}: {name}: expected text, found a {type(row[name]).__name__}."
-                )
-        yield _of_row(path, number, row.get(field), row.get(FILE_COLUMN), field)
+                raise InputError(f"{place}: {name}: expected text, found {called(row[name])}.")
+        yield _of_row(path, place, row.get(field), row.get(FILE_COLUMN), field)
 
 
-def _of_row(path: Path, line: int, text: str | None, file: str | None, field: str) -> Document:
+def _of_row(path: Path, place: str, text: str | None, file: str | None, field: str) -> Document:
     if text is not None:
-        return Document(text, f"{path}: line {line}")
+        return Document(text, place)
     if file is None:
-        raise InputError(f"{path}: line {line}: expected a {field!r} or a {FILE_COLUMN!r}.")
+        raise InputError(f"{place}: expected a {field!r} or a {FILE_COLUMN!r}.")
     return Document(read_text(path.parent / file), str(path.parent / file))

@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdlight import __version__
+from kdlight.core.hints import called
 from kdlight.core.spec import build, spec_of
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
+from kdlight.storage.json_text import parse_json
 
 FORMAT = "kdlight-model-1"
 
@@ -54,40 +56,34 @@ def read_json(path: Path, infinite: bool = False) -> Any:
     """
     require_file(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        number = _infinity if infinite else _no_number
-        return json.loads(text, object_pairs_hook=_once, parse_constant=number)
+        return parse_json(path.read_bytes(), infinite)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, a number too long, or nested too deep
-        raise InputError(f"{path}: expected JSON, found something else.") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise InputError(f"the key {key!r} is given twice.")
-        found[key] = value
-    return found
-
-
-def _infinity(text: str) -> float:
-    return _no_number(text) if text == "NaN" else float(text)
-
-
-def _no_number(text: str) -> Any:
-    raise InputError(f"expected numbers that JSON knows, found {text}.")
 
 
 def require_file(path: Path) -> None:
     """Raise :class:`InputError` unless ``path`` is a file that may be read."""
     if path.is_dir():
         raise InputError(f"{path}: expected a file, found a folder{_inside(path)}.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: expected a file, found a pipe or a device.")
     if not path.is_file():
-        raise InputError(f"{path}: no such file{_not_trained(path)}.")
+        what = "a link to nothing" if path.is_symlink() else "no such file"
+        raise InputError(f"{path}: {what}{_not_trained(path)}.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read.")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file that may be absent is there.
+
+    Raises:
+        InputError: Something else has its name, or it cannot be read: it would be passed over.
+    """
+    if not os.path.lexists(path):
+        return False
+    require_file(path)
+    return True
 
 
 def _inside(folder: Path) -> str:
@@ -199,10 +195,23 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
     Raises:
         InputError: Names or shapes differ.
     """
+    expected = module.state_dict()
+    for name, tensor in tensors.items():
+        known = expected.get(name)
+        # torch would drop imaginary parts and make numbers of truth values without a word.
+        if isinstance(known, Tensor) and isinstance(tensor, Tensor):
+            same = known.is_floating_point() == tensor.is_floating_point()
+            if not same or tensor.is_complex() or tensor.layout != torch.strided:
+                raise InputError(
+                    f"{source}: weight {name}: expected {kind_of(known)}, found {kind_of(tensor)}."
+                )
+    for name in expected.keys() & tensors.keys():
+        if isinstance(expected[name], Tensor) and not isinstance(tensors[name], Tensor):
+            found = called(tensors[name])
+            raise InputError(f"{source}: weight {name}: expected a tensor, found {found}.")
     try:
         module.load_state_dict(tensors)
     except RuntimeError:
-        expected = module.state_dict()
         missing = sorted(set(expected) - set(tensors))
         foreign = sorted(set(tensors) - set(expected))
         if missing or foreign:
@@ -220,6 +229,12 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
             f"{source}: weight {name}: expected shape {tuple(expected[name].shape)}, "
             f"found {tuple(tensors[name].shape)}."
         ) from None
+
+
+def kind_of(tensor: Tensor) -> str:
+    """What numbers a tensor holds: "float32", "sparse complex64"."""
+    layout = "" if tensor.layout == torch.strided else "sparse "
+    return f"{layout}{str(tensor.dtype).removeprefix('torch.')}"
 
 
 def load_tensors(path: Path) -> dict[Any, Any]:
@@ -241,7 +256,7 @@ def load_tensors(path: Path) -> dict[Any, Any]:
             f"{path}: expected a checkpoint of tensors, found a damaged file or pickled objects."
         ) from None
     if not isinstance(found, dict):
-        raise InputError(f"{path}: expected weights by name, found a {type(found).__name__}.")
+        raise InputError(f"{path}: expected weights by name, found {called(found)}.")
     return found
 
 
@@ -280,7 +295,5 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint of kdlight, found something else.")
     for name, value in checkpoint["state_dict"].items():
         if not isinstance(value, Tensor) and not str(name).endswith("_extra_state"):
-            raise InputError(
-                f"{path}: weight {name}: expected a tensor, found a {type(value).__name__}."
-            )
+            raise InputError(f"{path}: weight {name}: expected a tensor, found {called(value)}.")
     return checkpoint

@@ -4,6 +4,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from kdlight.errors import InputError
+
 
 def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
     """Files by the suffixes of their names, sorted; hidden files and folders are skipped.
@@ -14,11 +16,14 @@ def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[P
     Args:
         folder: Where to begin.
         suffixes: In small letters, with their dot; names may have capitals. None takes all files.
+
+    Raises:
+        InputError: A folder cannot be read: what lies in it would be left out without a word.
     """
     start = Path(os.path.realpath(folder))
     seen = {start}
     found: list[Path] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         kept = []
         # In order, so that which of two ways to a folder is taken is the same everywhere.
         for name in sorted(folders):
@@ -32,3 +37,8 @@ def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[P
         # A link to nothing too: whoever reads it says so. Pipes and devices are no files.
         found += [path for path in named if path.is_file() or path.is_symlink()]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    why = "no permission to read" if isinstance(error, PermissionError) else error.strerror
+    raise InputError(f"{error.filename}: {why}.")

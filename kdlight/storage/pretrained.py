@@ -10,11 +10,15 @@ from typing import Any
 from kdlight.core.memory import shortage
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.hub import hub_or_cache
 
 HUB_NAME = r"[\w-][\w.-]*(/[\w-][\w.-]*)?"
 """What a name on the Hugging Face hub looks like."""
 MOST_LAYERS = 1000
-PYTHONS = (TypeError, AttributeError, LookupError, UnicodeError, ArithmeticError, AssertionError)
+PYTHONS = (
+    *(TypeError, AttributeError, LookupError, UnicodeError, ArithmeticError, AssertionError),
+    RecursionError,
+)
 """Errors of a program that took what it read for sound."""
 PYTHONS_WORDS = re.compile("<class|object|argument|invalid literal|NoneType")
 TYPE = re.compile(
@@ -40,7 +44,7 @@ def pretrained(kind: Any, path: Path | str, expected: str, **options: Any) -> An
     file = Path(path) / "config.json"
     if file.is_file():
         refuse_endless(read_json(file, infinite=True), str(file))
-    with one_sentence(path, expected), silent():
+    with one_sentence(path, expected), silent(), hub_or_cache(path):
         return kind.from_pretrained(path, **options)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdlight.errors import InputError
-from kdlight.storage.files import require_file
+from kdlight.storage.files import is_there, require_file
 
 
 def read_text(path: Path) -> str:
@@ -17,6 +17,16 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: expected text in UTF-8, found something else.") from None
+
+
+def text_beside(path: Path) -> str | None:
+    """What the ``.txt`` of the same name says, its ends stripped; None if there is none.
+
+    Raises:
+        InputError: It is no file, or no UTF-8.
+    """
+    beside = path.with_suffix(".txt")
+    return read_text(beside).strip() if is_there(beside) else None
 
 
 def read_lines(path: Path) -> list[str]:

@@ -159,6 +159,8 @@ class SubwordTokenizer(Tokenizer):
 
         with one_sentence("tokenizer", "a definition of one"):
             self._tokenizer = tokenizers.Tokenizer.from_str(definition)
+            # Only then it says that its word for unknown ones is in no vocabulary.
+            self._tokenizer.encode("a \U0010ffff", add_special_tokens=False)
         # Its owner may have left it cutting or filling up, for batches of their own.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -171,6 +173,8 @@ class SubwordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, without special ones around it."""
+        # Half a surrogate pair, which JSON can hold, is no character: the library takes none.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:

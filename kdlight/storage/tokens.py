@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlight.core.hints import called
 from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import read_json, require_file, sha256_of, write_json
@@ -223,7 +224,7 @@ def _facts(path: Path, description: dict[str, Any]) -> TokenFacts:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) < 40 else f"a {type(value).__name__}"
+    return text if len(text) < 40 else called(value)
 
 
 def _check(path: Path, codes: Tensor, facts: TokenFacts) -> None:

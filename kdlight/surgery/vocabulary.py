@@ -191,7 +191,7 @@ def _is_byte(word: str) -> bool:
 def write_tokenizer(source: Path, target: Path, kept: list[int]) -> None:
     """The tokenizer of a folder without the tokens that do not stay, as the files of another."""
     path = source / "tokenizer.json"
-    definition = json.loads(path.read_text(encoding="utf-8"))
+    definition = read_json(path)
     cut = cut_tokenizer(definition, kept)
     text = json.dumps(cut, ensure_ascii=False)
     (target / path.name).write_text(text, encoding="utf-8")

@@ -113,7 +113,7 @@ class ChatServer(Recorded):
         try:
             with urllib.request.urlopen(call, timeout=self.seconds) as reply:
                 said = json.loads(reply.read())["choices"][0]["message"]["content"]
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             reason = " ".join(str(error).split())[:120]
             raise InputError(f"{self.url}: expected an answer of a server ({reason}).") from None
         return entities_in(str(said))
@@ -124,7 +124,7 @@ def entities_in(said: str) -> list[list[str]]:
     start, stop = said.find("["), said.rfind("]")
     try:
         found = json.loads(said[start : stop + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [
         [str(pair[0]), str(pair[1])]

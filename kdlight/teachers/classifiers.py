@@ -16,7 +16,8 @@ from kdlight.networks.images.foreign_classifiers import (
     TorchvisionClassifier,
     TransformersClassifier,
 )
-from kdlight.storage.files import load_tensors, load_weights, sha256_of
+from kdlight.storage.files import is_there, load_tensors, load_weights, read_json, sha256_of
+from kdlight.storage.hub import hub_or_cache
 from kdlight.storage.pretrained import one_sentence, whole
 from kdlight.teachers.checkpoint import models_of
 
@@ -136,14 +137,11 @@ def transformers_classifier(path: str) -> TransformersClassifier:
     Raises:
         InputError: There is no such model with all its weights.
     """
-    from transformers import AutoModelForImageClassification, ImageProcessingMixin
+    from transformers import AutoModelForImageClassification
 
     expected = "an image classifier of transformers"
     loaded = whole(AutoModelForImageClassification, path, expected, dtype=torch.float32)
-    try:
-        said, _ = ImageProcessingMixin.get_image_processor_dict(path)
-    except OSError:
-        said = {}
+    said = _processor(path)
     config = {key: value for key, value in loaded.config.to_dict().items() if value is not None}
     size = said.get("crop_size") or said.get("size") or config.get("image_size")
     with one_sentence(path, expected):
@@ -156,6 +154,25 @@ def transformers_classifier(path: str) -> TransformersClassifier:
         load_weights(made.model, loaded.state_dict(), path)
     made.provenance = {"source": path}
     return made
+
+
+def _processor(path: str) -> dict[str, Any]:
+    """What a folder, or a name on the hub, says of the preparation of images; empty if nothing.
+
+    Raises:
+        InputError: A folder's file is damaged, which the library would take for none.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = Path(path) / name
+        if is_there(file) and not isinstance(read_json(file), dict):
+            raise InputError(f"{file}: expected settings by name, found something else.")
+    from transformers import ImageProcessingMixin
+
+    try:
+        with hub_or_cache(path):
+            return dict(ImageProcessingMixin.get_image_processor_dict(path)[0])
+    except OSError:
+        return {}
 
 
 def _filled(made: Made, weights: str, new_head: bool) -> Made:

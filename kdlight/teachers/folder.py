@@ -16,6 +16,7 @@ from kdlight.diffusion.coordinates import PREDICTIONS
 from kdlight.errors import InputError
 from kdlight.networks.images.unet import UNet2D
 from kdlight.storage.files import load_weights, read_json, sha256_of_all
+from kdlight.storage.hub import hub_or_cache
 from kdlight.storage.pretrained import one_sentence, whole
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -77,7 +78,8 @@ def _download(repository: str) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
         raise InputError(f"{repository}: no such folder.")
     try:
-        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
+        with hub_or_cache(repository):
+            return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError, HfHubHTTPError):
         raise InputError(
             f"{repository}: no such folder, and no repository of that name could be fetched "

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
+from kdlight.core.ranges import SampleRate
 from kdlight.errors import InputError
 from kdlight.teachers.frames import FrameTeacher
 
@@ -28,7 +29,7 @@ class MelTeacher(FrameTeacher):
     def __init__(
         self,
         n_mels: int = 80,
-        sample_rate: int = 16000,
+        sample_rate: SampleRate = 16000,
         hop_length: int = 320,
         n_fft: int = 512,
     ) -> None:

@@ -16,6 +16,7 @@ from kdlight.codec.frames import Convolutions
 from kdlight.errors import InputError
 from kdlight.metrics.speech.packages import require
 from kdlight.storage.files import require_file, sha256_of
+from kdlight.storage.hub import hub_or_cache
 from kdlight.storage.pretrained import one_sentence
 from kdlight.teachers.frames import (
     FrameTeacher,
@@ -102,7 +103,7 @@ def _normalises(name: str) -> bool:
         "a preprocessor_config.json that says how audio is normalised; without one, set normalise "
         "to true or false"
     )
-    with one_sentence(name, expected):
+    with one_sentence(name, expected), hub_or_cache(name):
         return bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
 
 

@@ -50,6 +50,21 @@ class ClassifierModule(DistillationModule):
                 f"a {type(data).__name__} without."
             )
 
+    def require_labels(self) -> None:
+        """Refuse data with images that have no label.
+
+        Raises:
+            InputError: The run's data have such images, or no classes at all.
+        """
+        self.require_classes()
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if not getattr(data, "all_labelled", True):
+            raise InputError(
+                f"data: expected a label for every image, which {type(self).__name__} learns, "
+                f"found a {type(data).__name__} with images without; part: labelled takes the "
+                "others."
+            )
+
     def augmented(self, image: Tensor, augmentation: AffineAugmentation | None) -> Tensor:
         """Images after an augmentation that the classifier is not told of."""
         if augmentation is None:

@@ -45,7 +45,7 @@ class ClassifierTraining(ClassifierModule):
         self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
     def setup(self, stage: str) -> None:
-        self.require_classes()
+        self.require_labels()
 
     def step(self, batch: Batch) -> None:
         image = self.augmented(batch["image"], self.augmentation)

@@ -103,7 +103,7 @@ class ExpertDistillation(ClassifierModule):
         self.log_counts = torch.tensor(counts, device=self.log_counts.device).float().log()
 
     def setup(self, stage: str) -> None:
-        self.require_classes()
+        self.require_labels()
         if self.counted:
             return
         data = data_of(self.trainer)

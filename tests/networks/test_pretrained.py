@@ -153,6 +153,16 @@ def test_bad_lines_and_models_are_named(tmp_path):
         ({"text": "a"}, "line 2: expected prompt and completion, or messages"),
         ({"prompt": "a " * 9, "completion": "b"}, "at most 6 tokens, found 11"),
         ({"messages": [{"role": "user", "content": "a"}]}, "expected a message of an assistant"),
+        (
+            {"messages": [{"role": None, "content": "a"}]},
+            "message 1: expected a role and a content",
+        ),
+        ({"messages": [{"role": "assistant"}]}, "message 1: expected a role and a content"),
+        ({"messages": ["a"]}, "message 1: expected a role and a content"),
+        (
+            {"messages": [{"role": "assistant", "content": 3}]},
+            "content: expected text, found a whole",
+        ),
     ):
         path = lines(tmp_path / "x.jsonl", [good, row])
         with pytest.raises(InputError, match=message):
@@ -161,7 +171,7 @@ def test_bad_lines_and_models_are_named(tmp_path):
     with pytest.raises(InputError, match="a prompt of fewer than 6 tokens, found 9"):
         CompletionsDataModule(path, folder, length=6, too_long="cut").setup()
     (tmp_path / "x.jsonl").write_text(json.dumps(good) + '\n{"prompt": "a", "comp')
-    with pytest.raises(InputError, match="line 2: expected a JSON object"):
+    with pytest.raises(InputError, match="line 2: expected JSON"):
         CompletionsDataModule(str(tmp_path / "x.jsonl"), folder, length=6).setup()
     (tmp_path / "adapters").mkdir()
     (tmp_path / "adapters" / "adapter_config.json").write_text("{}")

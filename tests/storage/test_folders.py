@@ -1,12 +1,15 @@
 """What is found below a folder: any audio, through links, once; texts of any editor."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 
 from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio, read_audio
+from kdlight.storage.documents import read_documents
 from kdlight.storage.folders import files_below
 from kdlight.storage.text import read_lines, read_text
 
@@ -24,6 +27,33 @@ def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path) -> None:
     (data / "a" / "nothing.png").symlink_to(store / "gone.png")
     found = [str(path.relative_to(data)) for path in files_below(data, {".png"})]
     assert found == ["a/1.PNG", "a/nothing.png", "again/2.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for read in (files_below, read_documents):
+        with pytest.raises(InputError, match="closed: no permission to read"):
+            read(tmp_path)
+
+
+def test_texts_of_linked_folders_are_read(tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    for folder, name in ((data, "a.txt"), (store, "b.txt")):
+        folder.mkdir()
+        (folder / name).write_text(name)
+    (data / "more").symlink_to(store)
+    assert [each.text for each in read_documents(data)] == ["a.txt", "b.txt"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import (
     load_checkpoint,
     load_model,
+    load_weights,
     read_json,
     save_model,
     sha256_of,
@@ -265,3 +266,21 @@ def test_a_flipped_byte_of_a_model_is_noticed(tmp_path):
     del description["weights_sha256"]
     path.with_suffix(".json").write_text(json.dumps(description))
     load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (torch.zeros(2, 3, dtype=torch.complex64), "expected float32, found complex64"),
+        (torch.zeros(2, 3, dtype=torch.int64), "expected float32, found int64"),
+        (torch.zeros(2, 3).to_sparse(), "expected float32, found sparse float32"),
+        ([1.0], "expected a tensor, found a list"),
+        (None, "expected a tensor, found null"),
+    ],
+)
+def test_weights_of_another_kind_are_refused(wrong, said):
+    layer = torch.nn.Linear(3, 2)
+    with pytest.raises(InputError, match=f"x: weight weight: {said}"):
+        load_weights(layer, layer.state_dict() | {"weight": wrong}, "x")
+    half = {name: value.half() for name, value in layer.state_dict().items()}
+    load_weights(layer, half, "x")

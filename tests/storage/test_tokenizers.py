@@ -68,5 +68,14 @@ def test_what_is_no_tokenizer_is_said_in_a_sentence(word_file, tmp_path):
         FileTokenizer(str(tmp_path / "odd.json"))
     with pytest.raises(InputError, match=r"expected a tokenizer of transformers \("):
         FileTokenizer(str(tmp_path))
+    lost = {"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "gone"}}
+    (tmp_path / "lost.json").write_text(json.dumps(lost))
+    with pytest.raises(InputError, match=r"lost.json: tokenizer: expected a definition of one \("):
+        FileTokenizer(str(tmp_path / "lost.json"))
     with pytest.raises(InputError, match="end: expected a word of the vocabulary, found '<eos>'"):
         FileTokenizer(str(word_file), end="<eos>")
+
+
+def test_half_a_surrogate_pair_is_no_character(word_file):
+    found = FileTokenizer(str(word_file))
+    assert found.encode("\ud800") == found.encode("\ufffd")

@@ -142,6 +142,11 @@ def test_transformers_gives_the_scores_of_transformers(folder: Path, tmp_path: P
         TransformersClassifier({"model_type": "gpt2"})
     with pytest.raises(InputError, match="expected an image classifier of transformers"):
         transformers_classifier(str(tmp_path))
+    # A damaged file is not none: its mean and spread would be others.
+    for damaged in ("{", "[1]", "[" * 100_000):
+        (tmp_path / "out" / "preprocessor_config.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"preprocessor_config\.json: expected"):
+            transformers_classifier(str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch", "state_dict"])

@@ -10,6 +10,7 @@ from kdlight.codec.foreign.codec import CLASSES, TransformersCodec
 from kdlight.codec.foreign.pieces import PiecewiseCodec
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.hub import hub_or_cache
 from kdlight.storage.pretrained import one_sentence, whole
 
 ENDINGS = (".ckpt", ".safetensors", ".pt", ".pth", ".th", ".bin")
@@ -66,7 +67,8 @@ def _download(repository: str) -> Path:
     if not is_repository(repository):
         raise InputError(f"{repository}: no such file or folder.")
     try:
-        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
+        with hub_or_cache(repository):
+            return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError, HfHubHTTPError):
         raise InputError(
             f"{repository}: no such file or folder, and no repository of that name could be "

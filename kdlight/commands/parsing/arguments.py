@@ -19,6 +19,7 @@ from kdlight.teachers.checkpoint import pick_generator
 
 RECORDS = ("run.json", "summary.json")
 """What a run says of itself in JSON."""
+MOST_STEPS = 10_000
 
 
 class DefaultsFormatter(argparse.HelpFormatter):
@@ -66,11 +67,27 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
 
 
+def seed(text: str) -> int:
+    """A seed, 0 to 2^63 - 1: what every generator of random numbers takes."""
+    value = whole(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, found {text}")
+    return value
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     value = whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
+def step_count(text: str) -> int:
+    """Sampling steps, 1 to 10,000: a slip in them would walk for days."""
+    value = positive(text)
+    if value > MOST_STEPS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_STEPS} steps, found {text}")
     return value
 
 
@@ -150,7 +167,7 @@ def add_steps(to: argparse.ArgumentParser) -> None:
     """The option ``--steps`` of the verbs that sample once."""
     to.add_argument(
         "--steps",
-        type=positive,
+        type=step_count,
         default=None,
         help="sampling steps (default: the model's own)",
     )
@@ -171,7 +188,11 @@ def add_force(to: argparse.ArgumentParser) -> None:
 
 
 def check_output(
-    path: Path, suffixes: tuple[str, ...], reads: Iterable[Path | None] = (), force: bool = False
+    path: Path,
+    suffixes: tuple[str, ...],
+    reads: Iterable[Path | None] = (),
+    force: bool = False,
+    option: str = "--output",
 ) -> None:
     """Refuse an output file that cannot be written, before the work is done.
 
@@ -180,17 +201,18 @@ def check_output(
         suffixes: What its name may end in.
         reads: What it is made of.
         force: Whether what is read, and a run's record, may be replaced.
+        option: What names the file, for the complaint.
 
     Raises:
         InputError: An unknown suffix, a folder of that name, a place that takes no files, or
             something that only ``--force`` replaces.
     """
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"--output {path}: expected a name ending in {', '.join(suffixes)}.")
+        raise InputError(f"{option} {path}: expected a name ending in {', '.join(suffixes)}.")
     if path.exists() and not path.is_file():
         kind = "folder" if path.is_dir() else "pipe or a device"
-        raise InputError(f"--output {path}: expected a file, found a {kind}.")
-    check_place(path)
+        raise InputError(f"{option} {path}: expected a file, found a {kind}.")
+    check_place(path, option)
     if force:
         return
     written = {_real(path)}
@@ -202,13 +224,13 @@ def check_output(
             read.add(_real(source.with_suffix(".json")))
         if read & written:
             raise InputError(
-                f"--output {path}: expected another file than what it is made of, {source}; "
+                f"{option} {path}: expected another file than what it is made of, {source}; "
                 "--force replaces it."
             )
     for target in written:
         if _is_record(target) and path.suffix.lower() == ".json":
             raise InputError(
-                f"--output {path}: expected a new file, found a record or a description that "
+                f"{option} {path}: expected a new file, found a record or a description that "
                 "nothing else holds; --force replaces it."
             )
 
@@ -227,7 +249,7 @@ def _is_record(path: Path) -> bool:
     return any(path.with_suffix(suffix).is_file() for suffix in (".safetensors", ".npz"))
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, option: str = "--output") -> None:
     """Refuse a place below a file, or in a folder that cannot be written to.
 
     Raises:
@@ -236,19 +258,19 @@ def check_place(path: Path) -> None:
     first = path.parts[0] if path.parts else ""
     if first == "-" or first.startswith("~"):
         raise InputError(
-            f"--output {path}: expected a path, found {first!r}, which nothing here expands; "
+            f"{option} {path}: expected a path, found {first!r}, which nothing here expands; "
             f"./{path} is a place of that name."
         )
     parents = path.absolute().parents
     above = next(each for each in parents if each.exists() or each.is_symlink())
     if not above.exists():
-        raise InputError(f"--output {path}: expected {above} to be a folder, found a broken link.")
+        raise InputError(f"{option} {path}: expected {above} to be a folder, found a broken link.")
     if not above.is_dir():
-        raise InputError(f"--output {path}: expected {above} to be a folder, found a file.")
+        raise InputError(f"{option} {path}: expected {above} to be a folder, found a file.")
     try:
         # Not asked but tried: what permissions allow, a disk or a mount may not.
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
         reason = "no permission" if isinstance(error, PermissionError) else error.strerror
-        raise InputError(f"--output {path}: cannot write in {above}: {reason}.") from None
+        raise InputError(f"{option} {path}: cannot write in {above}: {reason}.") from None

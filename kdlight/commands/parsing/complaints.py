@@ -4,6 +4,7 @@ The messages of jsonargparse nest every alternative it tried. So when it refuses
 the same settings are walked again along the signatures of the classes they name.
 """
 
+import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ import lightning as L
 import yaml
 
 from kdlight.commands.parsing.signatures import (
-    WORDS,
     Complaint,
     Keys,
     arguments_of,
@@ -23,6 +23,7 @@ from kdlight.commands.parsing.signatures import (
     show,
     unknown,
 )
+from kdlight.core.hints import WORDS
 from kdlight.core.moved import with_current_paths
 from kdlight.errors import InputError
 from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml
@@ -134,7 +135,7 @@ def _merge(
 
 
 def _check_section(settings: Mapping[str, Any], known: Sequence[str]) -> Complaint | None:
-    names = {name.partition(".")[0] for name in known}
+    names = {name.partition(".")[0] for name in known} - {argparse.SUPPRESS}
     trainer = hints_of(L.Trainer) or {}
     hints: dict[str, Any] = {"model": DistillationModule, "data": L.LightningDataModule}
     hints |= {"name": str, "runs_dir": str, "threads": int | None, "checkpoint_every": int}

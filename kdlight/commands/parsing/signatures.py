@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from kdlight.core import ranges
+from kdlight.core.hints import WORDS
 from kdlight.errors import InputError
 from kdlight.training.base import DistillationModule
 
 Keys = tuple[str, ...]
 OURS = ("kdlight", "modules", "datamodules")
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 class Complaint(NamedTuple):

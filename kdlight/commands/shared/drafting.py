@@ -13,7 +13,7 @@ from kdlight.speculative.drafters import Drafter, LookupDrafter, ModelDrafter, N
 from kdlight.speculative.trigram import TrigramDrafter
 from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.documents import read_documents
-from kdlight.storage.files import read_json, write_json
+from kdlight.storage.files import is_there, read_json, write_json
 from kdlight.storage.tokenizers import identity_of
 
 TABLE = "kdlight-trigrams-1"
@@ -98,8 +98,8 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
             documents = read_documents(options.draft_texts)
             table.read(writer.tokenizer.encode(each.text) for each in documents)
         if options.draft_table is not None:
-            check_output(options.draft_table, (".json",))
-            if options.draft_table.is_file():
+            check_output(options.draft_table, (".json",), option="--draft-table")
+            if is_there(options.draft_table):
                 table.load(_table(options.draft_table, writer.generator.vocabulary))
         return table
     path = Path(options.draft)
@@ -128,6 +128,15 @@ def _table(path: Path, vocabulary: int) -> list[list[Any]]:
             f"--draft-table {path}: expected a table of {vocabulary} tokens, found one of "
             f"{said.get('vocabulary')}."
         )
+    rows = said.get("rows")
+    for number, row in enumerate(rows if isinstance(rows, list) else [None]):
+        places = row[:3] if isinstance(row, list) and len(row) == 4 else [None]
+        known = all(type(each) is int and 0 <= each < vocabulary for each in places)
+        if not known or type(row[3]) not in (int, float) or not row[3] > 0:
+            raise InputError(
+                f"--draft-table {path}: rows.{number}: expected three tokens and a weight above 0, "
+                f"found {str(row)[:60]}."
+            )
     return list(said["rows"])
 
 

@@ -13,6 +13,7 @@ from kdlight.core.noise import mix
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.levels import LevelDenoiser, interleaved, separated
 from kdlight.errors import InputError
+from kdlight.storage.folders import files_below
 from kdlight.storage.tokens import Tokens, is_described, read_tokens, write_tokens
 
 
@@ -65,7 +66,7 @@ def fill_files(
 
 
 def _listed(path: Path) -> list[tuple[Path, Path]]:
-    return files_of(path, lambda folder: sorted(filter(is_described, folder.rglob("*.npz"))))
+    return files_of(path, lambda folder: list(filter(is_described, files_below(folder, (".npz",)))))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlight.errors import InputError
 from kdlight.storage.arrays import ArrayImages, holds_images
-from kdlight.storage.files import require_file
+from kdlight.storage.files import kind_of, require_file
 from kdlight.storage.pictures import (
     check_depth,
     find_pictures,
@@ -128,6 +128,8 @@ def checked(path: Path, contents: dict[str, Tensor]) -> dict[str, Tensor]:
             f"--samples {path}: expected images of shape (N, C, H, W), found "
             f"{tuple(image.shape)}, as if the channels came last."
         )
+    if image.layout != torch.strided:
+        raise InputError(f"--samples {path}: expected plain numbers, found {kind_of(image)}.")
     if not image.is_floating_point() or image.ndim < 2 or len(image) < 2:
         raise InputError(
             f"--samples {path}: expected at least 2 images of floating-point pixels in [-1, 1], "

@@ -57,6 +57,8 @@ def built_data(path: Path, base: type) -> Any:
         return made.instantiate_classes(made.parse_object({"data": node})).data
     except Exception as error:
         reason = reason_of(error)
+        if reason is None and isinstance(error, jsonargparse.ArgumentError):
+            reason = f"expected a class_path of {base.__name__} and its init_args."
         if reason is None:
             raise
         raise InputError(f"{path}: data: {reason}") from None

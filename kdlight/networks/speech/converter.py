@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from kdlight.codec.frame_rate import Backbone
 from kdlight.codec.log_mel import LogMel
-from kdlight.core.ranges import LayerCount, PositiveInt
+from kdlight.core.ranges import LayerCount, PositiveInt, SampleRate
 from kdlight.core.spec import Recorded
 
 
@@ -28,7 +28,7 @@ class VoiceConverter(Recorded, nn.Module):
         self,
         width: PositiveInt,
         bands: PositiveInt = 80,
-        sample_rate: PositiveInt = 16000,
+        sample_rate: SampleRate = 16000,
         hop_length: PositiveInt = 320,
         content: PositiveInt = 64,
         channels: PositiveInt = 128,

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from kdlight.errors import InputError
 from kdlight.storage.files import read_json
+from kdlight.storage.hub import hub_or_cache
 from kdlight.storage.pretrained import whole
 
 KINDS = {
@@ -26,6 +27,8 @@ KINDS = {
 }
 """What the parts of a pipeline may be."""
 _LIBRARIES = ("diffusers", "transformers")
+IGNORED = ["*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16.*", "*non_ema*"]
+"""Other forms of the same weights."""
 
 
 def open_pipeline(path_or_id: str) -> Path:
@@ -87,11 +90,19 @@ def download(repository: str, files: list[str]) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository):
         raise InputError(f"{repository}: no such folder.")
     try:
-        found = snapshot_download(
-            repository,
-            allow_patterns=files,
-            ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16.*", "*non_ema*"],
-        )
+        with hub_or_cache(repository):
+            found = snapshot_download(
+                repository,
+                allow_patterns=files,
+                ignore_patterns=[
+                    "*.bin",
+                    "*.ckpt",
+                    "*.msgpack",
+                    "*.onnx*",
+                    "*.fp16.*",
+                    "*non_ema*",
+                ],
+            )
     except (OSError, ValueError, HfHubHTTPError):
         raise InputError(
             f"{repository}: no such folder, and no repository of that name could be fetched "

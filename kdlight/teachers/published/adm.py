@@ -154,6 +154,8 @@ def _layout(weights: dict[Any, Any]) -> Layout:
     if any(name.endswith(".op.weight") for name in weights):
         raise InputError("expected resampling inside residual blocks, found layers of its own")
     count = len({name.split(".")[1] for name in weights if name.startswith("input_blocks.")})
+    if not count:
+        raise InputError("expected weights called input_blocks.*, found none")
     # The last block of a resolution has the doubling one behind it.
     per_level = next(
         (

@@ -213,3 +213,18 @@ def test_grey_of_more_than_8_bits_needs_its_depth():
         HFImagesDataModule("x", 4, channels=1, label_column=None).decode(example, None)
     data = HFImagesDataModule("x", [4, 6], channels=1, label_column=None, bit_depth=12)
     assert data.decode(example, None)["image"].equal(torch.ones(1, 4, 6))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_row_without_a_label_is_refused(tmp_path, streaming, label):
+    for name in ("train", "test"):
+        table = rows(6)
+        odd = [*table["label"][:5], label] if name == "test" else table["label"]
+        columns = {"image": list(table["image"]), "label": odd}
+        table = datasets.Dataset.from_dict(columns, features=table.features)
+        table.to_parquet(tmp_path / f"{name}-00000-of-00001.parquet")
+    data = module(str(tmp_path), streaming=streaming)
+    with pytest.raises(InputError, match=f"labels from 0 on in 'label', found {label}"):
+        data.setup()
+        list(data.one_pass("heldout"))

@@ -232,6 +232,15 @@ def test_bad_folders_and_texts_are_refused(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"a\.txt: expected text in UTF-8"):
         module(tmp_path).setup()
+    # What is there and is no text would be passed over without a word.
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.txt").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"a\.txt: a link to nothing"):
+        module(tmp_path).setup()
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(InputError, match=r"a\.txt: expected a file, found a folder"):
+        module(tmp_path).setup()
 
 
 @pytest.mark.parametrize(
@@ -245,7 +254,8 @@ def test_bad_folders_and_texts_are_refused(tmp_path):
         ({"segment": math.inf}, "segment: expected a finite number"),
         ({"heldout_seconds": 0.0}, "heldout_seconds: expected at least one frame"),
         ({"batch_size": 0}, "batch_size: expected a whole number above 0, found 0"),
-        ({"sample_rate": 0}, "sample_rate: expected a whole number above 0"),
+        ({"sample_rate": 0}, "sample_rate: expected a whole number from 1 to 1000000, found 0"),
+        ({"sample_rate": 10**9}, "sample_rate: expected a whole number from 1 to 1000000"),
         ({"hop_length": -1}, "hop_length: expected a whole number above 0"),
         ({"steps_per_epoch": 0}, "steps_per_epoch: expected a whole number above 0"),
         ({"seed": -1}, "seed: expected a whole number of at least 0"),

@@ -57,8 +57,8 @@ def test_windows_files_and_missing_transcripts_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.tsv", "", "expected a row for every audio file, found none"),
-        ("a.tsv", "audio\tspeaker\n", "expected a row for every audio file, found none"),
+        ("a.tsv", "", "expected a row for every file, found none"),
+        ("a.tsv", "audio\tspeaker\n", "expected a row for every file, found none"),
         ("a.tsv", "path\tspeaker\n1\ta", "expected a header with the columns audio, .* found path"),
         ("a.tsv", "audio\ttranscript\n1\ta", "expected a header with the columns"),
         ("a.tsv", "audio\tspeaker\n1\ta\n\n2", "line 4: expected 2 columns, found 1"),
@@ -66,13 +66,29 @@ def test_windows_files_and_missing_transcripts_are_read(tmp_path):
         ("a.tsv", "audio\tspeaker\n1\ta\n \tb", "line 3: expected a value of audio, found none"),
         ("a.tsv", "audio\tspeaker\n1\t ", "line 2: expected a value of speaker, found none"),
         ("a.tsv", "audio\tspeaker\n1\ta\n1\ta", "line 3: expected another file, found 1 again"),
-        ("a.jsonl", "\n", "expected a row for every audio file, found none"),
+        ("a.jsonl", "\n", "expected a row for every file, found none"),
         ("a.jsonl", '{"audio": "1", "speaker": "a"}\n{"audio"', "line 2: expected JSON, found"),
         ("a.jsonl", "[1, 2]", "line 1: expected an object with the keys audio, transcript"),
         ("a.jsonl", '\n{"audio": "1"}', "line 2: expected a value of speaker, found none"),
         ("a.jsonl", '{"speaker": "1"}', "line 1: expected a value of audio, found none"),
         ("a.csv", "audio,speaker\n1,a,b", "line 2: expected 2 columns, found 3"),
         ("a.csv", 'audio,speaker\n1,"a"b', "line 2: expected a row of CSV, found something else"),
+        (
+            "a.csv",
+            "audio,speaker,audio\n1,a,2",
+            "line 1: expected every column once, found 'audio'",
+        ),
+        (
+            "a.jsonl",
+            '{"audio": "1", "speaker": ["a"]}',
+            "speaker: expected text or a number, found a",
+        ),
+        ("a.jsonl", '{"audio": "1", "speaker": true}', "found true or false"),
+        (
+            "a.jsonl",
+            '{"audio": "1", "speaker": "a", "end": 2}',
+            "line 1: end: expected whole files",
+        ),
         ("a.txt", "audio,speaker", r"expected a manifest that ends in \.csv, \.tsv or \.jsonl"),
     ],
 )

@@ -17,6 +17,7 @@ from kdlight.networks.images.classifier import EnsembleClassifier, SmallClassifi
 from kdlight.selection.per_class import surest_per_class
 from kdlight.training.optim import Optimization
 from modules.vision.base import labelled_cross_entropy
+from modules.vision.classifier_training import ClassifierTraining
 from modules.vision.logit_distillation import LogitDistillation
 from tests.exactness.harness import TinyImages, differing, fit, state
 from tests.exactness.vision_cases import network
@@ -157,6 +158,14 @@ def test_foreign_images_are_mixed_in_without_labels() -> None:
     assert int((label >= 0).sum()) == 100
     with pytest.raises(InputError, match="labels: expected 0, or from the 10 classes"):
         _ = UnlabelledDataModule(DigitsDataModule(), 5).splits
+
+
+def test_a_method_that_needs_every_label_says_so() -> None:
+    few = UnlabelledDataModule(DigitsDataModule(), 100)
+    method = ClassifierTraining(SmallClassifier(width=4, features=4), Optimization(0.1), 1)
+    with pytest.raises(InputError, match="data: expected a label for every image.*part: labelled"):
+        fit(method, few)
+    assert UnlabelledDataModule(DigitsDataModule(), 100, part="labelled").all_labelled
 
 
 def test_exactly_so_many_of_each_class_or_all_are_chosen() -> None:
