@@ -92,6 +92,8 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     lines = read_lines(path)
     rows: list[dict[str, float]] = []
     for number, line in enumerate(lines, start=1):
+        if number == 1 and SCORES not in line:
+            raise InputError(f"{path}: line 1: expected scores that `kdlight score` wrote.")
         row = parse_line(line, f"{path}: line {number}")
         if not isinstance(row, dict) or (number == 1 and row.get("format") != SCORES):
             raise InputError(f"{path}: line {number}: expected scores that `kdlight score` wrote.")

@@ -88,9 +88,9 @@ def test_damaged_picture_is_left_out_and_said(make_run):
     ("name", "content", "message"),
     [
         ("summary.json", "[1, ", "summary.json: expected JSON"),
-        ("summary.json", "{}", "expected a list of rows, found dict"),
-        ("summary.json", "[3]", "row 0: expected an object, found int"),
-        ("run.json", "[]", "expected an object, found list"),
+        ("summary.json", "{}", "expected a list of rows, found an object"),
+        ("summary.json", "[3]", "row 0: expected an object, found a whole number"),
+        ("run.json", "[]", "expected an object, found a list"),
         ("config.yaml", b"\xff\xfe\x00", "expected UTF-8 text"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_ledger_pays_once_and_survives_a_kill(tmp_path: Path):
     assert Ledger(path, budget=3).ask({"text": "c"}, call) == [["c", "person"]]
     assert len(path.read_text().splitlines()) == 3
     path.write_text("nonsense\n")
-    with pytest.raises(InputError, match="line 1: expected a question and its answer"):
+    with pytest.raises(InputError, match="line 1: expected JSON"):
         Ledger(path)
 
 

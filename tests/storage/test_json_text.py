@@ -38,8 +38,9 @@ READERS: dict[str, Callable[[Path], object]] = {
 )
 def test_a_line_is_refused(reader: str, line: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(f"{line}\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl(: |, )line 1.*" + said) as found:
+    first = json.dumps({"format": SCORES}) + "\n" if reader == "scores" else ""
+    path.write_text(f"{first}{line}\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl: line [12]: .*" + said) as found:
         READERS[reader](path)
     assert len(str(found.value)) < 300
 

@@ -124,6 +124,7 @@ def test_a_hub_id_is_a_name_that_nothing_here_has(
     def offline(*args: object, **kwargs: object) -> str:
         raise OSError("no network")
 
+    monkeypatch.setattr("kdlight.storage.hub.reachable", lambda endpoint: True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(InputError, match=r"^kyutai/mimi: no such file or folder, and no rep"):
         read_transformers("kyutai/mimi")

@@ -75,7 +75,7 @@ def test_documents_of_lines_json_lines_tables_and_manifests(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": 3}', "line 1: text: expected text, found a int"),
+        ('{"text": 3}', "line 1: text: expected text, found a whole number"),
         ('{"other": "x"}', "line 1: expected a 'text' or a 'file'"),
         ("[1]", "line 1: expected an object with a 'text'"),
         ("{", "line 1: expected JSON"),

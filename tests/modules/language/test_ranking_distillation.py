@@ -97,8 +97,8 @@ def test_a_file_of_scores_is_read_row_by_row(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("{", "line 2: expected a JSON object"),
-        ("[" * 100_000, "line 2: expected a JSON object"),
+        ("{", "line 2: expected JSON"),
+        ("[" * 100_000, "line 2: expected JSON"),
         ([1], "line 2: expected a query, a positive and a list of negatives"),
         ({**ROW, "negatives": []}, "line 2: expected a query, a positive"),
         ({**ROW, "query": " "}, "line 2: expected a query, a positive"),
