@@ -130,3 +130,8 @@ def test_libraries_keep_their_words_to_themselves(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
     assert cli.program(["--version"]) == 0
     assert [os.environ[name] for name in names] == ["error"] * 3
+
+
+def test_the_options_that_there_are_are_named(kdlight: Run, tmp_path: Path) -> None:
+    words = ["fit", "--qqqqqqqq", "3"]
+    refused(kdlight, words, "expected one of checkpoint_every, ckpt_path", where=tmp_path)

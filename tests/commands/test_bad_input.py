@@ -105,7 +105,6 @@ CONFIGURATIONS = {
     "--trainer.acelerator cpu": ["--trainer.acelerator", "did you mean accelerator?"],
     "--run_dir x": ["--run_dir", "did you mean runs_dir?"],
     "--batch_size 8": ["--batch_size: no such option; did you mean --data.init_args.batch_size?"],
-    "--qqqqqqqq 3": ["no such option; expected one of checkpoint_every, ckpt_path"],
     "--teacher_steps 8": ["did you mean --model.init_args.teacher_steps?"],
     f"--trainer.callbacks [{{class_path:{REPORT},init_args:{{clasifier:x}}}}]".replace(":", ": "): [
         "trainer.callbacks.0.init_args.clasifier",
