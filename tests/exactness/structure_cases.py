@@ -11,10 +11,12 @@ from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.losses.language.pointwise import ForwardKL
 from kdlight.networks.text.condensing import Condensing
 from kdlight.networks.text.encoder_decoder import EncoderDecoder
+from kdlight.networks.text.feature_draft import FeatureDraft
 from kdlight.networks.text.state_space import StateSpaceModel
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.surgery.experts import cut_experts, masks_of
 from kdlight.training.optim import Optimization
+from modules.language.next_token.draft_distillation import DraftDistillation
 from modules.language.next_token.logit_distillation import LogitDistillation
 from modules.language.structure.encoder_distillation import EncoderDistillation
 from modules.language.structure.layer_distillation import LayerDistillation
@@ -126,8 +128,23 @@ def read_me(rounds: int = 2, **kwargs: Any) -> ReadMe:
     )
 
 
+def draft_distillation(**kwargs: Any) -> DraftDistillation:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        draft = FeatureDraft(8, heads=2)
+    return DraftDistillation(
+        AutoregressiveModel(network(2, causal=True), V, LENGTH),
+        draft,
+        Optimization(lr=3e-3, decay="cosine"),
+        iterations=20,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 STRUCTURE = {
     "read_me": Case(read_me, 20, (4, 10, 14), data_module=ragged),
+    "draft_distillation": Case(draft_distillation, 20, data_module=ragged),
     "encoder_distillation": Case(encoder_distillation, 20, data_module=questions),
     "mend": Case(mend, 20, data_module=demonstrations),
     "layer_distillation": Case(layer_distillation, 20, data_module=ragged),

@@ -6,15 +6,18 @@ from typing import Any
 
 from kdlight.commands.parsing.arguments import check_output, positive
 from kdlight.commands.shared.causal import read_causal
-from kdlight.discrete.autoregressive import NextTokenModel
+from kdlight.discrete.autoregressive import AutoregressiveModel, NextTokenModel
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
+from kdlight.networks.text.feature_draft import FeatureDraft
+from kdlight.networks.text.feature_drafter import FeatureDrafter
 from kdlight.speculative.drafters import Drafter, LookupDrafter, ModelDrafter, NoDrafter
 from kdlight.speculative.trigram import TrigramDrafter
 from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.documents import read_documents
 from kdlight.storage.files import is_there, read_json, write_json
 from kdlight.storage.tokenizers import identity_of
+from kdlight.teachers.checkpoint import models_of
 
 TABLE = "kdlight-trigrams-1"
 WITHOUT_MODEL = ("none", "lookup", "trigram")
@@ -106,6 +109,12 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
     if not path.exists():
         known = ", ".join(WITHOUT_MODEL)
         raise InputError(f"--draft: expected {known}, or a model, found no {path}.")
+    if path.is_file() and isinstance(found := models_of(path)[0][1], FeatureDraft):
+        target = writer.generator.denoiser
+        if not isinstance(target, AutoregressiveModel):
+            raise InputError(f"--draft: {path} is made for another model.")
+        draft = found.to(options.device).eval()
+        return FeatureDrafter(target, draft, options.draft_block, options.temperature)
     model, tokenizer = read_causal(path, writer.generator.length)
     vocabulary = writer.generator.vocabulary
     if tokenizer is not None and identity_of(tokenizer) != identity_of(writer.tokenizer):
