@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("drafts", type=Path, nargs="+")
     parser.add_argument("--block", type=int, default=4, help="tokens a draft proposes")
-    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     target = language_teacher(str(options.target)).eval()
