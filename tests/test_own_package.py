@@ -152,6 +152,7 @@ def test_it_samples_and_exports_with_consent_and_is_refused_without(lab: Path) -
         assert np.array_equal(run["arr_0"], exported["arr_0"])
 
 
+@pytest.mark.slow
 def test_what_no_file_can_describe_is_refused_before_training(lab: Path) -> None:
     network = "--model.init_args.student.init_args.network"
     arguments = '{"in_features": 2, "out_features": 2}'
@@ -175,6 +176,7 @@ def test_a_users_line_is_named_also_inside_the_checkout(monkeypatch: pytest.Monk
     assert f"no such luck at tests/test_own_package.py:{line}" in error.getvalue()
 
 
+@pytest.mark.slow
 def test_a_crash_in_the_users_step_names_its_line(lab: Path) -> None:
     words = ["--config", "lab.yaml", "--name", "crash", "--model.init_args.fail", "true"]
     crashed = kdlight(lab, "fit", *words)

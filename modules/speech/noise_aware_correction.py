@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.core.frozen import held
-from kdlight.core.ranks import joint_average, joint_other
+from kdlight.core.ranks import joint_average, joint_other, joint_rows
 from kdlight.errors import InputError
 from kdlight.losses.mutual_information import dv_bound, mine_surrogate
 from kdlight.networks.text.corrector import Corrector, PairCritic
@@ -136,6 +136,6 @@ class NoiseAwareCorrection(DistillationModule):
         if self.negatives == "clean":
             clean: Tensor = batch["clean"]
             return clean
-        everyone = len(noisy) * self.trainer.world_size
+        everyone = len(joint_rows(noisy))
         step = 1 + self.noise.integers(len(noisy), max(1, everyone - 1))
         return joint_other(noisy, step, self.global_rank)

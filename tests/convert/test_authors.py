@@ -99,7 +99,8 @@ def test_codes_and_audio_are_those_of_the_authors(name: str, tmp_path: Path) -> 
         for each in (codec, again):
             assert torch.equal(each.encode(sound(length)), codes)
             heard = each.decode(codes)
-            torch.testing.assert_close(heard[..., : audio.shape[-1]], audio, atol=1e-5, rtol=0)
+            # To the rounding of float32, which differs from one kind of processor to another.
+            torch.testing.assert_close(heard[..., : audio.shape[-1]], audio, atol=5e-5, rtol=0)
             assert heard.shape[-1] == codes.shape[-1] * codec.hop_length
 
 

@@ -39,7 +39,8 @@ def test_codes_and_audio_are_those_of_transformers(kind: str, tmp_path: Path) ->
         with torch.no_grad():
             output = codec(audio)
         assert torch.equal(output.quantized.codes, codes)
-        torch.testing.assert_close(output.audio, heard[..., :length], atol=1e-5, rtol=1e-4)
+        # To the rounding of float32, which differs from one kind of processor to another.
+        torch.testing.assert_close(output.audio, heard[..., :length], atol=5e-5, rtol=1e-4)
     assert len(codes.unique()) > 15
 
 
