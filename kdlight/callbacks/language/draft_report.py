@@ -27,7 +27,7 @@ class Drafts(Protocol):
 class DraftReport(L.Callback):
     """Writes rows with the draft when training ends, and counts calls of the target.
 
-    One row in ``summary.json``: ``tokens_per_call`` at temperature 1, ``tokens_per_call_greedy`` at
+    One row in ``summary.json``: ``block_efficiency`` at temperature 1, ``block_efficiency_greedy`` at
     temperature 0, and the shares of drafted tokens that were kept.
 
     Args:
@@ -61,7 +61,7 @@ class DraftReport(L.Callback):
             writer = DraftedGenerator(target, drafter, temperature)
             writer(writer.masks(self.rows, pl_module.device), self.seed)
             drafter.end()
-            row[f"tokens_per_call{name}"] = writer.account.tokens / writer.account.calls
+            row[f"block_efficiency{name}"] = writer.account.tokens / writer.account.calls
             row[f"acceptance{name}"] = writer.account.kept / max(1, writer.account.tried)
         write_json(Path(folder) / "summary.json", [row])
         console = Console()

@@ -37,6 +37,19 @@ COLUMNS = (
         narrow="Block\nefficiency",
     ),
     Column(
+        "acceptance_greedy",
+        "Acceptance, greedy",
+        "The same where the likeliest token is written at every place.",
+        better="higher",
+        decimals=4,
+    ),
+    Column(
+        "block_efficiency_greedy",
+        "Block efficiency, greedy",
+        "Tokens that a call of the teacher gives where the likeliest token is written.",
+        better="higher",
+    ),
+    Column(
         "ece",
         "ECE",
         "Gap between the model's confidence and how often it is right, from 0 to 1.",

@@ -115,7 +115,7 @@ def test_a_run_counts_tokens_of_a_call_and_generate_takes_its_draft(tmp_path):
     logger = CSVLogger(tmp_path, name="", version="")
     method = fit(case.make(), case.data(), [DraftReport(rows=4)], logger=logger)
     (row,) = json.loads((tmp_path / "summary.json").read_text())
-    assert 1 <= row["tokens_per_call_greedy"] <= 5
+    assert 1 <= row["block_efficiency_greedy"] <= 5
     assert 0 <= row["acceptance"] <= 1
     target, draft = method.drafting()
     save_model(AutoregressiveGenerator(target), tmp_path / "target.safetensors")
