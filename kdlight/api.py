@@ -22,7 +22,7 @@ from kdlight.codec.codec import Codec as CodecModule
 from kdlight.codec.foreign.files import is_repository
 from kdlight.commands.parsing.arguments import check_output
 from kdlight.commands.parsing.parser import quiet
-from kdlight.commands.parsing.values import device_named, whole_of
+from kdlight.commands.parsing.values import device_named, seed_of, whole_of
 from kdlight.commands.sample import SUFFIXES, draw, write
 from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.commands.shared.writer import Writer
@@ -92,7 +92,7 @@ class Generator:
         Args:
             count: How many.
             steps: Sampling steps; those it was made for by default.
-            seed: Seed of the noise, any whole number.
+            seed: Seed of the noise, 0 to 2^63 - 1.
             label: One class instead of all in turn.
             batch_size: Samples at once.
             device: Where to compute; the samples come back to the CPU.
@@ -102,7 +102,7 @@ class Generator:
                 sample in that many steps, or the device is not there.
         """
         count, batch_size = whole_of(count, "count", 1), whole_of(batch_size, "batch_size", 1)
-        seed = whole_of(seed, "seed")
+        seed = seed_of(seed)
         steps = None if steps is None else whole_of(steps, "steps", 1)
         label = None if label is None else whole_of(label, "label")
         if label is not None and not 0 <= label < self.module.num_classes:

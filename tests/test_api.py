@@ -78,16 +78,20 @@ def test_a_long_file_in_blocks_has_the_codes_of_the_whole_in_python(
     torch.testing.assert_close(decoded, heard, rtol=0, atol=2**-15 + 1e-5)  # 16 bits, and blocks
 
 
-def test_any_whole_number_is_a_seed(tmp_path: Path) -> None:
+def test_a_seed_is_what_the_command_line_takes(tmp_path: Path) -> None:
     path = tmp_path / "samples.pt"
     words = ["sample", "--checkpoint", str(TEACHER), "--num-samples", "3", "--steps", "1"]
-    assert main([*words, "--seed", "-1", "--output", str(path)]) == 0
+    assert main([*words, "--seed", str(2**63 - 1), "--output", str(path)]) == 0
     teacher = kdlight.load(TEACHER)
-    images = teacher.sample(3, steps=1, seed=-1).images
+    images = teacher.sample(3, steps=1, seed=2**63 - 1).images
     assert torch.equal(images, torch.load(path, weights_only=True)["image"])
     assert not torch.equal(images, teacher.sample(3, steps=1, seed=1).images)
     # numpy's whole numbers are whole too.
-    assert torch.equal(images, teacher.sample(np.int64(3), steps=1.0, seed=np.int8(-1)).images)
+    eight = teacher.sample(np.int64(3), steps=1.0, seed=np.int8(8)).images
+    assert torch.equal(eight, teacher.sample(3, steps=1, seed=8).images)
+    for wrong in (-1, 2**63):
+        with pytest.raises(InputError, match="seed: expected a number from 0 to"):
+            teacher.sample(3, seed=wrong)
 
 
 def test_arrays_of_any_order_are_audio_and_codes() -> None:

@@ -84,10 +84,12 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     arguments = config["model"]["init_args"]
     lengths = ("round_iterations", "stage_iterations")
     length = next((key for key in lengths if key in arguments), "iterations")
+    given = arguments.get(length)
+    short = str([1] * len(given)) if isinstance(given, list) else "1"
     options = {
         "--runs_dir": str(runs),
         "--threads": "1",
-        f"--model.init_args.{length}": "2" if length == "iterations" else "1",
+        f"--model.init_args.{length}": "2" if length == "iterations" else short,
         "--data.init_args.batch_size": "4",
         "--trainer.accelerator": "cpu",
         "--trainer.devices": "1",

@@ -27,8 +27,8 @@ class Drafts(Protocol):
 class DraftReport(L.Callback):
     """Writes rows with the draft when training ends, and counts calls of the target.
 
-    One row in ``summary.json``: ``block_efficiency`` at temperature 1, ``block_efficiency_greedy`` at
-    temperature 0, and the shares of drafted tokens that were kept.
+    One row in ``summary.json``: ``block_efficiency``, tokens of a call, at temperature 1, and
+    ``block_efficiency_greedy`` at temperature 0; the shares of drafted tokens that were kept.
 
     Args:
         rows: Rows that are written at each temperature, from the same numbers for every run.

@@ -67,10 +67,14 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
 
 
+SEEDS = range(2**63)
+"""What every generator of random numbers takes."""
+
+
 def seed(text: str) -> int:
-    """A seed, 0 to 2^63 - 1: what every generator of random numbers takes."""
+    """A seed, 0 to 2^63 - 1."""
     value = whole(text)
-    if not 0 <= value < 2**63:
+    if value not in SEEDS:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, found {text}")
     return value
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from kdlight.commands.parsing.arguments import SEEDS
 from kdlight.commands.parsing.arguments import device as device_of
 from kdlight.errors import InputError
 
@@ -35,4 +36,16 @@ def whole_of(value: Any, name: str, least: int | None = None) -> int:
         raise InputError(f"{name}: expected a whole number, found {value!r}.") from None
     if least is not None and number < least:
         raise InputError(f"{name}: expected a number above {least - 1}, found {number}.")
+    return number
+
+
+def seed_of(value: Any) -> int:
+    """``value`` as a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 to 2^63 - 1.
+    """
+    number = whole_of(value, "seed")
+    if number not in SEEDS:
+        raise InputError(f"seed: expected a number from 0 to 2^63 - 1, found {number}.")
     return number

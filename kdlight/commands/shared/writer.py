@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kdlight.commands.parsing.values import device_named, whole_of
+from kdlight.commands.parsing.values import device_named, seed_of, whole_of
 from kdlight.commands.shared.processes import Process
 from kdlight.commands.shared.writing import Texts, start_of, with_sampler, write_texts
 from kdlight.discrete.text_generator import TextGenerator
@@ -50,7 +50,7 @@ class Writer:
                 sampler, or the device is not there.
         """
         count, batch_size = whole_of(count, "count", 1), whole_of(batch_size, "batch_size", 1)
-        seed = whole_of(seed, "seed")
+        seed = seed_of(seed)
         steps = None if steps is None else whole_of(steps, "steps", 1)
         generator = with_sampler(self.module.generator, sampler)
         writer = TextGenerator(generator, self.module.tokenizer).eval()
