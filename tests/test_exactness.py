@@ -90,7 +90,7 @@ def two_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         if "two_ranks" in getattr(item, "fixturenames", ()) and "[" in item.name
         if "name" in item.callspec.params
     }
-    run_two_ranks("tests.exactness", str(folder), *sorted(asked))
+    run_two_ranks("tests.exactness", str(folder), *sorted(asked), timeout=900)
     return folder
 
 
