@@ -107,6 +107,37 @@ class OracleAutoregressive(Recorded, nn.Module):
 
 
 @torch.no_grad()
+class Sharper(nn.Module):
+    """A model of next tokens at another temperature, with its likeliest tokens alone.
+
+    Args:
+        model: The model.
+        temperature: Its logits are divided by it.
+        top_k: How many tokens are left; 0 for all.
+    """
+
+    def __init__(self, model: AutoregressiveModel, temperature: float, top_k: int) -> None:
+        super().__init__()
+        self.model, self.temperature, self.top_k = model, temperature, top_k
+        self.vocabulary, self.length = model.vocabulary, model.length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of token t given those before it, (B, T, V), of tokens (B, T)."""
+        return self.sharpened(self.model(tokens))
+
+    def following(self, tokens: Tensor) -> Tensor:
+        """Logits of the token that follows tokens (B, T), (B, V)."""
+        return self.sharpened(self.model.following(tokens))
+
+    def sharpened(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) over the temperature; those that are left out are -inf."""
+        logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k, dim=-1).values[..., -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        return logits
+
+
 def left_to_right(model: NextTokenModel, start: Tensor, draws: RowDraws) -> TokenSample:
     """Draw masked tokens one by one, each given all before it.
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdlight.core.ranges import NonNegativeInt, PositiveFloat
-from kdlight.discrete.autoregressive import AutoregressiveModel
+from kdlight.discrete.autoregressive import AutoregressiveModel, Sharper
 from kdlight.losses.language.objective import Objective
 from kdlight.training.base import Batch
 from kdlight.training.optim import Optimization
@@ -68,34 +68,3 @@ class EncoderDistillation(OnPolicyDistillation):
         self.learn(
             torch.cat([written, tokens]), torch.cat([asked, none]), torch.cat([none, scored])
         )
-
-
-class Sharper(nn.Module):
-    """A model of next tokens at another temperature, with its likeliest tokens alone.
-
-    Args:
-        model: The model.
-        temperature: Its logits are divided by it.
-        top_k: How many tokens are left; 0 for all.
-    """
-
-    def __init__(self, model: AutoregressiveModel, temperature: float, top_k: int) -> None:
-        super().__init__()
-        self.model, self.temperature, self.top_k = model, temperature, top_k
-        self.vocabulary, self.length = model.vocabulary, model.length
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of token t given those before it, (B, T, V), of tokens (B, T)."""
-        return self.sharpened(self.model(tokens))
-
-    def following(self, tokens: Tensor) -> Tensor:
-        """Logits of the token that follows tokens (B, T), (B, V)."""
-        return self.sharpened(self.model.following(tokens))
-
-    def sharpened(self, logits: Tensor) -> Tensor:
-        """Logits (..., V) over the temperature; those that are left out are -inf."""
-        logits = logits / self.temperature
-        if 0 < self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, dim=-1).values[..., -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
-        return logits

@@ -1,8 +1,7 @@
 import torch
 
-from kdlight.discrete.autoregressive import left_to_right
+from kdlight.discrete.autoregressive import Sharper, left_to_right
 from kdlight.discrete.draws import RowDraws
-from modules.language.structure.encoder_distillation import Sharper
 from tests.exactness.structure_cases import encoder_distillation, questions
 
 
