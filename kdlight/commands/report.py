@@ -46,7 +46,10 @@ def run(verb: str, argv: Sequence[str]) -> None:
         f"with those that they have (default: the first that is there of {', '.join(HEADLINES)})",
     )
     parser.add_argument(
-        "--model", default="student", help="model of the verdicts: student, teacher, codec, ..."
+        "--model",
+        default="student",
+        help="model of the verdicts: student, teacher, codec, ...; what learnt without a teacher "
+        "stands beside students",
     )
     parser.add_argument(
         "--steps",

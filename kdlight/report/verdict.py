@@ -15,7 +15,7 @@ are involved"), which assumes neither equal variances nor equal numbers of seeds
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,7 @@ def compare_runs(
     if baseline not in names:
         raise InputError(f"baseline: expected one of {', '.join(names)}, found {baseline}.")
     model = _model(runs, model)
+    shown, runs = runs, [_renamed(run, model) for run in runs]
     asked = (metric, steps) != (None, None)
     metric = metric or _headline(runs, model)
     arms: list[dict[str, Any]] = []
@@ -239,7 +240,7 @@ def compare_runs(
                 "algorithm": row.algorithm,
                 **row.values,
             }
-            for run in runs
+            for run in shown
             for row in run.rows
         ],
         "arms": arms,
@@ -290,6 +291,13 @@ def _model(runs: Sequence[Run], model: str) -> str:
     """``model``, or the only one that the runs have, as the codec of codec runs."""
     models = {row.model for run in runs for row in run.rows}
     return next(iter(models)) if model == "student" and len(models) == 1 else model
+
+
+def _renamed(run: Run, model: str) -> Run:
+    """A run whose only model learnt without a teacher, that model standing beside students."""
+    if model != "student" or {row.model for row in run.rows} != {"model"}:
+        return run
+    return replace(run, rows=[replace(row, model=model) for row in run.rows])
 
 
 def _headline(runs: Sequence[Run], model: str) -> str:

@@ -73,6 +73,20 @@ def test_compare_reads_runs_and_is_json(make_run):
     assert [arm["name"] for arm in result["overview"]["arms"]] == ["ours", "off"]
 
 
+def test_a_control_that_learnt_without_a_teacher_is_compared(make_run):
+    runs = [make_run(name, seed) for name in ("ours", "alone") for seed in range(3)]
+    for seed, folder in enumerate(runs[3:]):
+        rows = json.loads((folder / "summary.json").read_text())
+        rows = [row | {"model": "model"} for row in rows if row["model"] == "student"]
+        for row in rows:
+            row["frechet_features"] *= 2 + 0.01 * seed
+        (folder / "summary.json").write_text(json.dumps(rows))
+    result = compare(runs, baseline="alone")
+    assert [item["verdict"] for item in result["verdicts"]] == ["BEATS"] * 3
+    assert result["overview"]["arms"][1]["seeds"] == 3
+    assert {row["model"] for row in result["rows"] if row["name"] == "alone"} == {"model"}
+
+
 def test_every_number_of_steps_has_its_verdict(make_run):
     """Better in one step, worse in two: neither speaks for the other."""
     runs = [make_run(name, seed) for name in ("ours", "off") for seed in range(3)]

@@ -10,6 +10,7 @@ from kdlight.discrete.autoregressive import AutoregressiveGenerator
 from kdlight.errors import InputError
 from kdlight.networks.text.feature_draft import FeatureDraft
 from kdlight.networks.text.feature_drafter import FeatureDrafter, ends_of, logits_of
+from kdlight.report.columns import column
 from kdlight.speculative.drafters import NoDrafter
 from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.files import save_model
@@ -117,6 +118,8 @@ def test_a_run_counts_tokens_of_a_call_and_generate_takes_its_draft(tmp_path):
     (row,) = json.loads((tmp_path / "summary.json").read_text())
     assert 1 <= row["block_efficiency_greedy"] <= 5
     assert 0 <= row["acceptance"] <= 1
+    figures = row.keys() - {"model"}
+    assert {column(figure).better for figure in figures} == {"higher"}  # more tokens are better
     target, draft = method.drafting()
     save_model(AutoregressiveGenerator(target), tmp_path / "target.safetensors")
     save_model(draft, tmp_path / "draft.safetensors")
