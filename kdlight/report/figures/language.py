@@ -43,20 +43,6 @@ COLUMNS = (
         better="higher",
     ),
     Column(
-        "tokens_per_call",
-        "Tokens a call",
-        "Tokens that a call of the model gives with the run's draft, at temperature 1.",
-        better="higher",
-        narrow="tokens\na call",
-    ),
-    Column(
-        "tokens_per_call_greedy",
-        "Tokens a call, greedy",
-        "Tokens that a call of the model gives with the run's draft, at temperature 0.",
-        better="higher",
-        narrow="tokens a\ncall, greedy",
-    ),
-    Column(
         "acceptance_greedy",
         "Acceptance, greedy",
         "How often the model takes a token that the draft proposes at temperature 0, from 0 to 1.",
