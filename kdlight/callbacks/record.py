@@ -103,7 +103,8 @@ def commit() -> str | None:
             cwd=here, capture_output=True, text=True, check=True, timeout=5,
         ).stdout.strip()  # fmt: skip
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            # Without its lock, which would stay in the repository if this process were ended.
+            ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"],
             cwd=here, capture_output=True, text=True, check=True, timeout=5,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):

@@ -58,7 +58,8 @@ def fault(
         return None
     if code == 2 and new and verb not in SEVERAL:
         return f"wrote {min(new)}"
-    lines = [line for line in err.splitlines() if line.strip()]
+    seen = (line.rpartition("\r")[2] for line in err.split("\n"))  # as a terminal shows it
+    lines = [line for line in seen if line.strip()]
     if len(lines) != 1:
         return f"{len(lines)} lines"
     if found := RAW.search(lines[0]):

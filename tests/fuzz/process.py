@@ -73,7 +73,8 @@ def run(
             os.killpg(child, signal.SIGKILL)
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    out, err = (stream.read_text(errors="replace") for stream in streams)
+    # As written: what a bar overwrites is told by its carriage returns.
+    out, err = (stream.read_bytes().decode(errors="replace") for stream in streams)
     return Outcome(status if ended else None, out, err, time.monotonic() - start)
 
 

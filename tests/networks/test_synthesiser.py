@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from kdlight.core.spec import build, spec_of
+from kdlight.diffusion.coordinates import VPDenoiser
 from kdlight.errors import InputError
 from kdlight.networks.speech.front_end import Bins, regulate
 from kdlight.networks.speech.phone_text import PHONES, read_phones
+from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.networks.speech.wavenet import WaveNet
 from tests.modules.speech.synthesis_cases import tiny_teacher
 
@@ -129,3 +131,11 @@ def test_texts_become_pieces_of_phones():
         read_phones("hh-ahh", PHONES)
     with pytest.raises(InputError, match="found '日本' in '日本'"):
         read_phones("日本", PHONES)
+
+
+@pytest.mark.parametrize(("bands", "content"), [(10, 4), (12, 8)])
+def test_a_denoiser_is_told_what_the_front_end_says(bands, content):
+    model = tiny_teacher()
+    denoiser = VPDenoiser(WaveNet(bands, content, 8, 1), "cosine", "sample", 1.0)
+    with pytest.raises(InputError, match="denoiser: expected 10 bands and the front end's width"):
+        Synthesiser(model.front_end, denoiser, model.grid, 2, model.log_mel)

@@ -16,6 +16,7 @@ from kdlight.diffusion.sigmas import Grid
 from kdlight.errors import InputError
 from kdlight.networks.speech.front_end import FrontEnd
 from kdlight.networks.speech.phone_text import PHONES, read_phones
+from kdlight.networks.speech.wavenet import WaveNet
 
 AT_ONCE = 16
 """Pieces of a text that are drawn together."""
@@ -83,6 +84,13 @@ class Synthesiser(Recorded, nn.Module):
             raise InputError(
                 f"front_end: expected {self.log_mel.bands} bands and {len(phones)} phones, found "
                 f"{front_end.bands} and {front_end.phones}."
+            )
+        network = getattr(denoiser, "network", None)
+        told = (front_end.bands, front_end.width)
+        if isinstance(network, WaveNet) and (network.bands, network.content) != told:
+            raise InputError(
+                f"denoiser: expected {told[0]} bands and the front end's width of {told[1]} as "
+                f"content, found {network.bands} and {network.content}."
             )
         self.algorithm: Algorithm = algorithm
         self.steps, self.any_steps = tuple(steps), any_steps

@@ -43,7 +43,7 @@ class WaveNet(Recorded, nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise InputError(f"kernel: expected an odd number, found {kernel}.")
-        self.content, self.width = content, width
+        self.bands, self.content, self.width = bands, content, width
         self.input = nn.Conv1d(bands, width, 1)
         self.noise = nn.Sequential(
             nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width)
