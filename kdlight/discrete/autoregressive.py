@@ -106,7 +106,6 @@ class OracleAutoregressive(Recorded, nn.Module):
         return self.language.predictions(tokens)[:, -1].log()
 
 
-@torch.no_grad()
 class Sharper(nn.Module):
     """A model of next tokens at another temperature, with its likeliest tokens alone.
 
@@ -138,6 +137,7 @@ class Sharper(nn.Module):
         return logits
 
 
+@torch.no_grad()
 def left_to_right(model: NextTokenModel, start: Tensor, draws: RowDraws) -> TokenSample:
     """Draw masked tokens one by one, each given all before it.
 
