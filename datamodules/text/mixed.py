@@ -136,13 +136,17 @@ class MixedDataModule(TokenDataModule):
 
     def read(self) -> tuple[Batch, Batch]:
         """All rows to train on, and all that are held out, with their domains."""
-        return tuple(  # type: ignore[return-value]
+        training, heldout = (
             {
                 name: torch.cat([part[name] for part in parts])
                 for name in ("tokens", "mask", "lengths", "domain")
             }
             for parts in (self._training(), self._numbered(1))
         )
+        # Domain after domain at every place: whoever reads the first rows reads of all.
+        places = torch.cat([torch.arange(len(part["tokens"])) for part in self._numbered(1)])
+        order = places.argsort(stable=True)
+        return training, {name: rows[order] for name, rows in heldout.items()}
 
     def measured_rows(self) -> list[Batch]:
         """Of each domain, rows that are neither trained on nor held out."""
@@ -180,7 +184,7 @@ class MixedDataModule(TokenDataModule):
         )
 
     def heldout_dataloader(self) -> Iterable[Batch]:
-        """The held-out rows, domain after domain."""
+        """The held-out rows, of every domain in turn."""
         return EvaluationLoader(self.parts[1], self.batch_size, *self.ranks)
 
 

@@ -64,6 +64,14 @@ def test_rows_come_by_the_shares_and_every_row_in_turn():
     assert rows == sorted(map(tuple, data.domains["a"].parts[0]["tokens"][:-10].tolist()))
 
 
+def test_the_first_rows_that_are_held_out_are_of_all_domains():
+    data = mixed()
+    data.setup("fit")
+    domains = data.parts[1]["domain"]
+    count = int(domains.max()) + 1
+    assert domains[: 2 * count].tolist() == [*range(count)] * 2
+
+
 def _bump(loader) -> bool:
     loader.batches += 1
     return True
