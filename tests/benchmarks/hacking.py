@@ -19,15 +19,16 @@ KEYS = ("golden_kl", "proxy_kl", "train_proxy_kl")
 Curves = dict[str, list[tuple[float, float]]]
 
 
-def curves_of(runs: Path) -> dict[str, list[Curves]]:
-    """For every arm the logged curves of its seeds."""
-    found: dict[str, list[Curves]] = {}
+def curves_of(runs: Path) -> dict[str, dict[int, Curves]]:
+    """For every arm the logged curves by seed."""
+    found: dict[str, dict[int, Curves]] = {}
     for arm in EXPERIMENTS[NAME]:
         for seed in sorted((runs / NAME).glob("seed_*")):
             folder = finished(seed / arm)
             if folder is not None:
                 logged = load_run(folder).logged
-                found.setdefault(arm, []).append({key: logged[f"val/{key}"] for key in KEYS})
+                number = int(seed.name.removeprefix("seed_"))
+                found.setdefault(arm, {})[number] = {key: logged[f"val/{key}"] for key in KEYS}
     return found
 
 
@@ -51,7 +52,7 @@ def row(arm: str, seed: int, curves: Curves) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def draw(found: dict[str, list[Curves]], path: Path) -> None:
+def draw(found: dict[str, dict[int, Curves]], path: Path) -> None:
     """Medians over seeds, golden over proxy, from the first look to the last."""
     import matplotlib
 
@@ -63,7 +64,9 @@ def draw(found: dict[str, list[Curves]], path: Path) -> None:
         golden, proxy = (
             [
                 statistics.median(points)
-                for points in zip(*([v for _, v in each[key]] for each in seeds), strict=True)
+                for points in zip(
+                    *([v for _, v in each[key]] for each in seeds.values()), strict=True
+                )
             ]
             for key in KEYS[:2]
         )
@@ -84,7 +87,7 @@ def main() -> None:
     print("| arm | seed | golden KL | held-out proxy | train proxy | verdict | rise |")
     print("|---|---|---|---|---|---|---|")
     for arm, seeds in found.items():
-        for seed, curves in enumerate(seeds):
+        for seed, curves in seeds.items():
             print(row(arm, seed, curves))
     if options.figure is not None:
         draw(found, options.figure)

@@ -5,6 +5,7 @@ ended already is not trained again. The last line is the report's path.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import torch
 
 from kdlight.cli import program
-from kdlight.commands import train  # noqa: F401  (imported once for all runs)
 from tests.benchmarks import language_experiments
 from tests.benchmarks.language_experiments import BEFORE, recipe
 
@@ -149,6 +149,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
     options = parser.parse_args()
+    importlib.import_module("kdlight.commands.train")  # once for all the processes that are forked
     arms = EXPERIMENTS[options.experiment]
     chosen = options.arms or list(arms)
     folder = options.runs / options.experiment

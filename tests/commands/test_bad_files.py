@@ -63,9 +63,12 @@ def test_the_option_that_names_a_file_is_named(writer: Path, kdlight: Run, tmp_p
         tmp_path / "x.txt",
     ]
     refused(
-        kdlight, [*words, "--draft-table", tmp_path / "t.txt"],
-        "--draft-table", "expected a name ending in .json", where=tmp_path,
-    )  # fmt: skip
+        kdlight,
+        [*words, "--draft-table", tmp_path / "t.txt"],
+        "--draft-table",
+        "expected a name ending in .json",
+        where=tmp_path,
+    )
 
 
 def test_data_that_are_no_class(writer: Path, kdlight: Run, tmp_path: Path) -> None:

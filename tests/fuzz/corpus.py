@@ -157,8 +157,9 @@ def _said_of_texts(root: Path) -> None:
     words = ("score", "texts/b.jsonl", "--output", "scores.jsonl")
     models = ("--teacher", "large.safetensors", "--reference", "small.safetensors")
     _work(root, *words, *models, "--student", "small.safetensors")
-    _work(root, "score", "language.yaml", "--teacher", "oracle.safetensors",
-          "--output", "rows.jsonl")  # fmt: skip
+    _work(
+        root, "score", "language.yaml", "--teacher", "oracle.safetensors", "--output", "rows.jsonl"
+    )
     _work(root, "select", "rows.jsonl", "--by", "likelihood", "--output", "chosen.json")
     table = ("--draft", "trigram", "--draft-table", "table.json", "--output", "written.jsonl")
     _work(root, "generate", "--checkpoint", "large.safetensors", "--num-samples", "2", *table)
