@@ -77,20 +77,25 @@ class ReadMe(TokenModule):
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
 
+    def turn(self) -> tuple[int, int, bool]:
+        """The round, the batch in it, and whether the router is what learns."""
+        number, position = divmod(self.iteration, self.router_iterations + self.tuning_iterations)
+        return number, position, position < self.router_iterations
+
     def stage(self) -> tuple[int, int]:
-        position = self.iteration % (self.router_iterations + self.tuning_iterations)
-        if position < self.router_iterations:
+        _, position, router = self.turn()
+        if router:
             return position, self.router_iterations
         return position - self.router_iterations, self.tuning_iterations
 
     def describe_stage(self) -> str:
-        number, position = divmod(self.iteration, self.router_iterations + self.tuning_iterations)
-        part = "router" if position < self.router_iterations else "experts"
-        return f"round {number + 1}, {part}"
+        number, _, router = self.turn()
+        return f"round {number + 1}, {'router' if router else 'experts'}"
 
     def step(self, batch: Batch) -> None:
         tokens, scored = batch["tokens"], self.scored(batch)
-        if self.describe_stage().endswith("router"):
+        _, _, router = self.turn()
+        if router:
             name, each = "routing", self.routing(self.student.begun(tokens[:, :-1]))
         else:
             name, each = "nll", next_token_nll(self.student(tokens), tokens)
