@@ -12,7 +12,8 @@ from tests.exactness.harness import SaveAt, fit
 from tests.exactness.sharded import ACCUMULATE, SHARDED, STOP
 from tests.ranks import run_two_ranks
 
-pytestmark = pytest.mark.slow
+# One worker makes the runs for all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sharding")]
 
 
 @pytest.fixture(scope="module")
