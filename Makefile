@@ -29,7 +29,7 @@ test: .venv/installed-dev
 
 # Minutes of CPU: real trainings over seeds, kills, every configuration.
 slow: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 15 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load --durations 15 -m slow
 
 # Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images, tokens and text.
 gpu: .venv/installed-dev

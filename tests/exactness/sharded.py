@@ -1,6 +1,6 @@
 """What each of two processes runs of FSDP2: ``python -m tests.exactness.sharded FOLDER``.
 
-FOLDER holds ``one/NAME/10.ckpt`` of every case, by one process; an accumulation is open there.
+FOLDER holds ``one/NAME/7.ckpt`` of every case, by one process; an accumulation is open there.
 """
 
 import json
@@ -26,7 +26,8 @@ from tests.exactness.cases import CASES
 from tests.exactness.harness import BATCH, Case, SaveAt, fit
 from tests.exactness.language_cases import LENGTH, V, ragged
 
-STOP, ACCUMULATE = 10, 3
+# Before the end of the shortest case.
+STOP, ACCUMULATE = 7, 3
 
 
 def tied(**kwargs: Any) -> LogitDistillation:
