@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.loader import Batch
 from datamodules.text.base import TokenDataModule, split_whole
@@ -17,7 +18,7 @@ from kdlight.storage.files import require_file
 from kdlight.storage.json_text import parse_line
 from kdlight.storage.pretrained import pretrained, reason
 from kdlight.storage.text import read_lines
-from kdlight.storage.tokenizers import FileTokenizer
+from kdlight.storage.tokenizers import FileTokenizer, Reading
 
 Piece = tuple[list[int], bool]
 """Tokens, and whether they are scored."""
@@ -86,8 +87,9 @@ class CompletionsDataModule(TokenDataModule):
         tokens = torch.full((len(rows), self.length), self.tokenizer.end or 0)
         mask = torch.zeros(len(rows), self.length, dtype=torch.bool)
         lengths, cut = [], 0
+        reading = Reading(self.tokenizer)
         for index, (line, place) in enumerate(rows):
-            pieces = list(self._pieces(line, place))
+            pieces = list(self._pieces(line, place, reading))
             ids = [token for piece, _ in pieces for token in piece]
             scored = [own for piece, own in pieces for _ in piece]
             if len(ids) > self.length:
@@ -99,6 +101,8 @@ class CompletionsDataModule(TokenDataModule):
             lengths.append(len(ids))
         if cut:
             print(f"{self.path}: {cut} of {len(rows)} lines cut to {self.length} tokens")
+        if lacking := reading.lacking():
+            rank_zero_warn(f"{self.path}: {lacking}")
         return {"tokens": tokens, "mask": mask, "lengths": torch.tensor(lengths)}
 
     def _check_length(self, ids: list[int], scored: list[bool], place: str) -> None:
@@ -113,23 +117,23 @@ class CompletionsDataModule(TokenDataModule):
                 f"{scored.index(True)}."
             )
 
-    def _pieces(self, line: str, place: str) -> Iterator[Piece]:
+    def _pieces(self, line: str, place: str, reading: Reading) -> Iterator[Piece]:
         row = parse_line(line, place)
         if isinstance(row, dict) and {"prompt", "completion"} <= row.keys():
-            yield from self._pair(row["prompt"], row["completion"], place)
+            yield from self._pair(row["prompt"], row["completion"], place, reading)
         elif isinstance(row, dict) and isinstance(row.get("messages"), list):
-            yield from self._turns(row["messages"], place)
+            yield from self._turns(row["messages"], place, reading)
         else:
             raise InputError(f"{place}: expected prompt and completion, or messages.")
 
-    def _pair(self, prompt: Any, completion: Any, place: str) -> Iterator[Piece]:
+    def _pair(self, prompt: Any, completion: Any, place: str, reading: Reading) -> Iterator[Piece]:
         assert self.tokenizer is not None
         if not isinstance(prompt, str) or not isinstance(completion, str) or not completion:
             raise InputError(f"{place}: expected a prompt and a completion that is not empty.")
-        yield self.tokenizer.encode(prompt), False
-        yield [*self.tokenizer.encode(completion), int(self.tokenizer.end or 0)], True
+        yield reading.encode(prompt), False
+        yield [*reading.encode(completion), int(self.tokenizer.end or 0)], True
 
-    def _turns(self, messages: list[Any], place: str) -> Iterator[Piece]:
+    def _turns(self, messages: list[Any], place: str, reading: Reading) -> Iterator[Piece]:
         for number, each in enumerate(messages, start=1):
             known = each if isinstance(each, dict) else {}
             # A template would write "None" for what is not said.
@@ -146,8 +150,8 @@ class CompletionsDataModule(TokenDataModule):
             raise InputError(f"{place}: expected a message of an assistant, found none.")
         known_tokens: list[int] = []
         for number in said:
-            asked = self._rendered(messages[:number], True, place)
-            answered = self._rendered(messages[: number + 1], False, place)
+            asked = reading.encode(self._rendered(messages[:number], True, place))
+            answered = reading.encode(self._rendered(messages[: number + 1], False, place))
             if asked[: len(known_tokens)] != known_tokens or answered[: len(asked)] != asked:
                 raise InputError(
                     f"{place}: expected a chat template that only adds to what was said before; "
@@ -164,14 +168,13 @@ class CompletionsDataModule(TokenDataModule):
 
         return pretrained(AutoTokenizer, str(self.tokenizer_path), "a tokenizer of transformers")
 
-    def _rendered(self, messages: list[Any], ask: bool, place: str) -> list[int]:
-        assert self.tokenizer is not None
+    def _rendered(self, messages: list[Any], ask: bool, place: str) -> str:
         try:
-            text = self._chat.apply_chat_template(
+            text: str = self._chat.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=ask
             )
         except Exception as error:  # whatever a template raises
             raise InputError(
                 f"{place}: the chat template cannot lay it out{reason(error)}."
             ) from None
-        return self.tokenizer.encode(text)
+        return text

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.base import EndlessDataModule
@@ -17,7 +18,7 @@ from kdlight.errors import InputError
 from kdlight.storage.files import require_file
 from kdlight.storage.json_text import parse_line
 from kdlight.storage.text import read_lines
-from kdlight.storage.tokenizers import Tokenizer
+from kdlight.storage.tokenizers import Reading, Tokenizer
 from kdlight.teachers.sentence_scores import mean_scores, sentence_vectors
 from kdlight.teachers.text import TextTeacher
 
@@ -180,10 +181,13 @@ class RankingDataModule(EndlessDataModule):
         """Tokens and mask of all texts, and behind them of one without a token."""
         tokens = torch.zeros(len(texts) + 1, self.length, dtype=torch.int64)
         mask = torch.zeros(len(texts) + 1, self.length, dtype=torch.bool)
+        reading = Reading(self.tokenizer)
         for row, text in enumerate(texts):
-            ids = self.tokenizer.encode(text)[: self.length]
+            ids = reading.encode(text)[: self.length]
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
+        if lacking := reading.lacking():
+            rank_zero_warn(f"queries and passages: {lacking}")
         return {"tokens": tokens, "mask": mask}
 
     def make_train_loader(self) -> EndlessLoader:

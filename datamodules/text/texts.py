@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from kdlight.errors import InputError
 from kdlight.metrics.base import SampleMetric
 from kdlight.metrics.language.token_statistics import TokenStatistics
 from kdlight.storage.documents import Document
-from kdlight.storage.tokenizers import Tokenizer
+from kdlight.storage.tokenizers import Reading, Tokenizer
 
 Layout = Literal["packed", "padded"]
 
@@ -90,7 +91,10 @@ class TextDataModule(TokenDataModule):
     def _rows(self, documents: Sequence[Document], part: str) -> Batch:
         check_fits("tokens", sum(len(document.text) for document in documents), ())
         shown = track(documents, f"tokens of the {part} text", transient=True)
-        texts = [np.array(self.tokenizer.encode(each.text), np.int32) for each in shown]
+        reading = Reading(self.tokenizer)
+        texts = [np.array(reading.encode(each.text), np.int32) for each in shown]
+        if lacking := reading.lacking():
+            rank_zero_warn(f"{part} text: {lacking}")
         lay = _packed if self.layout == "packed" else _padded
         batch = lay(texts, self.length, self.tokenizer.end)
         if not len(batch["tokens"]):

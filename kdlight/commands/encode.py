@@ -12,7 +12,7 @@ from kdlight.codec.codec import Codec, facts_of
 from kdlight.codec.convolution import fold_weight_norm
 from kdlight.codec.streaming import encode_stream
 from kdlight.commands.encode_syllables import run_segments
-from kdlight.commands.parsing.arguments import Parser, positive
+from kdlight.commands.parsing.arguments import Parser, positive, refuse_idle
 from kdlight.commands.shared.batches import BatchedEncoder, Coded
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, files_of, planned
@@ -63,8 +63,11 @@ def parser() -> Parser:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``encode``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
     if options.segments:
+        of_codecs = ("n_q", "batch_size", "block_seconds", "context")
+        refuse_idle(known.typed(argv), of_codecs, "tokens of a codec to write", "--segments")
         run_segments(options, listed)
         return
     codec = load_codec(str(options.checkpoint), options.model)

@@ -16,6 +16,7 @@ from kdlight.commands.parsing.arguments import (
     add_sigmas,
     check_output,
     positive,
+    refuse_idle,
     seed,
     step_count,
     whole,
@@ -36,6 +37,17 @@ from kdlight.metrics.images.generation import GenerationMetrics, Row
 from kdlight.metrics.images.moments import PublishedDistance
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.storage.files import write_json
+
+OF_A_MODEL = (
+    "steps",
+    "sigmas",
+    "search_sigmas",
+    "model",
+    "num_samples",
+    "repeats",
+    "random_labels",
+)
+"""Options that say how a model is sampled; samples are taken as they are."""
 
 
 def parser() -> Parser:
@@ -149,8 +161,10 @@ def run(verb: str, argv: Sequence[str]) -> None:
             "expected `evaluate images`, `evaluate codec`, `evaluate language`, `evaluate "
             f"statistics` or `evaluate captions`, found {kind or 'nothing'}."
         )
-    options = parser().parse_args(argv[1:] if kind == "images" else argv)
-    check_options(options)
+    known = parser()
+    words = argv[1:] if kind == "images" else argv
+    options = known.parse_args(words)
+    check_options(options, known.typed(words))
     with processes(options.device) as process:
         rows, walks, found = evaluate(options, process)
         if not process.speaks:
@@ -170,6 +184,8 @@ def evaluate(
     """The rows, the walks that they are of, and the noise levels that a search found."""
     # What can be wrong with the input is found before the data are read.
     walks = walks_of(options) if options.checkpoint else []
+    if options.random_labels and not any(walk.generator.num_classes for walk in walks):
+        raise InputError("--random-labels: expected a model with classes, found one without.")
     given = None if options.samples is None else GivenSamples(options.samples, options.bit_depth)
     classifier = None if options.classifier is None else as_classifier(options.classifier)
     features = extractor(options.features)
@@ -252,8 +268,12 @@ def measured_samples(
     return row
 
 
-def check_options(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace, typed: frozenset[str]) -> None:
     """Complain about options that do not go together, and fill in the steps of a search.
+
+    Args:
+        options: All of them.
+        typed: Those that are given.
 
     Raises:
         InputError: They do not.
@@ -270,14 +290,11 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')}: expected --data, found --reference.")
     if options.num_samples < 2:
         raise InputError("--num-samples: a distribution takes at least 2 samples, found 1.")
-    for name, value in (
-        ("--sigmas", options.sigmas),
-        ("--search-sigmas", options.search_sigmas),
-        ("--repeats", options.repeats > 1),
-        ("--random-labels", options.random_labels),
-    ):
-        if value and options.samples is not None:
-            raise InputError(f"{name}: expected a --checkpoint to sample from, found --samples.")
+    if options.samples is not None:
+        refuse_idle(typed, OF_A_MODEL, "a --checkpoint to sample from", "--samples")
+    folders = [each for each in (options.samples, options.data) if each and Path(each).is_dir()]
+    if not folders:
+        refuse_idle(typed, ("bit_depth",), "a folder of pictures")
     if options.search_sigmas:
         options.steps = [2] if options.steps == [None] else sorted(set(options.steps))
         if max(options.steps) < 2:

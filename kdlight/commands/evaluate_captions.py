@@ -6,7 +6,13 @@ from pathlib import Path
 from rich.progress import track
 
 from kdlight.callbacks.images.generation import print_table
-from kdlight.commands.parsing.arguments import Parser, add_device, add_force, check_output
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_device,
+    add_force,
+    check_output,
+    refuse_idle,
+)
 from kdlight.commands.shared.foreign import read_picture
 from kdlight.commands.shared.processes import processes
 from kdlight.errors import InputError
@@ -48,11 +54,14 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> None:
     """Run ``evaluate captions``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
     if options.output is not None:
         check_output(options.output, (".json",), (), options.force)
     if options.clip is None and not options.preference:
         raise InputError("expected --clip or --preference to judge by, found neither.")
+    if not options.preference:
+        refuse_idle(known.typed(argv), ("processor",), "--preference models that it is of")
     pairs = captioned(options.samples)
     metrics = judges(options.clip, options.preference, options.processor)
     with processes(options.device) as process:

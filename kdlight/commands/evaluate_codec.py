@@ -18,6 +18,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     check_output,
     positive,
+    refuse_idle,
 )
 from kdlight.commands.shared.codecs import CODEC, add_codec_model, check_levels
 from kdlight.commands.shared.originals import degraded_of, originals_of, sound_of
@@ -94,8 +95,13 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> None:
     """Run ``evaluate codec``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options, typed = known.parse_args(argv), known.typed(argv)
     check_options(options)
+    if options.metrics is not None and "wer" not in options.metrics:
+        refuse_idle(typed, ("transcripts",), "wer among --metrics")
+    if options.metrics is not None and not set(options.metrics) & set(WORD_METRICS):
+        _refuse_listening(typed)
     originals = originals_of(options)
     degraded = {} if options.degraded is None else degraded_of(options, originals)
     segments = [*(each.segment for each in originals), *map(Segment, degraded.values())]
@@ -115,8 +121,9 @@ def run(argv: Sequence[str]) -> None:
         )
     metrics = options.metrics or available(transcripts, options.recogniser is not None)
     words = set(metrics) & set(WORD_METRICS)
-    listens = words or options.recogniser is not None
-    recogniser = make_recogniser(options.recogniser, options.language) if listens else None
+    if not words:
+        _refuse_listening(typed)
+    recogniser = make_recogniser(options.recogniser, options.language) if words else None
     normaliser = normaliser_of(options.normaliser, options.language)
     evaluation = SpeechEvaluation(metrics, recogniser, transcripts, normaliser)
     rows: list[Row] = []
@@ -150,6 +157,12 @@ def run(argv: Sequence[str]) -> None:
     if options.output is not None:
         write_json(options.output, rows)
         print(options.output)
+
+
+def _refuse_listening(typed: frozenset[str]) -> None:
+    """Refuse what says how words are heard and compared, where none are."""
+    wanted = f"a metric of words ({', '.join(WORD_METRICS)}), and for the default a recogniser"
+    refuse_idle(typed, ("language", "recogniser", "normaliser"), wanted)
 
 
 def check_options(options: argparse.Namespace) -> None:

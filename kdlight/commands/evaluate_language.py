@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     device,
     positive,
+    refuse_idle,
     seed,
     step_count,
 )
@@ -37,12 +39,17 @@ from kdlight.errors import InputError
 from kdlight.report.table import summary_table
 from kdlight.storage.documents import read_documents
 from kdlight.storage.files import write_json
+from kdlight.storage.tokenizers import Reading
 from kdlight.teachers.language_judge import LanguageJudge
 
 SHOWN = (*HEADLINE[:-1], "generative_perplexity", "distinct_2", "ms_per_sample")
 
 OF_A_MODEL = ("model", "config", "steps", "sampler", "num_samples", "draws", "seed", "batch_size")
 """Options that say how a model writes and is measured; texts are taken as they are."""
+
+
+ENOUGH_DRAWS = 4
+DRAWS = f"draws of the masks of a masked model's bound (default: {ENOUGH_DRAWS})"
 
 
 def parser() -> Parser:
@@ -74,7 +81,7 @@ def parser() -> Parser:
     made.add_argument("--steps", type=step_count, nargs="+", default=[None], help=STEPS)
     add_sampler(made, nargs="+", default=[None])
     made.add_argument("--num-samples", type=positive, default=1000, help="how many")
-    made.add_argument("--draws", type=positive, default=4, help="draws of the masks of the bound")
+    made.add_argument("--draws", type=positive, default=None, help=DRAWS)
     made.add_argument(
         "--judge",
         default=None,
@@ -93,12 +100,9 @@ def run(argv: Sequence[str]) -> None:
     """Run ``evaluate language``."""
     known = parser()
     options = known.parse_args(argv)
-    given = [name for name in OF_A_MODEL if getattr(options, name) != known.get_default(name)]
-    if options.samples is not None and given:
-        raise InputError(
-            f"--{given[0].replace('_', '-')}: expected a --checkpoint to write with, found texts "
-            "that are written already (--samples)."
-        )
+    if options.samples is not None:
+        found = "texts that are written already (--samples)"
+        refuse_idle(known.typed(argv), OF_A_MODEL, "a --checkpoint to write with", found)
     if options.output is not None:
         check_output(options.output, (".json",), [options.checkpoint], options.force)
     if options.samples is not None and options.judge is None:
@@ -122,7 +126,10 @@ def judged(path: Path, judge: LanguageJudge | None) -> Row:
     """The row of texts of any program."""
     assert judge is not None
     texts = [each.text for each in read_documents(path, lines=True)]
-    tokens = [judge.tokenizer.encode(text) for text in texts]
+    reading = Reading(judge.tokenizer)
+    tokens = [reading.encode(text) for text in texts]
+    if lacking := reading.lacking():
+        warnings.warn(f"{path}: --judge {judge.name}: {lacking}", stacklevel=2)
     joined = torch.tensor([token for text in tokens for token in text], dtype=torch.int64)
     counts = torch.bincount(joined)
     law = counts / counts.sum()
@@ -143,6 +150,8 @@ def evaluated(options: argparse.Namespace, judge: LanguageJudge | None) -> list[
     writer = load_writer(options.checkpoint, options.model).to(options.device)
     own = writer.generator
     check_steps(own, "--steps", options.steps != [None])
+    if options.draws is not None and own.algorithm == "autoregressive":
+        raise InputError("--draws: expected none of a model whose likelihood is exact.")
     walks = [
         (with_sampler(own, sampler), steps or own.steps[0])
         for sampler in options.sampler
@@ -153,7 +162,11 @@ def evaluated(options: argparse.Namespace, judge: LanguageJudge | None) -> list[
     known: Row = {}
     if own.has_likelihood:
         known |= heldout_figures(
-            own.denoiser, data.parts[1], options.batch_size, options.device, options.draws
+            own.denoiser,
+            data.parts[1],
+            options.batch_size,
+            options.device,
+            options.draws or ENOUGH_DRAWS,
         )
     rows = []
     for generator, steps in track(walks, "walks", transient=True):

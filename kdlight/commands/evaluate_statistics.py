@@ -6,7 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.commands.parsing.arguments import Parser, add_device, add_force, check_output, positive
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_device,
+    add_force,
+    check_output,
+    positive,
+    refuse_idle,
+)
 from kdlight.commands.shared.foreign import GivenSamples
 from kdlight.commands.shared.processes import Process, processes
 from kdlight.commands.shared.sources import DATA, data_of, extractor
@@ -42,7 +49,10 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> None:
     """Run ``evaluate statistics``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    if options.samples is not None or options.data in DATA:
+        refuse_idle(known.typed(argv), ("size",), "a folder as --data")
     check_output(options.output, (".npz",), [options.samples], options.force)
     features = extractor(options.features)
     assert features is not None  # required

@@ -19,6 +19,7 @@ from kdlight.commands.parsing.arguments import (
     check_place,
     picked,
     positive,
+    refuse_idle,
 )
 from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.diffusion.generator import Generator
@@ -94,13 +95,22 @@ def parser() -> Parser:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``export``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    to_file = options.to is None and options.output.suffix == ".safetensors"
+    if not to_file:
+        refuse_idle(
+            known.typed(argv), ("summary",), "a .safetensors file to write", "another output"
+        )
+    if options.exit is not None or options.packed:
+        refuse_idle(
+            known.typed(argv), ("steps", "sigmas"), "a generator, and no --exit or --packed"
+        )
     checkpoint = options.checkpoint or newest_checkpoint(options.run, f"--run {options.run}")
     for name in ("half", "packed"):
-        if getattr(options, name) and options.output.suffix != ".safetensors":
-            raise InputError(
-                f"--{name}: expected a .safetensors file to write, found {options.output}."
-            )
+        if getattr(options, name) and not to_file:
+            found = options.output if options.to is None else f"--to {options.to}"
+            raise InputError(f"--{name}: expected a .safetensors file to write, found {found}.")
     if options.exit is not None and options.output.suffix != ".safetensors" and options.to is None:
         raise InputError("--exit: expected a .safetensors file to write, or --to transformers.")
     if options.to is not None:

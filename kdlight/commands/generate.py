@@ -10,11 +10,18 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     device,
     positive,
+    refuse_idle,
     seed,
     step_count,
 )
 from kdlight.commands.shared.causal import read_writer
-from kdlight.commands.shared.drafting import add_draft, drafted, keep_table
+from kdlight.commands.shared.drafting import (
+    OF_DRAFTS,
+    WITHOUT_MODEL,
+    add_draft,
+    drafted,
+    keep_table,
+)
 from kdlight.commands.shared.filling import fill_files
 from kdlight.commands.shared.processes import processes
 from kdlight.commands.shared.writing import (
@@ -113,7 +120,9 @@ def parser() -> Parser:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``generate``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    _check_together(options, known.typed(argv))
     if options.codes is not None:
         _check_alone(options)
     else:
@@ -146,8 +155,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
         if options.infill is not None:
             raise InputError("--draft: expected a model that continues, found --infill beside it.")
         writer.generator = drafted(writer, options)
-    elif options.temperature != 1.0:
-        raise InputError("--temperature: expected --draft beside it (none for no draft).")
     with processes(options.device) as process:
         writer = writer.to(process.device)
         texts = write_texts(
@@ -166,6 +173,23 @@ def run(verb: str, argv: Sequence[str]) -> None:
             if options.draft_table is not None:
                 keep_table(options.draft_table, writer.generator)
         print(texts.save(options.output))
+
+
+def _check_together(options: argparse.Namespace, typed: frozenset[str]) -> None:
+    """Refuse options that are of no use to what is asked for."""
+    if options.codes is None:
+        refuse_idle(typed, ("given",), "--codes to fill")
+    else:
+        refuse_idle(typed, ("num_samples",), "texts to write", "--codes")
+    models = (options.checkpoint, options.draft)
+    if not any(Path(each).is_dir() for each in models if each is not None):
+        refuse_idle(typed, ("length",), "a folder of transformers")
+    if options.draft is None:
+        refuse_idle(
+            typed, ("temperature", *OF_DRAFTS), "--draft beside it (none for no draft)", "nothing"
+        )
+    elif options.draft in WITHOUT_MODEL:
+        refuse_idle(typed, ("draft_block",), "a model as --draft", options.draft)
 
 
 def _check_alone(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from kdlight.commands.parsing.arguments import (
     check_output,
     check_place,
     positive,
+    refuse_idle,
     seed,
     whole,
 )
@@ -157,7 +158,9 @@ def share(text: str) -> float:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``prune``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
+    _check_together(options, known.typed(argv))
     to_file = options.output.suffix == ".safetensors"
     if to_file:
         check_output(options.output, (".safetensors",), [options.checkpoint], options.force)
@@ -170,12 +173,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
             "that is none of transformers."
         )
     if options.experts is not None:
-        if options.keep or options.vocabulary_of:
-            raise InputError("--experts: expected neither --keep nor --vocabulary-of beside it.")
         cut(options, model, tokenizer)
         return
-    if not (options.keep or options.vocabulary_of):
-        raise InputError("--keep: expected a part that is cut, or --vocabulary-of, found neither.")
     anatomy = anatomy_of(model.network)
     keep = _kept(options.keep, anatomy)
     words = tokens_kept(options, model, tokenizer) if options.vocabulary_of else None
@@ -198,6 +197,24 @@ def run(verb: str, argv: Sequence[str]) -> None:
     print(f"parameters {before:,} -> {size(smaller):,}")
     write(smaller.cpu(), tokenizer, options, notes)
     print(options.output)
+
+
+def _check_together(options: argparse.Namespace, typed: frozenset[str]) -> None:
+    """Refuse options that exclude each other, and those that are of no use to what is asked for."""
+    if options.experts is not None and (options.keep or options.vocabulary_of):
+        raise InputError("--experts: expected neither --keep nor --vocabulary-of beside it.")
+    if options.experts is None and not (options.keep or options.vocabulary_of):
+        raise InputError("--keep: expected a part that is cut, or --vocabulary-of, found neither.")
+    if not options.vocabulary_of:
+        refuse_idle(typed, ("least_share",), "--vocabulary-of, whose tokens it counts")
+    if not options.keep:
+        refuse_idle(typed, ("rank_by", "layers_by"), "--keep, which parts to score")
+    elif "layers" not in dict(options.keep):
+        refuse_idle(typed, ("layers_by",), "--keep layers=N")
+    if not (options.keep or options.experts):
+        refuse_idle(typed, ("calibration", "samples"), "--keep or --experts, which parts to score")
+    if not options.checkpoint.is_dir():
+        refuse_idle(typed, ("length",), "a folder of transformers")
 
 
 def fraction(text: str) -> float:

@@ -23,6 +23,7 @@ from kdlight.commands.parsing.arguments import (
     check_place,
     picked,
     positive,
+    refuse_idle,
     seed,
     whole,
 )
@@ -36,6 +37,8 @@ from kdlight.storage.atomic import atomic_folder, atomic_path
 from kdlight.storage.pictures import to_bytes
 
 SUFFIXES = (".png", ".gif", ".pt", ".npz")
+OF_PICTURES = ("num_samples", "label", "sigmas", "prompts")
+OF_SPEECH = ("speaker", "acoustic", "codec", "prompt")
 
 
 def parser() -> Parser:
@@ -95,14 +98,17 @@ def parser() -> Parser:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``sample``."""
-    options = parser().parse_args(argv)
+    made = parser()
+    options, typed = made.parse_args(argv), made.typed(argv)
     if options.text is not None:
+        refuse_idle(typed, OF_PICTURES, "pictures to draw", "a --text to say")
         run_text(options)
         return
-    for name in ("speaker", "acoustic", "codec", "prompt"):
-        if getattr(options, name) is not None:
-            raise InputError(f"--{name}: expected a --text to say, found none.")
+    refuse_idle(typed, OF_SPEECH, "a --text to say")
     if options.prompts is not None:
+        refuse_idle(
+            typed, ("num_samples",), "samples without --prompts", "prompts, each drawn once"
+        )
         run_prompts(options)
         return
     path = options.output

@@ -26,9 +26,6 @@ def run_text(options: argparse.Namespace) -> None:
             know the text or the voice.
     """
     check_output(options.output, (".wav", ".flac"), [options.checkpoint], options.force)
-    for name in ("label", "sigmas"):
-        if getattr(options, name) is not None:
-            raise InputError(f"--{name}: expected none with --text, found one.")
     if len(options.text) > LONGEST:
         raise InputError(
             f"--text: expected at most {LONGEST} characters, found {len(options.text)}."

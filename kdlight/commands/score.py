@@ -1,6 +1,7 @@
 """``score``: what models say of every row of a data set, into a file that ``select`` reads."""
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     check_output,
     positive,
+    refuse_idle,
 )
 from kdlight.commands.shared.causal import read_causal
 from kdlight.commands.shared.image_data import image_rows, names_images, read_classifier
@@ -24,7 +26,7 @@ from kdlight.selection.files import ScoreWriter, digest_of_texts, digest_of_toke
 from kdlight.selection.scores import row_scores
 from kdlight.storage.documents import read_documents
 from kdlight.storage.files import sha256_of, sha256_of_all
-from kdlight.storage.tokenizers import Tokenizer
+from kdlight.storage.tokenizers import Reading, Tokenizer
 
 ROLES = ("teacher", "reference", "student")
 Rows = Iterator[list[dict[str, float]]]
@@ -67,10 +69,13 @@ def parser() -> Parser:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``score``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
     paths = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
     if not paths:
         raise InputError("score: expected at least one of --teacher, --reference, --student.")
+    if not any(path.is_dir() for path in paths.values()):
+        refuse_idle(known.typed(argv), ("length",), "a folder of transformers")
     images = options.data.suffix in CONFIGURATIONS and names_images(options.data)
     check_output(options.output, (".jsonl",), [options.data, *paths.values()], options.force)
     facts, rows = _of_images(options, paths) if images else _of_language(options, paths)
@@ -147,6 +152,13 @@ def _of_texts(
         if tokenizer is None:
             raise InputError(f"--{role}: expected a model of text, found one without a tokenizer.")
     texts = [each.text for each in read_documents(options.data, lines=True)]
+    for role, (_, tokenizer) in models.items():
+        assert tokenizer is not None
+        reading = Reading(tokenizer)
+        for text in texts:  # once more than needed, to say it before the work
+            reading.encode(text)
+        if lacking := reading.lacking():
+            warnings.warn(f"{options.data}: --{role}: {lacking}", stacklevel=2)
 
     def rows(start: int) -> Rows:
         for at in range(start, len(texts), options.batch_size):

@@ -13,6 +13,7 @@ from kdlight.commands.parsing.arguments import (
     Parser,
     add_force,
     check_output,
+    refuse_idle,
     seed,
 )
 from kdlight.errors import InputError
@@ -31,6 +32,14 @@ NEEDS = {
     "random": (),
 }
 """The columns that each way of choosing reads."""
+
+
+USED_BY = {
+    "beta": ("difference",),
+    "wrong": ("robust",),
+    "per_token": ("difference", "likelihood"),
+}
+"""The ways of choosing that an option is for."""
 
 
 def parser() -> Parser:
@@ -104,11 +113,13 @@ def _number(text: str, fits: Any, wanted: str) -> float:
 
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``select``."""
-    options = parser().parse_args(argv)
+    known = parser()
+    options, typed = known.parse_args(argv), known.typed(argv)
+    for name, ways in USED_BY.items():
+        if options.by not in ways:
+            refuse_idle(typed, (name,), f"--by {' or '.join(ways)}", options.by)
     check_output(options.output, (".json", ".jsonl"), [options.scores], options.force)
     facts, columns = read_scores(options.scores)
-    if options.beta is not None and options.by != "difference":
-        raise InputError(f"--beta: expected --by difference, found {options.by}.")
     for needed in NEEDS[options.by]:
         if needed not in columns:
             role = needed.partition("_")[0]

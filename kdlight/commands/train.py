@@ -228,6 +228,8 @@ class KDLightCLI(LightningCLI):
         check_trainer(section.trainer)
         if section.ckpt_path == "last":
             section.ckpt_path = str(newest_checkpoint(self.parent, "ckpt_path last"))
+        if section.inexact_resume and section.ckpt_path is None:
+            raise InputError("inexact_resume: expected a ckpt_path to continue, found none.")
         if section.ckpt_path is None and self.verb != "fit":
             raise InputError(
                 f"ckpt_path: expected a checkpoint to {self.verb}, found none; name its file, "

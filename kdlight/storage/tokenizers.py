@@ -29,10 +29,12 @@ class Tokenizer(Recorded):
     Attributes:
         size: Tokens V, the one that ends a text included; a mask is not among them.
         end: The token that ends a text; None if there is none.
+        unknown: The token that stands for all that the vocabulary lacks; None if it lacks nothing.
     """
 
     size: int
     end: int | None
+    unknown: int | None = None
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, without anything before or behind it."""
@@ -49,6 +51,39 @@ class Tokenizer(Recorded):
     def portable(self) -> "Tokenizer":
         """The same tokenizer, which needs no file."""
         return self
+
+
+class Reading:
+    """Encodes texts, and counts what of them the tokenizer does not know.
+
+    Args:
+        tokenizer: Whose tokens they become.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.tokens = self.lost = 0
+        self._parts: dict[str, None] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """As the tokenizer's own."""
+        found = self.tokenizer.encode(text)
+        self.tokens += len(found)
+        unknown = self.tokenizer.unknown
+        if unknown is not None and unknown in found and (parts := self.tokenizer.lacks(text)):
+            self.lost += found.count(unknown)
+            self._parts |= dict.fromkeys(parts)
+        return found
+
+    def lacking(self) -> str | None:
+        """A sentence on what stood for nothing, with the first five of it; None if all is known."""
+        if not self.lost:
+            return None
+        named = ", ".join(map(repr, list(self._parts)[:5])) + ", ..." * (len(self._parts) > 5)
+        return (
+            f"{self.lost} of {self.tokens} tokens stand for {len(self._parts)} that the tokenizer "
+            f"does not know: {named}"
+        )
 
 
 def identity_of(tokenizer: Tokenizer) -> str:
@@ -100,10 +135,11 @@ class CharacterTokenizer(Tokenizer):
         self._characters = [*alphabet, UNKNOWN]
         self._numbers = {character: number for number, character in enumerate(alphabet)}
         self.size = len(alphabet) + 2
+        self.unknown = len(alphabet)
         self.end = len(alphabet) + 1
 
     def encode(self, text: str) -> list[int]:
-        """Numbers of the characters; one that is not in the alphabet is the last but one."""
+        """Numbers of the characters; of one that is not in the alphabet, ``unknown``."""
         return [self._numbers.get(character, len(self._numbers)) for character in text]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -165,6 +201,8 @@ class SubwordTokenizer(Tokenizer):
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self.unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self.end = None
         if end is not None:
             self.end = self._tokenizer.token_to_id(end)
@@ -217,6 +255,7 @@ class FileTokenizer(Tokenizer):
             raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
         self.size = self._read.size
         self.end = self._read.end
+        self.unknown = self._read.unknown
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, without special ones around it."""

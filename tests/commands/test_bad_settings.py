@@ -18,6 +18,7 @@ CASES: dict[str, tuple[Any, str]] = {
     "trainer.max_steps": (None, "trainer.max_steps: expected a whole number, found null"),
     "model.init_args.optimizer.warmup": (None, "optimizer.warmup: expected a whole number"),
     "data": (None, "data: expected a class_path of LightningDataModule, found null"),
+    "inexact_resume": (True, "inexact_resume: expected a ckpt_path to continue, found none"),
     # Something else than names and values.
     "trainer": (False, "trainer: expected the settings of the trainer, found False"),
     "model.init_args": ("x", "model.init_args: expected names and values, found 'x'"),

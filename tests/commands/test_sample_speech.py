@@ -44,7 +44,7 @@ def test_a_long_text_is_spoken_in_pieces(model, tmp_path):
         (["--text", "hello"], "found 'hello' in 'hello'"),
         (["--text", "iy", "--speaker", "2"], "--speaker: expected a voice from 0 to 1, found 2"),
         (["--text", "iy", "--speaker", "-1"], "--speaker: expected a voice from 0 to 1, found -1"),
-        (["--text", "iy", "--label", "1"], "--label: expected none with --text"),
+        (["--text", "iy", "--label", "1"], "--label: expected pictures to draw, found a --text"),
         (["--text", "iy " * 9000], "--text: expected at most 20000 characters, found 27000"),
         (["--speaker", "1"], "--speaker: expected a --text to say, found none"),
     ],

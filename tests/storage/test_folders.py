@@ -1,16 +1,19 @@
 """What is found below a folder: any audio, through links, once; texts of any editor."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 
+from kdlight.commands.decode import find_codes
 from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio, read_audio
 from kdlight.storage.documents import read_documents
 from kdlight.storage.folders import files_below
+from kdlight.storage.pictures import find_pictures
 from kdlight.storage.text import read_lines, read_text
 
 
@@ -27,6 +30,20 @@ def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path) -> None:
     (data / "a" / "nothing.png").symlink_to(store / "gone.png")
     found = [str(path.relative_to(data)) for path in files_below(data, {".png"})]
     assert found == ["a/1.PNG", "a/nothing.png", "again/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("find", "suffix"),
+    [(find_pictures, "png"), (find_audio, "wav"), (read_documents, "txt"), (find_codes, "npz")],
+)
+def test_pipes_among_files_are_said_and_never_opened(
+    find: Callable[[Path], list[Any]], suffix: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / f"0.{suffix}")
+    (tmp_path / f"1.{suffix}").write_text("a")
+    (tmp_path / f"2.{suffix}").symlink_to(tmp_path / f"0.{suffix}")
+    with pytest.warns(UserWarning, match=f"0.{suffix} and 1 others: pipes or devices, .* left out"):
+        assert len(find(tmp_path)) == 1
 
 
 def test_a_folder_that_cannot_be_read_is_not_left_out(

@@ -9,6 +9,7 @@ from kdlight.storage.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
     FileTokenizer,
+    Reading,
     identity_of,
 )
 
@@ -50,6 +51,21 @@ def test_a_file_s_vocabulary_travels_without_the_file(word_file):
     carried = build(json.loads(json.dumps(spec_of(made.portable()))))
     assert carried.encode("Haus") == [3]
     assert identity_of(carried) == identity_of(made) != identity_of(ByteTokenizer())
+
+
+def test_what_a_vocabulary_lacks_is_counted_and_named(word_file):
+    reading = Reading(CharacterTokenizer("abc"))
+    assert [reading.encode(text) for text in ("a?", "b!?", UNKNOWN)] == [[0, 3], [1, 3, 3], [3]]
+    said = "3 of 6 tokens stand for 2 that the tokenizer does not know: '?', '!'"
+    assert reading.lacking() == said
+    words = Reading(FileTokenizer(str(word_file)))
+    words.encode("ein Haus")
+    assert words.lacking() is None
+    words.encode("nein")
+    assert words.lacking() == "1 of 3 tokens stand for 1 that the tokenizer does not know: 'nein'"
+    of_bytes = Reading(ByteTokenizer())
+    of_bytes.encode("\u20ac")
+    assert of_bytes.lacking() is None
 
 
 def test_a_folder_of_transformers_says_what_ends_a_text(word_file, tmp_path):

@@ -51,12 +51,43 @@ class Parser(argparse.ArgumentParser):
             formatter_class=DefaultsFormatter,
         )
 
+    def typed(self, argv: Sequence[str]) -> frozenset[str]:
+        """The options that are given in so many words, also where they say what is the default."""
+        untyped = object()
+        space = argparse.Namespace(**{action.dest: untyped for action in self._actions})
+        found = vars(self.parse_args(argv, space))
+        return frozenset(name for name, value in found.items() if value is not untyped)
+
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: --"):
             word = message.split()[2].partition("=")[0]
             near = difflib.get_close_matches(word, self._option_string_actions, 1)
             message = f"{word}: no such option" + (f"; did you mean {near[0]}" if near else "")
         raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help.")
+
+
+def refuse_idle(
+    typed: Iterable[str], names: Iterable[str], wanted: str, found: str = "none"
+) -> None:
+    """Refuse options that would change nothing beside the others.
+
+    Not those that say how the work is done (``--device``, ``--batch-size``, ``--seed``,
+    ``--force``): scripts give them to every command.
+
+    Args:
+        typed: Of :meth:`Parser.typed`.
+        names: The options that are idle now.
+        wanted: What they would take to matter.
+        found: What there is in its place.
+
+    Raises:
+        InputError: One of them is given.
+    """
+    typed = set(typed)
+    for name in names:
+        if name in typed:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option}: expected {wanted}, found {found}.")
 
 
 def whole(text: str) -> int:

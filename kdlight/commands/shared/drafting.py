@@ -1,6 +1,7 @@
 """The option ``--draft`` of ``generate``: what proposes tokens to a model that verifies them."""
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from kdlight.speculative.trigram import TrigramDrafter
 from kdlight.speculative.writing import DraftedGenerator
 from kdlight.storage.documents import read_documents
 from kdlight.storage.files import is_there, read_json, write_json
-from kdlight.storage.tokenizers import identity_of
+from kdlight.storage.tokenizers import Reading, identity_of
 from kdlight.teachers.checkpoint import models_of
 
 TABLE = "kdlight-trigrams-1"
 WITHOUT_MODEL = ("none", "lookup", "trigram")
+OF_DRAFTS = ("draft_block", "draft_texts", "draft_table")
 
 
 def add_draft(to: argparse.ArgumentParser) -> None:
@@ -99,7 +101,10 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
         table = TrigramDrafter()
         if options.draft_texts is not None:
             documents = read_documents(options.draft_texts)
-            table.read(writer.tokenizer.encode(each.text) for each in documents)
+            reading = Reading(writer.tokenizer)
+            table.read(reading.encode(each.text) for each in documents)
+            if lacking := reading.lacking():
+                warnings.warn(f"--draft-texts {options.draft_texts}: {lacking}", stacklevel=2)
         if options.draft_table is not None:
             check_output(options.draft_table, (".json",), option="--draft-table")
             if is_there(options.draft_table):

@@ -112,3 +112,13 @@ def test_python_s_topics_are_there_and_split_by_topic():
     assert float(found["bigram_tv"]) == 0
     assert float(found["entropy"]) == pytest.approx(float(found["entropy_floor"]))
     assert float(found["distinct_2"]) == pytest.approx(float(found["distinct_2_floor"]))
+
+
+def test_what_the_vocabulary_lacks_is_said_in_a_line(letters):
+    (letters / "a.txt").write_text("a?b!?")
+    with pytest.warns(UserWarning, match="3 of 50 .* stand for 2 that .* know: '\\?', '!'") as said:
+        assert module(letters, length=3, heldout_path=str(letters)).parts
+    assert [str(each.message).partition(":")[0] for each in said] == [
+        "training text",
+        "held-out text",
+    ]
