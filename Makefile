@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart quickstart-color quickstart-speech quickstart-tts test slow gpu lint docs bench bench-gpu assets
+.PHONY: quickstart quickstart-color quickstart-speech quickstart-tts test slow long gpu lint docs bench bench-gpu assets
 
 quickstart: .venv/installed
 	$(BIN)/python -m kdlight fit --config configs/quickstart.yaml
@@ -27,9 +27,13 @@ quickstart-tts: .venv/installed
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
-# Minutes of CPU: real trainings over seeds, kills, every configuration.
+# Half an hour on two cores: real trainings, kills, sharding, every configuration.
 slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load --durations 15 -m slow
+
+# Hours: recipes to their ends, held to the figures that the docs give.
+long: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load --durations 15 -m long
 
 # Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images, tokens and text.
 gpu: .venv/installed-dev

@@ -41,7 +41,7 @@ def median(summaries: Any, model: str, steps: int, figure: str) -> float:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_students_figures_over_seeds(summaries: Any) -> None:
     for summary in summaries:
         rows = [(row["model"], row["steps"]) for row in summary]

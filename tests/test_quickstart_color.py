@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_step_draws_what_the_teacher_draws_in_eighteen(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kdlight", "fit", "--runs_dir", str(tmp_path)]
     config = "configs/nouns/progressive_distillation.yaml"

