@@ -66,7 +66,7 @@ def drop_frozen(
     shared = _shared(module)
     for key in list(state_dict):
         name = key.removeprefix(prefix)
-        if name.partition(".")[0] in _names(module) or name in shared:
+        if name.partition(".")[0] in _names(module) or name in shared or _lent(module, name):
             del state_dict[key]
 
 
@@ -75,7 +75,11 @@ def forgive_frozen(module: nn.Module, incompatible_keys: Any) -> None:
     shared = _shared(module)
     missing = incompatible_keys.missing_keys
     missing[:] = [
-        key for key in missing if key.partition(".")[0] not in _names(module) and key not in shared
+        key
+        for key in missing
+        if key.partition(".")[0] not in _names(module)
+        and key not in shared
+        and not _lent(module, key)
     ]
 
 
@@ -91,6 +95,11 @@ def _shared(module: nn.Module) -> set[str]:
     return {
         name for name, parameter in named if id(parameter) in frozen and not name.startswith(kept)
     }
+
+
+def _lent(module: nn.Module, name: str) -> bool:
+    """Whether a tensor is of a part that its models borrow from a teacher's file."""
+    return name.startswith(tuple(f"{prefix}." for prefix in module.borrowed()))  # type: ignore[operator]
 
 
 def _names(module: nn.Module) -> dict[str, str]:

@@ -28,10 +28,14 @@ class TokenGenerator(Recorded, nn.Module):
         steps: Numbers of steps it is made for, the best known first; of ``first_hitting`` the
             calls, each of which reveals as many tokens as it takes.
 
+    Attributes:
+        provenance: Where the weights came from (path and hash); None if they were made here.
+
     Raises:
         InputError: ``steps`` holds a number below 1, or the denoiser is no model of tokens.
     """
 
+    provenance: dict[str, str] | None = None
     has_likelihood: ClassVar[bool] = True
     """Whether its model says how likely a sequence is, or bounds it."""
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from kdlight.core.frozen import digest
 from kdlight.core.spec import build
 from kdlight.diffusion.denoisers import GuidedDenoiser
 from kdlight.diffusion.generator import Generator
 from kdlight.discrete.generator import TokenGenerator
-from kdlight.discrete.text_generator import TextGenerator
+from kdlight.discrete.text_generator import TextGenerator, writes_tokens
 from kdlight.errors import InputError
 from kdlight.storage.files import load_checkpoint, load_model, load_weights, sha256_of
 
@@ -96,12 +97,45 @@ def _from_entry(entry: Any, state: dict[str, Any], path: Path) -> tuple[str, nn.
         for name, tensor in state.items()
         if name.startswith(prefix)
     }
-    # A run keeps the denoiser of a generator; grid and sampler are in the spec.
-    target: nn.Module = model
-    if isinstance(model, (Generator, TokenGenerator, TextGenerator)):
-        target = model.denoiser
-    load_weights(target, weights, f"{path}: {entry['name']}")
+    place = f"{path}: {entry['name']}"
+    load_weights(_kept_of(model), weights | _borrowed(entry.get("borrowed"), place), place)
     return str(entry["name"]), model.eval()
+
+
+def _kept_of(model: nn.Module) -> nn.Module:
+    """What a run keeps of a model: the denoiser of a generator; the rest is in the spec."""
+    if isinstance(model, (Generator, TokenGenerator, TextGenerator)):
+        return model.denoiser
+    return model
+
+
+def _borrowed(parts: Any, place: str) -> dict[str, Tensor]:
+    """Weights of a model that are a teacher's, out of the teacher's own file.
+
+    Args:
+        parts: For each part its teacher's ``source``, the teacher's ``digest``, and the part's
+            ``place`` in it; None in checkpoints that keep such parts themselves.
+        place: The checkpoint and the model, for messages.
+
+    Raises:
+        InputError: The teacher came from no file, or its file is gone or another by now.
+    """
+    found: dict[str, Tensor] = {}
+    for part, known in parts.items() if isinstance(parts, dict) else ():
+        known = known if isinstance(known, dict) else {}
+        wanted = f"{place}: expected the weights of its teacher ({part})"
+        if not isinstance(known.get("source"), str):
+            raise InputError(f"{wanted} in a file, found a teacher that came from none.")
+        source = Path(known["source"])
+        if not source.is_file():
+            raise InputError(f"{wanted} in {source}, found no such file.")
+        models = [writes_tokens(model) or model for _, model in models_of(source)]
+        teacher = next((each for each in models if digest(each) == known.get("digest")), None)
+        if teacher is None:
+            raise InputError(f"{wanted} in {source}, found others than it was trained with.")
+        lent = teacher.get_submodule(str(known.get("place", "")))
+        found |= {f"{part}.{name}": tensor for name, tensor in lent.state_dict().items()}
+    return found
 
 
 def pick_generator(path: Path, steps: int | None = None, name: str | None = None) -> Generator:

@@ -10,6 +10,7 @@ from kdlight.discrete.text_generator import writes_tokens
 from kdlight.errors import InputError
 from kdlight.networks.text.condensing import Condensing
 from kdlight.networks.text.token_transformer import TokenTransformer
+from kdlight.storage.files import sha256_of
 from kdlight.teachers.checkpoint import models_of
 
 
@@ -26,6 +27,7 @@ def token_teacher(checkpoint: str) -> TokenGenerator:
     models = [model for _, model in models_of(path)]
     for model in models:
         if generator := writes_tokens(model):
+            generator.provenance = {"source": str(path.absolute()), "sha256": sha256_of(path)}
             return generator
     raise InputError(
         f"{path}: expected a model that writes tokens, found {type(models[0]).__name__}."

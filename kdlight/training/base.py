@@ -112,6 +112,14 @@ class DistillationModule(Ranged, L.LightningModule):
         """
         return {}
 
+    def borrowed(self) -> dict[str, str]:
+        """Parts of :meth:`models` that are a teacher's own, and stay in the teacher's file.
+
+        Returns:
+            For a state-dict prefix below that of a model: the frozen part ("teacher.denoiser").
+        """
+        return {}
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Nothing by default: callbacks measure :meth:`models`."""
 
@@ -326,7 +334,16 @@ class DistillationModule(Ranged, L.LightningModule):
         checkpoint["kdlight"] = __version__
         checkpoint["teachers"] = dict(self.frozen)
         checkpoint["models"] = [
-            {"name": name, "prefix": prefix, "spec": spec_of(model)}
+            {
+                "name": name,
+                "prefix": prefix,
+                "spec": spec_of(model),
+                "borrowed": {
+                    part.removeprefix(f"{prefix}."): self._source(frozen)
+                    for part, frozen in self.borrowed().items()
+                    if part.startswith(f"{prefix}.")
+                },
+            }
             for prefix, (name, model) in self.models().items()
         ]
 
@@ -337,6 +354,12 @@ class DistillationModule(Ranged, L.LightningModule):
                 for name, parameter in self.named_parameters()
                 if parameter.grad is not None and id(parameter) not in used_up
             }
+
+    def _source(self, frozen: str) -> dict[str, str]:
+        """Where a part of a frozen one is read again: its file, the teacher, its place in it."""
+        teacher, _, place = frozen.partition(".")
+        known = getattr(self.get_submodule(teacher), "provenance", None) or {}
+        return {**known, "digest": self.frozen[teacher], "place": place}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._pending_gradients = checkpoint.get("gradients", {})

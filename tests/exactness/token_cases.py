@@ -42,13 +42,17 @@ def paired(batch_size: int = BATCH) -> L.LightningDataModule:
     return PairedLanguage(language(), 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
-def energy_diffusion(**kwargs: Any) -> EnergyDiffusion:
+def masked(seed: int = 2) -> TokenGenerator:
+    return TokenGenerator(MaskedDenoiser(network(seed), V, LENGTH))
+
+
+def energy_diffusion(teacher: TokenGenerator | None = None, **kwargs: Any) -> EnergyDiffusion:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         judge = EnergyTransformer(V, width=8, depth=1, heads=2)
         torch.nn.init.normal_(judge.judge[2].weight, std=0.3)
     return EnergyDiffusion(
-        TokenGenerator(MaskedDenoiser(network(2), V, LENGTH)),
+        teacher or masked(),
         judge,
         Optimization(lr=3e-3, decay="cosine"),
         iterations=20,

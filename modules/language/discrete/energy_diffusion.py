@@ -19,7 +19,8 @@ class EnergyDiffusion(TokenModule):
 
         x- ~ mu(. | z),    loss = softplus(E(x, z)) + softplus(-E(x-, z))     (equation 10)
 
-    Sampling then picks among several candidates a step. The energy of an autoregressive model
+    Sampling then picks among several candidates a step. A checkpoint keeps the energy; whoever
+    loads it reads the masked model from its own file. The energy of an autoregressive model
     needs no training: :func:`kdlight.teachers.tokens.energy_teacher`.
 
     Args:
@@ -77,6 +78,9 @@ class EnergyDiffusion(TokenModule):
 
     def teacher_generator(self) -> TokenGenerator:
         return self.get_teacher()
+
+    def borrowed(self) -> dict[str, str]:
+        return {"ema.module.proposal": "teacher.denoiser"}
 
     def generators(self) -> dict[str, tuple[str, TokenGenerator]]:
         steps = (self.student.length // 2,)
