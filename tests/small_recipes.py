@@ -124,6 +124,14 @@ SMALLER["imagenet512/sid.yaml"] = {
 SMALLER["imagenet512/sida.yaml"] = FEW_PICTURES | {
     MODEL + "discriminator.init_args.layers": "[enc.8x8_block0]"
 }
+WRAPPED = "--data.init_args.data.init_args."
+SMALLER["imagenet224/mdcs.yaml"] = {
+    MODEL + "student.init_args.trunk.init_args.num_classes": "2",
+    WRAPPED + "labels": "null",
+    **{WRAPPED + key: "32" for key in ("size", "resize")},
+    WRAPPED + "heldout": "0.2",
+    WRAPPED + "num_workers": "0",
+}
 SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}
     for name in ("masked_diffusion", "autoregressive")

@@ -98,6 +98,8 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "data_dir" in config["data"]["init_args"]:
         spoken = "speech" in config["data"]["class_path"]
         options["--data.init_args.data_dir"] = str(speech if spoken else pictures)
+    if "data_dir" in config["data"]["init_args"].get("data", {}).get("init_args", {}):
+        options[DATA + "data.init_args.data_dir"] = str(pictures)
     if config["data"]["class_path"] == "datamodules.images.latent_files.LatentFilesDataModule":
         options[DATA + "path"] = str(latent_zip(runs / "img512-sd.zip"))
     if config["data"]["class_path"] == "datamodules.text.text_files.TextFilesDataModule":

@@ -14,8 +14,9 @@ from kdlight.errors import InputError
 class LongTailDataModule(WrappedDataModule):
     """Keeps of class c of C ``largest * imbalance ** (-c / (C - 1))`` training images, 1 at least.
 
-    As CIFAR-LT is made (Cui et al., arXiv:1901.05555). Held-out images stay balanced. Which images
-    are kept is fixed, whatever the seed.
+    As CIFAR-LT is made (Cui et al., arXiv:1901.05555). Held-out images stay as they are. Which
+    images are kept is fixed, whatever the seed. Data that are a long tail already, such as
+    ImageNet-LT, are kept whole (``imbalance: null``) and get their counts and groups.
 
     Attributes:
         class_counts: Training images of each class.
@@ -23,7 +24,7 @@ class LongTailDataModule(WrappedDataModule):
 
     Args:
         data: The images.
-        imbalance: Images of the first class over those of the last, at least 1.
+        imbalance: Images of the first class over those of the last, at least 1; None keeps all.
         largest: Images of the first class; None for as many as the smallest class has.
         many: See :attr:`groups`.
         few: See :attr:`groups`.
@@ -38,7 +39,7 @@ class LongTailDataModule(WrappedDataModule):
     def __init__(
         self,
         data: ImageDataModule,
-        imbalance: float = 50.0,
+        imbalance: float | None = 50.0,
         largest: int | None = None,
         many: int = 100,
         few: int = 20,
@@ -47,7 +48,7 @@ class LongTailDataModule(WrappedDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(data, batch_size, steps_per_epoch, seed)
-        if imbalance < 1 or not 0 < few <= many:
+        if (imbalance is not None and imbalance < 1) or not 0 < few <= many:
             raise InputError(
                 "imbalance, few, many: expected at least 1, and 0 < few <= many, found "
                 f"{imbalance}, {few} and {many}."
@@ -59,6 +60,8 @@ class LongTailDataModule(WrappedDataModule):
     @cached_property
     def class_counts(self) -> list[int]:
         there = np.bincount(labels_of(self.data.splits.training), minlength=self.num_classes)
+        if self.imbalance is None:
+            return [int(count) for count in there]
         largest = self.largest or int(there.min())
         shares = self.imbalance ** -np.linspace(0, 1, self.num_classes)
         wanted = [max(1, round(largest * share)) for share in shares.tolist()]
@@ -79,6 +82,8 @@ class LongTailDataModule(WrappedDataModule):
 
     def read(self) -> Splits:
         splits = self.data.splits
+        if self.imbalance is None:
+            return splits
         known = labels_of(splits.training)
         source = np.random.default_rng(0)
         kept: list[npt.NDArray[np.int64]] = []

@@ -40,11 +40,11 @@ class RowsReport(L.Callback):
 
     @torch.no_grad()
     def _summarise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        log_dir = trainer.log_dir  # a collective: every rank asks, and once
-        if not trainer.is_global_zero:
-            return
-        folder = Path(log_dir) if log_dir else None
-        rows = self.rows(trainer, module, folder)
+        folder = folder_of(trainer)
+        if trainer.is_global_zero:
+            self._publish(self.rows(trainer, module, folder), folder)
+
+    def _publish(self, rows: list[Row], folder: Path | None) -> None:
         if folder is not None:
             write_json(folder / "summary.json", rows)
         if self.headline:
@@ -53,3 +53,20 @@ class RowsReport(L.Callback):
             shown = rows
         console = Console()
         (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+
+
+class JointRowsReport(RowsReport):
+    """Base of those whose rows all ranks measure together, each on its share of the data."""
+
+    @torch.no_grad()
+    def _summarise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        folder = folder_of(trainer)
+        rows = self.rows(trainer, module, folder)
+        if trainer.is_global_zero:
+            self._publish(rows, folder)
+
+
+def folder_of(trainer: L.Trainer) -> Path | None:
+    """The run's folder, None if nothing is written; a collective: every rank asks, and once."""
+    found = trainer.log_dir
+    return Path(found) if found else None

@@ -8,8 +8,9 @@ from kdlight.errors import InputError
 from kdlight.losses.language.divergences import forward_kl
 from kdlight.losses.next_tokens import next_token_nll
 from kdlight.losses.preference import answer_log_prob, balance_loss, preference_loss
-from kdlight.networks.images.captioner import Captioner, Written
+from kdlight.networks.images.captioner import Captioner, CaptionWriter, Written
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 
@@ -31,7 +32,8 @@ class PreferenceDistillation(DistillationModule):
     the better captions.
 
     Args:
-        teacher: Mimicked, and the reference.
+        teacher: Mimicked, and the reference: a captioner, or a vision-language model of
+            transformers (:class:`~kdlight.teachers.vision_language.VisionLanguageTeacher`).
         student: Dense, or with experts
             (:func:`~kdlight.teachers.captioners.upcycled_captioner`).
         optimizer: Settings of its optimizer; its schedule restarts with the second stage.
@@ -49,12 +51,13 @@ class PreferenceDistillation(DistillationModule):
         max_non_finite: Skipped updates in a row after which the run stops.
 
     Raises:
-        InputError: Teacher and student have other words, or no stage is left.
+        InputError: Teacher and student have other words, or no stage is left; or, before training
+            starts, the data have others.
     """
 
     def __init__(
         self,
-        teacher: Captioner,
+        teacher: CaptionWriter,
         student: Captioner,
         optimizer: Optimization,
         mimic_iterations: NonNegativeInt = 1000,
@@ -72,7 +75,7 @@ class PreferenceDistillation(DistillationModule):
     ) -> None:
         super().__init__(iterations, {"student": optimizer}, accumulate, seed, max_non_finite)
         for size in ("vocabulary", "length"):
-            if getattr(teacher, size) != getattr(student, size):
+            if getattr(teacher, size) not in (None, getattr(student, size)):
                 raise InputError(
                     f"student: expected the teacher's {size} {getattr(teacher, size)}, found "
                     f"{getattr(student, size)}."
@@ -89,6 +92,17 @@ class PreferenceDistillation(DistillationModule):
         self.preference, self.kept, self.beta = preference, kept, beta
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
+
+    def setup(self, stage: str) -> None:
+        words = getattr(data_of(self.trainer), "words", None)
+        if words is not None and len(words) != self.student.vocabulary:
+            raise InputError(
+                f"student: expected a vocabulary of the data's {len(words)} words, found "
+                f"{self.student.vocabulary}."
+            )
+        known = self.get_submodule("teacher").known_words
+        if words is not None and known is not None and known != words:
+            raise InputError(f"teacher: expected the data's words {words}, found {known}.")
 
     @property
     def prefers(self) -> bool:

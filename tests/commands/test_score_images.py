@@ -95,3 +95,8 @@ def test_a_confused_classifier_errs_where_two_classes_are_close() -> None:
     assert torch.equal(found[~close], scores[~close])
     assert torch.equal(found[close].argmax(dim=1), best.indices[close, 1])
     torch.testing.assert_close(found.sort(dim=1).values, scores.sort(dim=1).values)
+    other = SmallClassifier(width=4).eval()
+    with torch.no_grad():
+        judged = ConfusedClassifier(other, bound, judge=member)(image)
+        own = other(image).topk(2, dim=1).indices
+    assert torch.equal(judged.argmax(dim=1), torch.where(close, own[:, 1], own[:, 0]))

@@ -7,9 +7,10 @@ import lightning as L
 import torch
 
 from kdlight.callbacks.images.probing import ProbingReport
+from kdlight.callbacks.rows import Row
 from kdlight.losses.language.divergences import forward_kl
 from kdlight.losses.next_tokens import next_token_nll
-from kdlight.networks.images.captioner import Captioner
+from kdlight.networks.images.captioner import CaptionWriter
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import data_of
 
@@ -28,23 +29,21 @@ class CaptionReport(ProbingReport):
     kind = DistillationModule
     wanted = "ends in writers of captions"
 
-    def rows(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
-    ) -> list[dict[str, Any]]:
-        assert isinstance(pl_module, DistillationModule)
-        found = dict(pl_module.models().values())
-        teacher = getattr(pl_module, "teacher", None)
-        known = ({"teacher": teacher} if isinstance(teacher, Captioner) else {}) | found
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
+        assert isinstance(module, DistillationModule)
+        found = dict(module.models().values())
+        teacher = getattr(module, "teacher", None)
+        known = ({"teacher": teacher} if isinstance(teacher, CaptionWriter) else {}) | found
         return [
             self._row(trainer, name, model, teacher if name != "teacher" else None)
             for name, model in known.items()
-            if isinstance(model, Captioner)
+            if isinstance(model, CaptionWriter)
         ]
 
     @torch.no_grad()
     def _row(
-        self, trainer: L.Trainer, name: str, model: Captioner, teacher: Captioner | None
-    ) -> dict[str, Any]:
+        self, trainer: L.Trainer, name: str, model: CaptionWriter, teacher: CaptionWriter | None
+    ) -> Row:
         data = data_of(trainer)
         device = next(model.parameters()).device
         sums, count = torch.zeros(3, dtype=torch.float64), 0
@@ -64,6 +63,6 @@ class CaptionReport(ProbingReport):
             count += len(image)
         model.train(mode)
         hallucination, nll, kl = (sums / count).tolist()
-        row: dict[str, Any] = {"model": name, "hallucination": hallucination, "caption_nll": nll}
+        row: Row = {"model": name, "hallucination": hallucination, "caption_nll": nll}
         row |= {} if teacher is None else {"teacher_kl": kl}
         return row | {"parameters": sum(each.numel() for each in model.parameters())}

@@ -2,41 +2,24 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from rich.console import Console
 
+from kdlight.callbacks.rows import JointRowsReport, Row, folder_of
 from kdlight.core.ranged import Ranged
 from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.images.classification import ClassificationFit
 from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.classifier import Classifier
-from kdlight.report.table import summary_table
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import data_of
 
 CLASSES = "classes.json"
 """Names of the classes and shape of the images of a run, for who exports its classifiers."""
-
-
-HEADLINE = (
-    *("model", "top1", "top5", "balanced_accuracy", "accuracy_many", "accuracy_medium"),
-    *(
-        "accuracy_few",
-        "accuracy_seen",
-        "accuracy_unseen",
-        "ece",
-        "agreement",
-        "teacher_kl",
-        "parameters",
-        "ms_per_image",
-        "speed_up",
-    ),
-)
 
 
 @runtime_checkable
@@ -50,7 +33,7 @@ class Classifies(Protocol):
         """The teacher, if there is one."""
 
 
-class ClassificationReport(Ranged, L.Callback):
+class ClassificationReport(Ranged, JointRowsReport):
     """Quality, fidelity to the teacher and speed of the classifiers that a run trains.
 
     At every validation the student's figures over the held-out images
@@ -70,6 +53,12 @@ class ClassificationReport(Ranged, L.Callback):
             classifiers.
     """
 
+    headline = (
+        *("model", "top1", "top5", "balanced_accuracy", "accuracy_many", "accuracy_medium"),
+        *("accuracy_few", "accuracy_seen", "accuracy_unseen", "ece", "agreement", "teacher_kl"),
+        *("parameters", "ms_per_image", "speed_up"),
+    )
+
     def __init__(self, latency_batch: NonNegativeInt = 1, repeats: PositiveInt = 20) -> None:
         self.latency_batch = latency_batch
         self.repeats = repeats
@@ -82,12 +71,12 @@ class ClassificationReport(Ranged, L.Callback):
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not folder or not trainer.is_global_zero:
+        folder = folder_of(trainer)
+        if folder is None or not trainer.is_global_zero:
             return
         data = data_of(trainer)
         known = {"class_names": data.class_names, "shape": list(data.shape)}
-        write_json(Path(folder) / CLASSES, known)
+        write_json(folder / CLASSES, known)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -100,35 +89,21 @@ class ClassificationReport(Ranged, L.Callback):
         logged["iteration"] = float(pl_module.iteration)
         pl_module.log_dict(logged, rank_zero_only=True)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Classifies)
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        teacher = pl_module.teacher_classifier()
-        models = list(pl_module.classifiers().values())
+    def rows(self, trainer: L.Trainer, module: L.LightningModule, folder: Path | None) -> list[Row]:
+        assert isinstance(module, Classifies)
+        teacher = module.teacher_classifier()
+        models = list(module.classifiers().values())
         if teacher is not None:
             models.insert(0, ("teacher", teacher))
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for name, model in models:
             other = None if model is teacher else teacher
-            row: dict[str, Any] = {"model": name}
-            row |= self._figures(trainer, model, other)
+            row: Row = {"model": name, **self._figures(trainer, model, other)}
             row["parameters"] = sum(each.numel() for each in model.parameters())
             rows.append(row)
-        if not trainer.is_global_zero:
-            return
-        if self.latency_batch:
-            self._add_speed(trainer, rows, [model for _, model in models], pl_module.device)
-        if folder:
-            write_json(Path(folder) / "summary.json", rows)
-            shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
-            console = Console()
-            (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+        if trainer.is_global_zero and self.latency_batch:
+            self._add_speed(trainer, rows, [model for _, model in models], module.device)
+        return rows
 
     @torch.no_grad()
     def _figures(
@@ -156,7 +131,7 @@ class ClassificationReport(Ranged, L.Callback):
     def _add_speed(
         self,
         trainer: L.Trainer,
-        rows: list[dict[str, Any]],
+        rows: list[Row],
         models: list[Classifier],
         device: torch.device,
     ) -> None:

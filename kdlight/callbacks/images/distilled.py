@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdlight.callbacks.images.pictures import save_each, save_grid
 from kdlight.callbacks.images.probing import ProbingReport, part_of
+from kdlight.callbacks.rows import Row
 from kdlight.callbacks.tensorboard import show_picture
 from kdlight.core.spec import rebuilt
 from kdlight.errors import InputError
@@ -63,19 +64,18 @@ class DistilledSetReport(ProbingReport):
         self.steps, self.widening = steps, widening
         self.labels_per_class, self.seed = labels_per_class, seed
 
-    def rows(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
-    ) -> list[dict[str, Any]]:
-        assert isinstance(pl_module, DistilsImages)
-        assert isinstance(pl_module, DistillationModule)
-        image = pl_module.distilled.image.detach().cpu()
-        save_each(image, folder / "distilled")
-        path = folder / "samples" / f"final_distilled_{len(image)}.png"
-        save_grid(image[:100], path)
-        show_picture(trainer, f"samples/{path.stem}", path, pl_module.iteration)
-        return self._tried(trainer, pl_module)
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
+        assert isinstance(module, DistilsImages)
+        assert isinstance(module, DistillationModule)
+        image = module.distilled.image.detach().cpu()
+        if folder is not None:
+            save_each(image, folder / "distilled")
+            path = folder / "samples" / f"final_distilled_{len(image)}.png"
+            save_grid(image[:100], path)
+            show_picture(trainer, f"samples/{path.stem}", path, module.iteration)
+        return self._tried(trainer, module)
 
-    def _tried(self, trainer: L.Trainer, module: Any) -> list[dict[str, Any]]:
+    def _tried(self, trainer: L.Trainer, module: Any) -> list[Row]:
         """A row for each set that a network is trained on."""
         device = module.distilled.image.device
         known = part_of(trainer, "reference", device)
@@ -96,7 +96,7 @@ class DistilledSetReport(ProbingReport):
             "all": (known[0], taught, self.steps),
             "untrained": (known[0], taught, 0),
         }
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for name, (image, target, steps) in sets.items():
             network = pretrained(wider, image.detach(), target.detach(), steps, self.seed)
             size = len(image) if steps else 0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.callbacks.images.probing import ProbingReport, part_of
+from kdlight.callbacks.rows import Row
 from kdlight.errors import InputError
 from kdlight.metrics.images.probes import (
     few_label_accuracy,
@@ -70,14 +71,11 @@ class EncoderReport(ProbingReport):
         self.fine_tuning_steps = fine_tuning_steps
         self.seed = seed
 
-    def rows(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
-    ) -> list[dict[str, Any]]:
-        assert isinstance(pl_module, HoldsEncoders)
-        device = pl_module.device
+    def rows(self, trainer: L.Trainer, module: Any, folder: Path | None) -> list[Row]:
+        device = module.device
         known = part_of(trainer, "reference", device, self.images)
         held = part_of(trainer, "heldout", device, self.images)
-        encoders = pl_module.encoders()
+        encoders = module.encoders()
         modes = {name: encoder.training for name, encoder in encoders.items()}
         rows = [self._row(name, each.eval(), known, held) for name, each in encoders.items()]
         first = held[0][:1]
@@ -95,9 +93,9 @@ class EncoderReport(ProbingReport):
         encoder: TokenEncoder,
         known: tuple[Tensor, Tensor],
         held: tuple[Tensor, Tensor],
-    ) -> dict[str, Any]:
+    ) -> Row:
         features, test = (_features(encoder, image) for image, _ in (known, held))
-        row: dict[str, Any] = {
+        row: Row = {
             "model": name,
             "linear_probe": linear_probe(features, known[1], test, held[1]),
             "head_similarity": float(head_similarity(encoder.walk(held[0][:AT_ONCE]))),

@@ -1,20 +1,17 @@
 """What the reports share that try what was trained on labels which it never saw."""
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
+from kdlight.callbacks.rows import RowsReport
 from kdlight.errors import InputError
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
 from kdlight.training.data import data_of
 
 
-class ProbingReport(L.Callback):
+class ProbingReport(RowsReport):
     """Base of the reports with probes: they need a method of their kind, and data with classes.
 
     Attributes:
@@ -38,28 +35,6 @@ class ProbingReport(L.Callback):
                 f"trainer.callbacks: {name}: expected data with classes, which its probes learn, "
                 f"found a {type(data).__name__} without."
             )
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._run(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._run(trainer, pl_module)
-
-    @torch.no_grad()
-    def _run(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        if not folder or not trainer.is_global_zero:
-            return
-        rows = self.rows(trainer, pl_module, Path(folder))
-        write_json(Path(folder) / "summary.json", rows)
-        console = Console()
-        (console if console.is_terminal else Console(width=140)).print(summary_table(rows))
-
-    def rows(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path
-    ) -> list[dict[str, Any]]:
-        """The rows of ``summary.json``; what else is to be kept goes into ``folder``."""
-        raise NotImplementedError
 
 
 def part_of(

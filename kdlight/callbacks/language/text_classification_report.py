@@ -5,21 +5,14 @@ from typing import Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
+from kdlight.callbacks.rows import JointRowsReport, Row
 from kdlight.errors import InputError
 from kdlight.metrics.language.classification import TextClassificationFit
 from kdlight.networks.text.classifier import TextClassifier
-from kdlight.report.table import summary_table
-from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import data_of
-
-HEADLINE = (
-    *("model", "class_accuracy", "golden_kl", "proxy_kl", "label_loyalty", "probability_loyalty"),
-    *("ece", "smooth_ece"),
-)
 
 
 @runtime_checkable
@@ -33,7 +26,7 @@ class ClassifiesTexts(Protocol):
         """Log-probabilities of the teacher, or of the mean of several; None without one."""
 
 
-class TextClassificationReport(L.Callback):
+class TextClassificationReport(JointRowsReport):
     """Quality of the classifiers that a run trains, and their loyalty to its teachers.
 
     Figures (:class:`~kdlight.metrics.language.classification.TextClassificationFit`) over the
@@ -44,6 +37,11 @@ class TextClassificationReport(L.Callback):
     Raises:
         InputError: Before training starts, a method without classifiers of texts.
     """
+
+    headline = (
+        *("model", "class_accuracy", "golden_kl", "proxy_kl", "label_loyalty"),
+        *("probability_loyalty", "ece", "smooth_ece"),
+    )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, ClassifiesTexts):
@@ -56,30 +54,17 @@ class TextClassificationReport(L.Callback):
         if trainer.sanity_checking:
             return
         assert isinstance(pl_module, DistillationModule)
-        _, row = self._rows(trainer, pl_module)[-1]
+        _, row = self._figures(trainer, pl_module)[-1]
         logged = {f"val/{key}": value for key, value in row.items()}
         logged["iteration"] = float(pl_module.iteration)
         pl_module.log_dict(logged, rank_zero_only=True)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._summarise(trainer, pl_module)
-
-    def _summarise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, DistillationModule)
-        folder = trainer.log_dir  # a collective: every rank asks, and once
-        rows = [{"model": name, **row} for name, row in self._rows(trainer, pl_module)]
-        if not folder or not trainer.is_global_zero:
-            return
-        write_json(Path(folder) / "summary.json", rows)
-        shown = [{key: row[key] for key in HEADLINE if key in row} for row in rows]
-        console = Console()
-        (console if console.is_terminal else Console(width=140)).print(summary_table(shown))
+    def rows(self, trainer: L.Trainer, module: L.LightningModule, folder: Path | None) -> list[Row]:
+        assert isinstance(module, DistillationModule)
+        return [{"model": name, **figures} for name, figures in self._figures(trainer, module)]
 
     @torch.no_grad()
-    def _rows(
+    def _figures(
         self, trainer: L.Trainer, method: DistillationModule
     ) -> list[tuple[str, dict[str, float]]]:
         """Names and figures over the held-out texts, every rank taking its share."""

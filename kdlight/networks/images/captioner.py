@@ -101,7 +101,32 @@ class Written(NamedTuple):
     routings: list[Routing]
 
 
-class Captioner(Recorded, nn.Module):
+class CaptionWriter(nn.Module):
+    """Base of what says how likely the words of an image's caption are.
+
+    Attributes:
+        vocabulary: Number of words V.
+        length: Words of a caption T; None for any number.
+        known_words: The words in order; None where they are numbers alone.
+        provenance: Where its weights came from; None if they were drawn here.
+    """
+
+    vocabulary: int
+    length: int | None
+    known_words: list[str] | None = None
+    provenance: dict[str, str] | None = None
+
+    def forward(self, image: Tensor, tokens: Tensor) -> Written:
+        """What it says of captions.
+
+        Args:
+            image: (B, C, H, W) in [-1, 1].
+            tokens: (B, T) int64.
+        """
+        raise NotImplementedError
+
+
+class Captioner(Recorded, CaptionWriter):
     """A transformer that reads an image's patches and then writes words.
 
     Args:
@@ -119,8 +144,6 @@ class Captioner(Recorded, nn.Module):
     Raises:
         InputError: The sizes do not divide, or more experts work than there are.
     """
-
-    provenance: dict[str, str] | None = None
 
     def __init__(
         self,
@@ -153,12 +176,6 @@ class Captioner(Recorded, nn.Module):
         self.head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(self, image: Tensor, tokens: Tensor) -> Written:
-        """What it says of captions.
-
-        Args:
-            image: (B, C, H, W) in [-1, 1].
-            tokens: (B, T) int64.
-        """
         seen = self.patches(image).flatten(2).transpose(1, 2)
         both = torch.cat([seen, self.words(tokens[:, :-1])], dim=1) + self.places
         routings = []

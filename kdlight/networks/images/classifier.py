@@ -25,6 +25,14 @@ class Classifier(Recorded, nn.Module):
         """Class scores, (B, num_classes), of images (B, C, H, W) in [-1, 1]."""
         raise NotImplementedError
 
+    def features(self, image: Tensor) -> Tensor:
+        """What its class layer reads, (B, K), of images (B, C, H, W) in [-1, 1].
+
+        Raises:
+            InputError: It does not end in a linear layer.
+        """
+        return with_features(self, image)[0]
+
 
 class SmallClassifier(Classifier):
     """Three convolutions, a feature layer, a linear head.
@@ -100,23 +108,28 @@ class EnsembleClassifier(Classifier):
 class ConfusedClassifier(Classifier):
     """A classifier that errs where it is unsure: there its two likeliest classes change places.
 
-    For experiments with a teacher that is wrong near the borders of classes.
+    For experiments with a teacher that is wrong near the borders of classes, its own or those of
+    the student that asks it.
 
     Args:
         member: The classifier.
-        margin: Where the probabilities of the two are closer than this.
+        margin: Where the probabilities of the two likeliest are closer than this.
+        judge: Whose probabilities these are; None for the classifier's own.
     """
 
-    def __init__(self, member: Classifier, margin: Probability) -> None:
+    def __init__(
+        self, member: Classifier, margin: Probability, judge: Classifier | None = None
+    ) -> None:
         super().__init__()
-        self.member, self.margin = member, margin
+        self.member, self.margin, self.judge = member, margin, judge
         self.num_classes = member.num_classes
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores, (B, num_classes)."""
         scores: Tensor = self.member(image)
         best, place = scores.topk(2, dim=1)
-        law = scores.float().softmax(dim=1).gather(1, place)
+        judged = scores if self.judge is None else self.judge(image)
+        law = judged.float().softmax(dim=1).topk(2, dim=1).values
         unsure = (law[:, :1] - law[:, 1:]) < self.margin
         return scores.scatter(1, place, torch.where(unsure, best.flip(1), best))
 

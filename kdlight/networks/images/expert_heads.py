@@ -5,31 +5,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlight.core.ranges import PositiveFloat, PositiveInt
-from kdlight.networks.images.classifier import Classifier, SmallClassifier
+from kdlight.networks.images.classifier import Classifier, class_layer
 
 
 class ExpertClassifier(Classifier):
     """The mean of the scores of several heads that read the same features.
 
     Args:
-        trunk: Whose features they read; its own head becomes the first of them.
+        trunk: Whose features they read, any classifier that ends in a linear layer, which becomes
+            the first of them.
         experts: Number of heads.
         cosine_scale: Scores are this times the cosine of features and weights, as in programs for
             long tails, whose common classes have longer weights; None for plain linear heads.
+
+    Raises:
+        InputError: The trunk does not end in a linear layer.
     """
 
     def __init__(
         self,
-        trunk: SmallClassifier,
+        trunk: Classifier,
         experts: PositiveInt = 3,
         cosine_scale: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.num_classes = trunk.num_classes
-        self.shape = trunk.shape
+        if hasattr(trunk, "shape"):
+            self.shape = trunk.shape
         self.cosine_scale = cosine_scale
-        width = trunk.head.in_features
+        width = class_layer(trunk).in_features
         self.others = nn.ModuleList(nn.Linear(width, trunk.num_classes) for _ in range(experts - 1))
 
     @property
@@ -40,7 +45,7 @@ class ExpertClassifier(Classifier):
     def each(self, image: Tensor) -> Tensor:
         """Scores of every head, (B, experts, num_classes)."""
         features = self.trunk.features(image)
-        heads = [self.trunk.head, *self.others]
+        heads = [class_layer(self.trunk), *self.others]
         if self.cosine_scale is None:
             return torch.stack([head(features) for head in heads], dim=1)
         unit = F.normalize(features, dim=1)

@@ -10,6 +10,7 @@ from kdlight.errors import InputError
 from kdlight.losses.long_tail import adjusted, confident_consistency
 from kdlight.networks.images.classifier import SmallClassifier
 from kdlight.networks.images.expert_heads import ExpertClassifier
+from kdlight.networks.images.foreign_classifiers import TorchvisionClassifier
 from kdlight.training.optim import Optimization
 from modules.vision.base import mean_of
 from modules.vision.expert_distillation import ExpertDistillation
@@ -83,6 +84,16 @@ def test_scores_are_the_mean_of_the_heads() -> None:
     assert float(model.each(image).abs().max()) <= 8.0 + 1e-5
 
 
+def test_any_classifier_with_a_linear_layer_is_a_trunk() -> None:
+    library = TorchvisionClassifier(
+        "mobilenet_v3_small", num_classes=4, settings={"width_mult": 0.1}
+    )
+    model = ExpertClassifier(library, experts=2).eval()
+    image = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model.each(image)[:, 0], library(image))
+    assert library.features(image).shape == (2, model.others[0].in_features)
+
+
 def test_strengths_and_counts_that_do_not_fit_are_refused() -> None:
     model = ExpertClassifier(SmallClassifier(size=4, num_classes=2, width=4, features=4))
     strong = AffineAugmentation()
@@ -101,5 +112,9 @@ def test_classes_become_rarer_by_the_rule() -> None:
     assert data.groups == {"many": [0], "medium": [1, 2, 3], "few": [4, 5, 6, 7, 8, 9]}
     other = LongTailDataModule(DigitsDataModule(), 50.0, largest=110, seed=1)
     assert torch.equal(other.splits.training["image"], splits.training["image"])
+    natural = LongTailDataModule(other, imbalance=None, many=60, few=10)
+    assert natural.class_counts == data.class_counts
+    assert natural.groups == {"many": [0, 1], "medium": [2, 3, 4, 5], "few": [6, 7, 8, 9]}
+    assert natural.splits is other.splits
     with pytest.raises(InputError, match="largest: class '0' has 142 images, not 5000"):
         _ = LongTailDataModule(DigitsDataModule(), largest=5000).class_counts

@@ -1,6 +1,8 @@
 """Preference with the teacher as reference, experts that begin as one, captions of digits."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -116,3 +118,16 @@ def test_other_words_and_stages_are_refused() -> None:
         PreferenceDistillation(captioner(1), captioner(2), Optimization(), 9, 5)
     with pytest.raises(InputError, match="no more experts at work than there are"):
         Captioner(5, 3, size=4, patch_size=4, width=8, heads=2, experts=2, top=3)
+
+
+def test_the_words_of_the_data_are_the_teachers_and_the_students() -> None:
+    teacher, own = captioner(1), captioner(2)
+    module = PreferenceDistillation(teacher, own, Optimization())
+    teacher.known_words = ["a", "0", "1", "thin", "thick"]
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(words=["a", "thin"]))
+    module.trainer = trainer
+    with pytest.raises(InputError, match="a vocabulary of the data's 2 words, found 5"):
+        module.setup("fit")
+    trainer.datamodule.words = ["a", "1", "0", "thin", "thick"]
+    with pytest.raises(InputError, match="teacher: expected the data's words .'a', '1', '0'"):
+        module.setup("fit")
