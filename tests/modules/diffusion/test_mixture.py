@@ -94,7 +94,7 @@ def test_points_are_drawn_where_they_are():
     assert column == pytest.approx(width / 2, abs=4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_one_step_student_is_within_half_of_the_floor(tmp_path):
     config = "configs/mixture/progressive_distillation.yaml"
     command = [sys.executable, "-m", "kdlight", "fit", "--config", config]
@@ -122,7 +122,7 @@ def test_the_one_step_student_is_within_half_of_the_floor(tmp_path):
     assert (run / "samples" / "final_student_1.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["cd", "ect"])
 def test_consistency_in_one_and_two_steps_is_within_twice_the_floor(name, tmp_path):
     config = f"configs/mixture/{name}.yaml"
