@@ -94,7 +94,7 @@ def test_figures_are_of_all_images_and_floors_of_the_subset(few_neighbours):
         assert rows[0][name] != rows[1][name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_200_000_images_of_64_pixels_stay_below_two_gigabytes():
     """In a process of its own, whose peak is its own; the images would be 9.8 GB as floats."""
     script = (
