@@ -181,8 +181,7 @@ def _check_together(options: argparse.Namespace, typed: frozenset[str]) -> None:
         refuse_idle(typed, ("given",), "--codes to fill")
     else:
         refuse_idle(typed, ("num_samples",), "texts to write", "--codes")
-    models = (options.checkpoint, options.draft)
-    if not any(Path(each).is_dir() for each in models if each is not None):
+    if not options.checkpoint.is_dir():
         refuse_idle(typed, ("length",), "a folder of transformers")
     if options.draft is None:
         refuse_idle(

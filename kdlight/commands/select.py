@@ -18,7 +18,7 @@ from kdlight.commands.parsing.arguments import (
 )
 from kdlight.errors import InputError
 from kdlight.selection.difference import difference, drawn, softened, top
-from kdlight.selection.files import digest_of_texts, read_scores, write_selection
+from kdlight.selection.files import digest_of_texts, is_replaceable, read_scores, write_selection
 from kdlight.selection.robust import robust_law, without_replacement
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.documents import read_documents
@@ -119,6 +119,12 @@ def run(verb: str, argv: Sequence[str]) -> None:
         if options.by not in ways:
             refuse_idle(typed, (name,), f"--by {' or '.join(ways)}", options.by)
     check_output(options.output, (".json", ".jsonl"), [options.scores], options.force)
+    beside = options.output.with_suffix(".json")
+    if options.output.suffix == ".jsonl" and not options.force and not is_replaceable(beside):
+        raise InputError(
+            f"--output {options.output}: its description would replace {beside}, which is no "
+            "selection; --force replaces it."
+        )
     facts, columns = read_scores(options.scores)
     for needed in NEEDS[options.by]:
         if needed not in columns:
@@ -139,7 +145,6 @@ def run(verb: str, argv: Sequence[str]) -> None:
     }
     if options.output.suffix == ".jsonl":
         _write_texts(options, facts, rows, scores)
-        beside = options.output.with_suffix(".json")
         how["texts_sha256"] = sha256_of(options.output)
         write_selection(beside, rows.tolist(), facts["digest"], how)
     else:

@@ -92,8 +92,9 @@ class CosineGrid(Grid):
         levels[0], levels[-1] = self.sigma_max, 0.0
         if steps > 1 and levels[1] >= levels[0]:
             raise InputError(
-                f"sigma_max: {self.sigma_max} is below the second level of the cosine grid "
-                f"of {steps} steps, {math.tan((1 - 1 / steps) * math.pi / 2):.3g}."
+                f"steps: expected fewer of a cosine grid, whose second level of {steps} steps, "
+                f"{math.tan((1 - 1 / steps) * math.pi / 2):.3g}, is above its sigma_max "
+                f"{self.sigma_max:g}."
             )
         return levels
 

@@ -53,6 +53,11 @@ class TextGenerator(Recorded, nn.Module):
         if unknown := [each for text in texts for each in self.tokenizer.lacks(text)]:
             found_there = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
             raise InputError(f"prompt: expected what the tokenizer knows, found {found_there}.")
+        masks = sum(part for part in parts if isinstance(part, int))
+        if masks > length:  # before a list as long is made
+            raise InputError(
+                f"prompt: expected at most the {length} tokens of a sequence, found {masks} masks."
+            )
         found: list[int] = []
         for part in parts:
             if isinstance(part, str):

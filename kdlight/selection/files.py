@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,9 @@ from kdlight.storage.text import read_lines
 
 SCORES = "kdlight-scores-1"
 SELECTION = "kdlight-selection-1"
+KINDS = ("rows", "texts", "images")
 LARGEST = 1e300
+ROUNDING = 1e-5
 
 
 def digest_of_tokens(tokens: Tensor, lengths: Tensor) -> str:
@@ -102,14 +105,17 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in ("data", "digest", "models"):
         if not isinstance(facts.get(name), dict if name == "models" else str):
             raise InputError(f"{path}: line 1: {name}: expected what `kdlight score` wrote.")
-    if not rows or len(rows) != facts.get("count"):
-        raise InputError(f"{path}: expected {facts.get('count')} rows, found {len(rows)}.")
+    count = facts.get("count")
+    if type(count) is not int or count < 1 or facts.get("kind") not in KINDS:
+        raise InputError(f"{path}: line 1: count, kind: expected what `kdlight score` wrote.")
+    if len(rows) != count:
+        raise InputError(f"{path}: expected {count} rows, found {len(rows)}.")
     for number, row in enumerate(rows, start=2):
         place = f"{path}: line {number}"
         for name, value in row.items():
-            least = 0 if name == "tokens" else -LARGEST
-            if not _is_number(value) or value < least:
-                raise InputError(f"{place}: {name}: expected a number, found {value!r}.")
+            if wanted := _misfit(name, value):
+                found = textwrap.shorten(repr(value), 60, placeholder="...")
+                raise InputError(f"{place}: {name}: expected {wanted}, found {found}.")
         if row.keys() != rows[0].keys() or "tokens" not in row:
             raise InputError(
                 f"{place}: expected tokens and what line 2 has, found {', '.join(row) or 'none'}."
@@ -118,9 +124,16 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return facts, {name: torch.tensor(each, dtype=torch.float64) for name, each in columns.items()}
 
 
-def _is_number(value: Any) -> bool:
+def _misfit(name: str, value: Any) -> str | None:
+    """What a column holds, where ``value`` is nothing of the kind."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and abs(value) < LARGEST
+    if not plain or abs(value) >= LARGEST:
+        return "a number"
+    if name == "tokens" and (value < 0 or value != int(value)):
+        return "a whole number of at least 0"
+    if name.endswith("_margin") and not -ROUNDING <= value <= 1 + ROUNDING:
+        return "a margin of two probabilities, 0 to 1"
+    return None
 
 
 def write_selection(path: Path, rows: Sequence[int], data: str, how: Mapping[str, Any]) -> None:
@@ -143,6 +156,14 @@ def write_selection(path: Path, rows: Sequence[int], data: str, how: Mapping[str
             "rows": list(rows),
         },
     )
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether a place is free, or holds an earlier selection."""
+    if not path.exists():
+        return True
+    said = read_json(path)
+    return isinstance(said, dict) and said.get("format") == SELECTION
 
 
 def digest_of_rows(rows: Sequence[int]) -> str:

@@ -33,7 +33,8 @@ class Drafter(Protocol):
 def law(logits: Tensor, temperature: float) -> Tensor:
     """Log-probabilities (..., V) float64; at temperature 0 all of it on the largest logit."""
     if temperature > 0:
-        return (logits.double() / temperature).log_softmax(dim=-1)
+        below = logits.double() - logits.double().amax(dim=-1, keepdim=True)
+        return (below / temperature).log_softmax(dim=-1)  # the least temperature overflows nothing
     best = logits.argmax(dim=-1, keepdim=True)
     none = torch.full_like(logits, -torch.inf, dtype=torch.float64)
     return none.scatter(-1, best, 0.0)

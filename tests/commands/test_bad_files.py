@@ -135,6 +135,14 @@ def test_libraries_keep_their_words_to_themselves(monkeypatch: pytest.MonkeyPatc
     assert [os.environ[name] for name in names] == ["error"] * 3
 
 
+def test_warnings_of_libraries_are_not_shown_and_ours_are_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for place in (torch.__file__, json.__file__, cli.__file__):
+        cli._show_warning(UserWarning(f"of\n{place}"), UserWarning, place, 1)
+    assert capsys.readouterr() == ("", f"warning: of {cli.__file__}\n")
+
+
 def test_the_options_that_there_are_are_named(kdlight: Run, tmp_path: Path) -> None:
     words = ["fit", "--qqqqqqqq", "3"]
     refused(kdlight, words, "expected one of checkpoint_every, ckpt_path", where=tmp_path)

@@ -141,6 +141,7 @@ def test_a_causal_model_continues_a_prompt(folder: Path, kdlight: Run):
         (["--model", "x"], "a model called 'x' that writes tokens, found text (TextGenerator)"),
         (["--sampler", "autoregressive"], "--sampler: invalid choice"),
         (["--guidance-scale", "1"], "expected a prompt or an infill, found neither"),
+        (["--infill", f"[MASK:{10**20}]"], "tokens of a sequence, found 100000000000000000000"),
         (["--output", "x.csv"], "expected a name ending in .txt"),
         (["--prompts", "gone.txt"], "gone.txt: no such file"),
     ],

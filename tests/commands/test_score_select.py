@@ -17,7 +17,7 @@ from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.selection.files import ScoreWriter, read_scores
 from kdlight.storage.files import save_model
 from kdlight.storage.tokenizers import CharacterTokenizer
-from tests.commands.tiny import Run
+from tests.commands.tiny import Run, refused
 
 TEXTS = ["abcabc", "a", "cabcab", "bbbbbbbbbbbbb", "abc abc"]
 
@@ -171,6 +171,42 @@ def test_a_choice_without_its_scores_is_named(place: Path, kdlight: Run, tmp_pat
         assert (code, f"expected scores of a --{role} in" in err) == (2, True), err
     code, _, err = kdlight("select", scores, "--by", "random", "--output", tmp_path / "x.jsonl")
     assert (code, "are no texts" in err) == (2, True), err
+
+
+HEAD = {
+    **{"format": "kdlight-scores-1", "data": "texts.txt", "kind": "texts", "digest": "d"},
+    **{"count": 1, "models": {}},
+}
+ROW = {"tokens": 3, "student_nll": 1.0, "student_margin": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "message"),
+    [
+        ({"count": "1"}, {}, "line 1: count, kind: expected what"),
+        ({"kind": 3}, {}, "line 1: count, kind: expected what"),
+        ({}, {"tokens": 1.5}, "line 2: tokens: expected a whole number of at least 0, found 1.5"),
+        ({}, {"student_margin": 5}, "student_margin: expected a margin .*, 0 to 1, found 5"),
+        ({}, {"student_margin": -1}, "student_margin: expected a margin .*, 0 to 1, found -1"),
+        ({}, {"student_nll": 10**400}, r"student_nll: expected a number, found \.\.\."),
+    ],
+)
+def test_scores_that_are_none(
+    head: dict[str, object], row: dict[str, object], message: str, tmp_path: Path
+):
+    lines = [json.dumps({**HEAD, **head}), json.dumps({**ROW, **row})]
+    (tmp_path / "scores.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path / "scores.jsonl")
+
+
+def test_the_description_of_chosen_texts_replaces_no_file_of_another_kind(
+    kdlight: Run, tmp_path: Path
+):
+    (tmp_path / "scores.jsonl").write_text(f"{json.dumps(HEAD)}\n{json.dumps(ROW)}\n")
+    (tmp_path / "mine.json").write_text("{}")
+    words = ["select", tmp_path / "scores.jsonl", "--by", "random"]
+    refused(kdlight, [*words, "--output", tmp_path / "mine.jsonl"], "--force", where=tmp_path)
 
 
 def test_kinds_of_a_polluted_language():

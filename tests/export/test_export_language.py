@@ -1,15 +1,22 @@
 """A masked model of transformers goes back as what it is."""
 
+import pytest
 import torch
 
 from kdlight.cli import main
 from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.text_generator import TextGenerator
+from kdlight.export.language_model import _write_tokenizer
 from kdlight.networks.text.masked_lm import MaskedLM
 from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.storage.files import save_model
-from kdlight.storage.tokenizers import CharacterTokenizer, SubwordTokenizer
+from kdlight.storage.tokenizers import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    FileTokenizer,
+    SubwordTokenizer,
+)
 
 BERT = {
     **{"model_type": "bert", "vocab_size": 4, "hidden_size": 8, "intermediate_size": 8},
@@ -49,3 +56,18 @@ def test_a_network_of_our_own_is_refused(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "expected a model of transformers to write, found MaskedDenoiser" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "own", [ByteTokenizer(), CharacterTokenizer(), CharacterTokenizer("ab\u20ac\n ")]
+)
+def test_bytes_and_characters_keep_their_numbers_in_a_folder(own, tmp_path):
+    _write_tokenizer(own, tmp_path)
+    read = FileTokenizer(str(tmp_path))
+    assert (read.size, read.end, read.unknown) == (own.size, own.end, own.unknown)
+    for text in ("a b\n\u20ac\t~x", "", "<|end|", "  ab  "):
+        assert read.encode(text) == own.encode(text)
+        assert read.decode(own.encode(text)) == own.decode(own.encode(text))
+    assert read.lacks("a\u20acb\u00e9") == own.lacks("a\u20acb\u00e9")
+    everything = list(range(own.size - 1))
+    assert read.decode(everything) == own.decode(everything)

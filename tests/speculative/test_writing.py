@@ -149,6 +149,10 @@ def test_rows_of_drafts_that_draw_nothing_are_those_without_one(kind):
     assert (found.revealed_at[:, :2] == 0).all()
 
 
+def test_the_least_temperature_takes_the_likeliest():
+    assert law(torch.tensor([2.0, 1.0, -3.0]), 5e-324).exp().tolist() == [1.0, 0.0, 0.0]
+
+
 def tempered_law(temperature: float) -> torch.Tensor:
     """Of the first four tokens at a temperature, in the order of their numbers."""
     probability = torch.ones(1, dtype=torch.float64)

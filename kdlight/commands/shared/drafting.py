@@ -140,7 +140,7 @@ def _table(path: Path, vocabulary: int) -> list[list[Any]]:
     if said.get("vocabulary") != vocabulary:
         raise InputError(
             f"--draft-table {path}: expected a table of {vocabulary} tokens, found one of "
-            f"{said.get('vocabulary')}."
+            f"{said.get('vocabulary')!r}."
         )
     rows = said.get("rows")
     for number, row in enumerate(rows if isinstance(rows, list) else [None]):

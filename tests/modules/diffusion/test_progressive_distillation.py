@@ -288,6 +288,13 @@ def test_bad_settings_are_one_sentence() -> None:
     with pytest.raises(InputError, match="copy_weights"):
         student = VPDenoiser(ScaleShiftMLP((1, 4, 4), 8, 1, num_classes=2), prediction="sample")
         ProgressiveDistillation(teacher, settings, student=student, copy_weights=True)
+    small, large = (
+        VPDenoiser(ScaleShiftMLP((1, 4, 4), width, 1), prediction="sample") for width in (8, 12)
+    )
+    both = r"copy_weights: .* weight .*: expected shape \(12, .*\), found \(8, .*\)"
+    with pytest.raises(InputError, match=both):
+        narrow = Generator(small, KarrasGrid(), (1, 4, 4))
+        ProgressiveDistillation(narrow, settings, student=large, copy_weights=True)
 
 
 class AffineDenoiser(Denoiser):
