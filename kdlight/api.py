@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
@@ -33,6 +32,7 @@ from kdlight.diffusion.generator import Generator as GeneratorModule
 from kdlight.errors import InputError
 from kdlight.storage.audio import check_scale
 from kdlight.storage.codes import checked
+from kdlight.storage.yaml_text import dump_yaml
 from kdlight.teachers.checkpoint import models_of, pick_generator
 from kdlight.teachers.codec import load_codec
 
@@ -313,7 +313,7 @@ def fit(
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(config, Mapping):
             path = Path(folder) / "config.yaml"
-            path.write_text(yaml.safe_dump(_plain(config)), encoding="utf-8")
+            path.write_text(dump_yaml(_plain(config)), encoding="utf-8")
         else:
             path = Path(config)
         try:

@@ -8,7 +8,10 @@ RUNS = sorted(
     for path in CONFIGS.rglob("*.yaml")
     if path.parent != CONFIGS / "base"
 )
-SLOW = ("experiments/", "imagenet", "mnist5k/", "speech/quickstart_guided")
+SLOW = (
+    *("experiments/", "imagenet", "mnist5k/", "speech/quickstart_guided", "image_folder/small_"),
+    *(f"image_folder/{name}_64" for name in ("cd", "dmd2", "ect", "progressive", "teacher")),
+)
 """Whose step is a slow test: arms of an experiment, networks of many layers, methods that take a
 step on smaller data as well, what another test trains to its end."""
 # Network, hub or minutes of CPU: parsed, its networks built, no step.

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import shutil
-from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import yaml
 from PIL import Image
 
 import kdlight.callbacks
 from kdlight.cli import main
 from kdlight.core.spec import build
 from kdlight.storage.files import load_checkpoint
+from kdlight.storage.yaml_text import load_yaml
 from tests.commands.tiny import TINY, last_line
 from tests.datamodules.images.latent_archives import latent_zip
 from tests.small_recipes import (
@@ -35,6 +35,13 @@ from tests.small_recipes import (
 )
 from tests.teachers.published.released import released
 from tests.teachers.published.vae import vae_folder
+
+
+@cache
+def settings(name: str) -> dict[str, Any]:
+    """A configuration as it is; not to be changed."""
+    found: dict[str, Any] = load_yaml((CONFIGS / name).read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def class_paths(config: Any) -> set[str]:
 
 def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     """Command line of a small run of a configuration, trained to its own end."""
-    config = yaml.safe_load((CONFIGS / name).read_text())
+    config = settings(name)
     arguments = config["model"]["init_args"]
     lengths = ("round_iterations", "stage_iterations")
     length = next((key for key in lengths if key in arguments), "iterations")
@@ -148,19 +155,20 @@ def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
     run = Path(path).parts[1]
     made = runs / run / "version_0" / "checkpoints" / "last.ckpt"
     if not made.is_file():
-        (name,) = (
-            name for name in RUNS if yaml.safe_load((CONFIGS / name).read_text()).get("name") == run
-        )
+        (name,) = (name for name in RUNS if settings(name).get("name") == run)
         assert main(shrunk(name, runs, pictures, speech)) == 0
     return made
 
 
-def reports() -> Iterator[str]:
+@cache
+def reports() -> list[str]:
     """Class paths of the callbacks that measure."""
+    paths = []
     for found in pkgutil.walk_packages(kdlight.callbacks.__path__, "kdlight.callbacks."):
         for name, each in vars(importlib.import_module(found.name)).items():
             if getattr(each, "__module__", "") == found.name and name.endswith(MEASURING):
-                yield f"{found.name}.{name}"
+                paths.append(f"{found.name}.{name}")
+    return paths
 
 
 MEASURING = ("Report", "Probe", "Files")
@@ -190,7 +198,7 @@ def test_a_configuration_trains(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(runs)  # where features are kept
-    config = yaml.safe_load((CONFIGS / name).read_text())
+    config = settings(name)
     named = class_paths(config)
     reasons = {OUT_OF_REACH[path] for path in named if path in OUT_OF_REACH} | {
         f"{PACKAGES[path]} is not installed"
@@ -199,7 +207,7 @@ def test_a_configuration_trains(
     }
     if reasons:
         assert main(["fit", "--config", str(CONFIGS / name), "--print_config"]) == 0
-        parsed = yaml.safe_load(capsys.readouterr().out)
+        parsed = load_yaml(capsys.readouterr().out)
         assert class_paths(parsed) >= class_paths(config)
         for part in ("denoiser", "student", "codec"):
             given = config["model"]["init_args"].get(part) or {}
@@ -220,8 +228,8 @@ def test_a_configuration_trains(
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith(SLOW)])
 def test_a_configuration_is_parsed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(CONFIGS / name), "--print_config"]) == 0
-    parsed = yaml.safe_load(capsys.readouterr().out)
-    assert class_paths(parsed) >= class_paths(yaml.safe_load((CONFIGS / name).read_text()))
+    parsed = load_yaml(capsys.readouterr().out)
+    assert class_paths(parsed) >= class_paths(settings(name))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -237,8 +245,8 @@ def test_a_base_can_be_appended_to_a_run(
 ) -> None:
     words = ["fit", "--config", str(TINY), "--config", str(CONFIGS / "base" / name)]
     assert main([*words, "--print_config"]) == 0
-    parsed = yaml.safe_load(capsys.readouterr().out)
-    base = yaml.safe_load((CONFIGS / "base" / name).read_text())
+    parsed = load_yaml(capsys.readouterr().out)
+    base = load_yaml((CONFIGS / "base" / name).read_text())
     if isinstance(base["trainer"].get("strategy"), dict):
         base["trainer"]["strategy"]["init_args"] = parsed["trainer"]["strategy"]["init_args"]
     assert parsed["trainer"] | base["trainer"] == parsed["trainer"]
@@ -257,7 +265,7 @@ def test_a_base_can_be_appended_to_a_run(
 def test_adams_epsilon_stands_beside_means_as_the_publishers_beside_sums(
     name: str, data: str, numbers: int
 ) -> None:
-    config = yaml.safe_load((CONFIGS / f"{data}/{name}.yaml").read_text())
+    config = load_yaml((CONFIGS / f"{data}/{name}.yaml").read_text())
     arguments = config["model"]["init_args"]
     assert arguments["optimizer"]["eps"] * numbers * 100 == pytest.approx(1e-6, rel=1e-3)
     assert arguments["fake_optimizer"]["eps"] * numbers == pytest.approx(1e-6, rel=1e-3)

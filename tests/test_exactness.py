@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import pytest
@@ -38,30 +38,41 @@ def test_every_method_has_its_case() -> None:
     assert {".".join(file.relative_to(root).with_suffix("").parts) for file in files} == held
 
 
-def stops(name: str) -> list[int]:
+def stops(name: str, accumulate: int) -> list[int]:
     """Where the runs of a method are stopped, in batches with 7 an epoch.
 
-    Around each of its own stage boundaries, inside an epoch and an accumulation, and one before
-    the end. What all methods have in common is tried on the plainest in full: the first batch, and
-    just before, at and after an epoch's end.
+    Around each of its own stage boundaries, inside an epoch and an accumulation, and, where batches
+    are accumulated, one before the end. What all methods have in common is tried on the plainest in
+    full: the first batch, and just before, at and after an epoch's end.
     """
     case = CASES[name]
     common = {1, 6, 7, 8, 14, 15} if name == "diffusion_training" else set()
-    return sorted({4, case.iterations - 1, *case.boundaries, *common})
+    last = {case.iterations - 1} if accumulate > 1 else set()
+    return sorted({4, *case.boundaries, *common, *last})
+
+
+class Whole(NamedTuple):
+    """A run that was not stopped: its checkpoints, and what was trained."""
+
+    folder: Path
+    state: dict[str, torch.Tensor]
+    module: DistillationModule
+    before: dict[str, torch.Tensor]
+    """Parameters as they were before the first batch."""
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    """Of a run that was not stopped: the folder of its checkpoints, and its weights."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Whole]:
+    """What is known of a run that was not stopped."""
 
     @functools.cache
-    def run(name: str, accumulate: int = 1) -> tuple[Path, dict[str, Any]]:
+    def run(name: str, accumulate: int = 1) -> Whole:
         case, folder = CASES[name], tmp_path_factory.mktemp(name)
-        module = fit(
-            case.make(accumulate=accumulate), case.data(), [SaveAt(folder, tuple(stops(name)))]
-        )
+        module = case.make(accumulate=accumulate)
+        before = {k: v.clone() for k, v in module.named_parameters(remove_duplicate=False)}
+        fit(module, case.data(), [SaveAt(folder, tuple(stops(name, accumulate)))])
         assert module.iteration == case.iterations
-        return folder, state(module)
+        return Whole(folder, state(module), module, before)
 
     return run
 
@@ -69,15 +80,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path,
 @each_method
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_resume_is_bit_equal_wherever_the_run_stopped(
-    name: str, accumulate: int, whole: Callable[..., tuple[Path, dict[str, Any]]]
+    name: str, accumulate: int, whole: Callable[..., Whole]
 ) -> None:
     case = CASES[name]
-    folder, expected = whole(name, accumulate)
-    for stop in stops(name):
-        checkpoint = folder / f"{stop}.ckpt"
+    unbroken = whole(name, accumulate)
+    for stop in stops(name, accumulate):
+        checkpoint = unbroken.folder / f"{stop}.ckpt"
         resumed = fit(case.make(accumulate=accumulate), case.data(), ckpt_path=checkpoint)
         assert resumed.iteration == case.iterations
-        assert not list(differing(expected, state(resumed))), f"stopped after {stop}"
+        assert not list(differing(unbroken.state, state(resumed))), f"stopped after {stop}"
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +107,9 @@ def two_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @each_method
 def test_two_ranks_equal_one_at_the_joint_batch(
-    name: str, two_ranks: Path, whole: Callable[..., tuple[Path, dict[str, Any]]]
+    name: str, two_ranks: Path, whole: Callable[..., Whole]
 ) -> None:
-    _, one = whole(name)
+    one = whole(name).state
     first, second = (torch.load(two_ranks / f"{name}_{rank}.pt") for rank in (0, 1))
     assert not list(differing(first, second)), "ranks drifted apart"
     for key in one:
@@ -132,27 +143,24 @@ def test_ranks_exchange_what_is_trained_once_an_update(
     assert max(sizes) <= 16, "the trainer's own: whether to stop"
 
 
-@pytest.mark.parametrize("method", sorted(CASES))
-def test_a_teacher_is_neither_trained_nor_saved(method: str, tmp_path: Path) -> None:
-    case = CASES[method]
-    module = case.make()
-    before = {k: v.clone() for k, v in module.named_parameters(remove_duplicate=False)}
-    fit(module, case.data(), [SaveAt(tmp_path, (4,))])
-    checkpoint = load_checkpoint(tmp_path / "4.ckpt")
+@each_method
+def test_a_teacher_is_neither_trained_nor_saved(name: str, whole: Callable[..., Whole]) -> None:
+    folder, _, module, before = whole(name)
+    checkpoint = load_checkpoint(folder / "4.ckpt")
     parts = [module.get_submodule(name) for name in module.frozen]
     shared = {id(parameter) for part in parts for parameter in part.parameters()}
     named = module.named_parameters(remove_duplicate=False)
-    teachers = {name for name, parameter in named if id(parameter) in shared}
+    teachers = {key for key, parameter in named if id(parameter) in shared}
     assert not teachers & checkpoint["state_dict"].keys()
     for frozen in module.frozen:
         for key, parameter in module.get_submodule(frozen).named_parameters():
             if parameter.dim() == 2 and parameter.std() > 0:  # zeros are zeros anywhere
                 assert not any(
                     saved.shape == parameter.shape and torch.equal(saved, parameter)
-                    for name, saved in checkpoint["state_dict"].items()
+                    for part, saved in checkpoint["state_dict"].items()
                     # These start as the teacher; a weight that never moved is their own.
                     if torch.is_tensor(saved)
-                    and not name.startswith(("student.", "ema.", "target.", "critic.", "path."))
+                    and not part.startswith(("student.", "ema.", "target.", "critic.", "path."))
                 ), f"{frozen}.{key} is in the checkpoint under another name"
             assert parameter.grad is None
             assert not parameter.requires_grad

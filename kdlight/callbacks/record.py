@@ -9,12 +9,12 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 
 from kdlight import __version__
 from kdlight.callbacks.tensorboard import show_settings
 from kdlight.storage.atomic import atomic_path
 from kdlight.storage.files import write_json
+from kdlight.storage.yaml_text import load_yaml
 from kdlight.training.base import DistillationModule
 
 
@@ -50,7 +50,7 @@ class RunRecord(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
         self._start = time.monotonic(), time.process_time()
-        show_settings(trainer, yaml.safe_load(self._config))
+        show_settings(trainer, load_yaml(self._config))
         if not trainer.is_global_zero:
             return
         self._facts |= {

@@ -16,7 +16,7 @@ from kdlight.errors import InputError
 from kdlight.report.columns import UNKNOWN, column
 from kdlight.storage.files import read_json, write_json
 from kdlight.storage.text import read_text
-from kdlight.storage.yaml_text import check_yaml
+from kdlight.storage.yaml_text import check_yaml, load_yaml
 
 STUDY, RESULT = "study.journal", "search.json"
 FORM = "a list of values, or {low, high} with `log: true` where it goes over orders of magnitude"
@@ -170,7 +170,7 @@ def read_space(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         check_yaml(text)
-        space = yaml.safe_load(text)
+        space = load_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(space, dict) or not space:

@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -48,6 +47,7 @@ from kdlight.errors import InputError
 from kdlight.report.page import write_report
 from kdlight.storage.atomic import full_disk, sweep
 from kdlight.storage.files import load_checkpoint, write_json
+from kdlight.storage.yaml_text import dump_yaml, load_yaml
 from kdlight.training.base import DistillationModule
 from kdlight.training.reduction import PartwiseDDP
 from kdlight.training.speed import Speed
@@ -83,6 +83,7 @@ class KDLightCLI(LightningCLI):
 
     def __init__(self, verb: str, argv: Sequence[str]) -> None:
         self.verb, self.argv = verb, [_with_current_path(word) for word in argv]
+        example, description = VERBS[verb]
         self.run_folder: Path | None = None
         try:
             super().__init__(
@@ -96,14 +97,14 @@ class KDLightCLI(LightningCLI):
                 load_from_checkpoint_support=False,
                 parser_class=OneSentenceParser,
                 parser_kwargs={
-                    name: {
+                    verb: {
                         "description": description,
-                        "epilog": f"example:\n  python -m kdlight {name} {example}",
-                    }
-                    for name, (example, description) in VERBS.items()
-                }
-                # A verb's parser takes the formatter of the parser above it.
-                | {"prog": "python -m kdlight", "formatter_class": ExampleFormatter},
+                        "epilog": f"example:\n  python -m kdlight {verb} {example}",
+                    },
+                    # A verb's parser takes the formatter of the parser above it.
+                    "prog": "python -m kdlight",
+                    "formatter_class": ExampleFormatter,
+                },
                 args=[verb, *self.argv],
             )
         except _NothingLeftError:
@@ -151,6 +152,10 @@ class KDLightCLI(LightningCLI):
             print(f"{checkpoint}: nothing is left to train: {done}.")
             if self.run_folder is not None and (self.run_folder / "report.html").is_file():
                 print(self.run_folder / "report.html")
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        # The other verbs' parsers are not asked, and take as long to make.
+        return {self.verb: LightningCLI.subcommands()[self.verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="run", help="Name of the run's folder.")
@@ -320,7 +325,7 @@ class KDLightCLI(LightningCLI):
             # Run again, it starts from the beginning; run.json knows what it continued from.
             section.ckpt_path, section.inexact_resume = None, False
         text = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
-        config = yaml.safe_dump(from_anywhere(yaml.safe_load(text)), sort_keys=False)
+        config = dump_yaml(from_anywhere(load_yaml(text)))
         command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
         assert self.run_folder is not None
         return RunRecord(self.run_folder, config, command, checkpoint)

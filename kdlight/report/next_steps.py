@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from kdlight.report.runs import Run
+from kdlight.storage.yaml_text import load_yaml
 
 EVALUATED = {
     "DigitsDataModule": "digits",
@@ -173,7 +174,7 @@ def _folder(path: Path) -> str:
 def _measured_on(config: str) -> list[str]:
     """Data and classifier of the run as options of ``evaluate images``; none where it has none."""
     try:
-        settings: Any = yaml.safe_load(config)
+        settings: Any = load_yaml(config)
         module = str(settings["data"]["class_path"]).rpartition(".")[2]
         arguments = settings["data"].get("init_args") or {}
         callbacks = settings["trainer"]["callbacks"]

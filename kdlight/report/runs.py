@@ -21,6 +21,7 @@ from kdlight.core.hints import called
 from kdlight.errors import InputError
 from kdlight.report.audio import Utterance, load_utterances
 from kdlight.storage.json_text import parse_json
+from kdlight.storage.yaml_text import load_yaml
 
 MARKS = ("config.yaml", "metrics.csv", "summary.json", "run.json")
 """A folder with any of these is a run."""
@@ -219,7 +220,7 @@ def _samples(config: str, rows: Sequence[Row]) -> int | None:
 def _setting(config: str, name: str) -> int | None:
     """A whole number that one of the callbacks of a configuration is given; None without one."""
     try:
-        callbacks = yaml.safe_load(config)["trainer"]["callbacks"]
+        callbacks = load_yaml(config)["trainer"]["callbacks"]
         found = [callback.get("init_args", {}).get(name) for callback in callbacks]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None

@@ -26,7 +26,7 @@ from kdlight.commands.parsing.signatures import (
 from kdlight.core.hints import WORDS
 from kdlight.core.moved import with_current_paths
 from kdlight.errors import InputError
-from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml
+from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml, load_yaml
 from kdlight.training.base import DistillationModule
 
 
@@ -88,7 +88,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         check_yaml(text)
-        found = yaml.safe_load(text)
+        found = load_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         kind = "" if isinstance(error, UnmeantYAMLError) else "not YAML: "
@@ -103,7 +103,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
 
 def _value_of(text: str) -> Any:
     try:
-        return with_current_paths(yaml.safe_load(text))
+        return with_current_paths(load_yaml(text))
     except yaml.YAMLError:
         return text
 

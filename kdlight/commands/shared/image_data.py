@@ -14,6 +14,7 @@ from kdlight.commands.shared.token_data import built_data
 from kdlight.errors import InputError
 from kdlight.networks.images.classifier import Classifier
 from kdlight.storage.text import read_text
+from kdlight.storage.yaml_text import load_yaml
 from kdlight.teachers.classifiers import run_classifier, transformers_classifier
 
 Rows = Iterator[list[dict[str, float]]]
@@ -24,7 +25,7 @@ def names_images(path: Path) -> bool:
     from datamodules.images.base import ImageDataModule
 
     try:
-        module, _, name = yaml.safe_load(read_text(path))["data"]["class_path"].rpartition(".")
+        module, _, name = load_yaml(read_text(path))["data"]["class_path"].rpartition(".")
         found = getattr(importlib.import_module(module), name)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ImportError, ValueError):
         return False  # whoever builds it says what is wrong

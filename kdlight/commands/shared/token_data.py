@@ -10,6 +10,7 @@ from kdlight.commands.parsing.building import reason_of
 from kdlight.errors import InputError
 from kdlight.storage.text import read_text
 from kdlight.storage.tokenizers import Tokenizer
+from kdlight.storage.yaml_text import load_yaml
 
 CONFIGURATIONS = (".yaml", ".yml")
 
@@ -48,7 +49,7 @@ def built_data(path: Path, base: type) -> Any:
         InputError: It has no data, or they cannot be built.
     """
     try:
-        node = yaml.safe_load(read_text(path))["data"]
+        node = load_yaml(read_text(path))["data"]
     except (yaml.YAMLError, KeyError, TypeError):
         raise InputError(f"{path}: expected YAML with a section called data.") from None
     made = jsonargparse.ArgumentParser(exit_on_error=False)
