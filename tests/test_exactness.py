@@ -153,6 +153,7 @@ def test_a_teacher_is_neither_trained_nor_saved(name: str, whole: Callable[..., 
     teachers = {key for key, parameter in named if id(parameter) in shared}
     assert not teachers & checkpoint["state_dict"].keys()
     for frozen in module.frozen:
+        assert not [key for key in checkpoint["state_dict"] if key.startswith(f"{frozen}.")]
         for key, parameter in module.get_submodule(frozen).named_parameters():
             if parameter.dim() == 2 and parameter.std() > 0:  # zeros are zeros anywhere
                 assert not any(

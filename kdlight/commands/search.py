@@ -18,6 +18,8 @@ from kdlight.storage.files import read_json, write_json
 from kdlight.storage.text import read_text
 from kdlight.storage.yaml_text import check_yaml, load_yaml
 
+OWN = ("config", "name", "runs_dir", "ckpt_path", "trainer.devices")
+"""Keys that every trial is given by its search."""
 STUDY, RESULT = "study.journal", "search.json"
 FORM = "a list of values, or {low, high} with `log: true` where it goes over orders of magnitude"
 
@@ -177,6 +179,8 @@ def read_space(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected dotted keys, each with {FORM}.")
     space = {str(key): _with_numbers(values) for key, values in space.items()}
     for key, values in space.items():
+        if key in OWN:
+            raise InputError(f"{path}: {key}: expected a key that the search does not set itself.")
         if not (_is_list(values) or _is_range(values)):
             raise InputError(f"{path}: {key}: expected {FORM}, found {values!r}.")
     return space
@@ -258,7 +262,9 @@ def _study(optuna: Any, folder: Path, asked: dict[str, Any], goal: str) -> Any:
         else:
             direction = "minimize" if goal == "lower" else "maximize"
             study = optuna.create_study(study_name="search", storage=storage, direction=direction)
-    except (ValueError, KeyError, TypeError):
+    except OSError:
+        raise
+    except Exception:  # whatever Optuna's reader raises on other lines than its own
         raise InputError(f"{path}: expected the study of a search, found a damaged file.") from None
     before = study.user_attrs.get("asked")
     if before is None:

@@ -106,6 +106,7 @@ def test_trials_are_runs_and_a_stopped_search_goes_on(
         ({LR: 0.1}, "golden_kl", "found 0.1"),
         ({"model.init_args.nothing": [1]}, "golden_kl", "nothing"),
         ({LR: [-1.0]}, "golden_kl", "lr"),
+        ({"runs_dir": ["a"]}, "golden_kl", "runs_dir: expected a key that the search does not set"),
     ],
 )
 def test_what_cannot_be_searched_is_one_sentence(
@@ -118,6 +119,14 @@ def test_what_cannot_be_searched_is_one_sentence(
 ):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
     refused(kdlight, [*words, "--metric", metric], expected, where=tmp_path)
+
+
+@pytest.mark.parametrize("line", ["", "[1]", '{"op_code": 99}', "\xff"])
+def test_a_study_of_something_else(line: str, words: list[object], kdlight: Run, tmp_path: Path):
+    (tmp_path / "runs" / "search").mkdir(parents=True)
+    (tmp_path / "runs" / "search" / "study.journal").write_bytes(f"{line}\n".encode("latin-1"))
+    wanted = "study.journal: expected the study of a search, found a damaged file"
+    refused(kdlight, [*words, "--metric", "golden_kl"], wanted, where=tmp_path)
 
 
 def test_a_figure_that_the_runs_do_not_have(words: list[object], kdlight: Run):

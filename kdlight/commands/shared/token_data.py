@@ -75,7 +75,8 @@ def read_data(option: str, path: Path, model: Any, tokenizer: Tokenizer | None) 
         tokenizer: Of the model; None where its tokens are no text.
 
     Raises:
-        InputError: It is none of these, or the tokenizer has more tokens than the model.
+        InputError: It is none of these, the tokenizer has more tokens than the model, or the texts
+            are fewer tokens than a row.
     """
     from datamodules.text.text_files import TextFilesDataModule
 
@@ -93,4 +94,10 @@ def read_data(option: str, path: Path, model: Any, tokenizer: Tokenizer | None) 
             f"{option}: expected a tokenizer of at most the model's {model.vocabulary} tokens, "
             f"found {tokenizer.size}."
         )
-    return TextFilesDataModule(str(path), tokenizer, model.length)
+    found = TextFilesDataModule(str(path), tokenizer, model.length)
+    try:
+        _ = found.parts
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{option}: {path}: {reason}") from None
+    return found
