@@ -54,6 +54,7 @@ from kdlight.training.speed import Speed
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
 MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
+PROGRAM = "python -m kdlight"
 VERBS = {
     "fit": (
         "--config configs/quickstart.yaml\n"
@@ -99,10 +100,10 @@ class KDLightCLI(LightningCLI):
                 parser_kwargs={
                     verb: {
                         "description": description,
-                        "epilog": f"example:\n  python -m kdlight {verb} {example}",
+                        "epilog": f"example:\n  {PROGRAM} {verb} {example}",
                     },
                     # A verb's parser takes the formatter of the parser above it.
-                    "prog": "python -m kdlight",
+                    "prog": PROGRAM,
                     "formatter_class": ExampleFormatter,
                 },
                 args=[verb, *self.argv],
@@ -290,8 +291,7 @@ class KDLightCLI(LightningCLI):
         self._get(self.config_init, "speed").apply(self.model, section.trainer.precision)
         if section.trainer.strategy == "ddp":
             kwargs["strategy"] = PartwiseDDP()
-        kwargs["enable_progress_bar"] = False
-        kwargs["enable_model_summary"] = False
+        kwargs |= {"enable_progress_bar": False, "enable_model_summary": False}
         if given.get("max_epochs") is None:
             kwargs["max_epochs"] = -1  # the module stops after its iterations
         try:
@@ -326,7 +326,7 @@ class KDLightCLI(LightningCLI):
             section.ckpt_path, section.inexact_resume = None, False
         text = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
         config = dump_yaml(from_anywhere(load_yaml(text)))
-        command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
+        command = f"{PROGRAM} {self.verb} {' '.join(self.argv)}"
         assert self.run_folder is not None
         return RunRecord(self.run_folder, config, command, checkpoint)
 
