@@ -54,7 +54,6 @@ from kdlight.training.speed import Speed
 
 CHECKPOINT = "--ckpt_path runs/quickstart/version_0/checkpoints/last.ckpt"
 MEASURE = f"--config configs/quickstart.yaml {CHECKPOINT}"
-PROGRAM = "python -m kdlight"
 VERBS = {
     "fit": (
         "--config configs/quickstart.yaml\n"
@@ -85,6 +84,7 @@ class KDLightCLI(LightningCLI):
     def __init__(self, verb: str, argv: Sequence[str]) -> None:
         self.verb, self.argv = verb, [_with_current_path(word) for word in argv]
         example, description = VERBS[verb]
+        epilog = f"example:\n  python -m kdlight {verb} {example}"
         self.run_folder: Path | None = None
         try:
             super().__init__(
@@ -97,13 +97,10 @@ class KDLightCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
                 parser_class=OneSentenceParser,
+                # A verb's parser takes the formatter of the parser above it.
                 parser_kwargs={
-                    verb: {
-                        "description": description,
-                        "epilog": f"example:\n  {PROGRAM} {verb} {example}",
-                    },
-                    # A verb's parser takes the formatter of the parser above it.
-                    "prog": PROGRAM,
+                    verb: {"description": description, "epilog": epilog},
+                    "prog": "python -m kdlight",
                     "formatter_class": ExampleFormatter,
                 },
                 args=[verb, *self.argv],
@@ -326,7 +323,7 @@ class KDLightCLI(LightningCLI):
             section.ckpt_path, section.inexact_resume = None, False
         text = self._parser(self.verb).dump(section, skip_link_targets=True, skip_none=False)
         config = dump_yaml(from_anywhere(load_yaml(text)))
-        command = f"{PROGRAM} {self.verb} {' '.join(self.argv)}"
+        command = f"python -m kdlight {self.verb} {' '.join(self.argv)}"
         assert self.run_folder is not None
         return RunRecord(self.run_folder, config, command, checkpoint)
 
