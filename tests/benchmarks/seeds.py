@@ -14,7 +14,7 @@ import torch
 
 from kdlight.cli import program
 from tests.benchmarks import language_experiments
-from tests.benchmarks.language_experiments import BEFORE, recipe
+from tests.benchmarks.language_experiments import recipe
 
 PACKAGE = "kdlight."
 DISTANCE = f"--model.init_args.distance={PACKAGE}losses.distances."
@@ -22,6 +22,25 @@ CURRICULUM = f"--model.init_args.curriculum={PACKAGE}diffusion.curricula."
 DECAY = f"--model.init_args.target_decay={PACKAGE}diffusion.curricula."
 ICT = ["--config", "configs/digits/ict.yaml", "--model.init_args.iterations", "2000"]
 CT = ["--config", "configs/digits/ct.yaml", "--model.init_args.iterations", "2000"]
+TAUGHT = recipe("mixture/dmd2_trained_teacher")
+EXACT_TEACHER = [
+    "--model.init_args.teacher",
+    '{"class_path": "kdlight.diffusion.generator.Generator", "init_args": {'
+    '"denoiser": {"class_path": "datamodules.images.mixture.ring"}, '
+    '"grid": {"class_path": "kdlight.diffusion.sigmas.KarrasGrid", '
+    '"init_args": {"sigma_min": 0.01, "sigma_max": 10.0}}, "shape": [2], "steps": [32]}}',
+]
+
+
+def from_teacher(part: str) -> list[str]:
+    """The option that makes a part a copy of the trained teacher of the plane."""
+    checkpoint = "runs/mixture_teacher/version_0/checkpoints/last.ckpt"
+    return [
+        f"--model.init_args.{part}",
+        '{"class_path": "kdlight.diffusion.students.copy_of", "init_args": {"teacher": '
+        '{"class_path": "kdlight.teachers.diffusion.run_teacher", '
+        f'"init_args": {{"checkpoint": "{checkpoint}"}}}}}}}}',
+    ]
 
 
 EXPERIMENTS: dict[str, dict[str, list[str]]] = {
@@ -111,7 +130,19 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
             *("multi_student", "score_forgetting", "boot", "trajectory_regression"),
         )
     },
+    # Student and fake score start from the weights of a trained teacher, at Gaussians of width
+    # 0.03; what they are drawn to is that teacher's score, or the exact one.
+    "mixture_trained_teacher": {
+        "taught": TAUGHT,
+        "exact": [*TAUGHT, *EXACT_TEACHER, *from_teacher("student"), *from_teacher("fake_score")],
+    },
 }
+
+BEFORE: dict[str, dict[str, list[str]]] = {
+    **language_experiments.BEFORE,
+    "mixture_trained_teacher": {"mixture_teacher": recipe("mixture/teacher")},
+}
+"""What is trained first, in ``runs``, and taught from."""
 
 
 def finished(arm: Path) -> Path | None:
