@@ -127,7 +127,7 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _misfit(name: str, value: Any) -> str | None:
     """What a column holds, where ``value`` is nothing of the kind."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not plain or abs(value) >= LARGEST:
+    if not plain or not abs(value) < LARGEST:  # nor NaN
         return "a number"
     if name == "tokens" and (value < 0 or value != int(value)):
         return "a whole number of at least 0"

@@ -10,6 +10,8 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 LARGEST = 100_000
 """Values that a file may unfold to: aliases of aliases grow without end."""
+DEEPEST = 200
+"""Lists and mappings inside each other; libyaml's reader would end the process at some thousands."""
 LONGEST = 4_000_000
 """Characters of a file: some seconds of reading."""
 
@@ -18,8 +20,9 @@ def load_yaml(text: str) -> Any:
     """What ``text`` says; nothing is built but Python's own values.
 
     Raises:
-        yaml.YAMLError: It is no YAML.
+        yaml.YAMLError: It is no YAML, or nested too deep.
     """
+    _check_depth(text)
     return yaml.load(text, Loader=_LOADER)
 
 
@@ -42,12 +45,21 @@ def check_yaml(text: str) -> None:
     """
     if len(text) > LONGEST:
         raise UnmeantYAMLError(problem=f"longer than {LONGEST:,} characters")
-    try:
-        root = yaml.compose(text, Loader=_LOADER)
-        if root is not None:
-            _measure(root, frozenset(), {})
-    except RecursionError:
-        raise UnmeantYAMLError(problem="nested too deep") from None
+    _check_depth(text)
+    root = yaml.compose(text, Loader=_LOADER)
+    if root is not None:
+        _measure(root, frozenset(), {})
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise UnmeantYAMLError(problem="nested too deep", problem_mark=event.start_mark)
 
 
 def _measure(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> int:

@@ -61,7 +61,14 @@ def test_a_file_of_json_holds_what_json_knows(tmp_path: Path) -> None:
 
 
 GOOD = {"tokens": 2.0, "teacher_nll": 1.0}
-FACTS = {"format": SCORES, "data": "a.txt", "digest": "x", "models": {}, "count": 2}
+FACTS = {
+    "format": SCORES,
+    "data": "a.txt",
+    "kind": "rows",
+    "digest": "x",
+    "models": {},
+    "count": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ FACTS = {"format": SCORES, "data": "a.txt", "digest": "x", "models": {}, "count"
         ({"count": 3}, {}, "expected 3 rows, found 2"),
         ({}, {"teacher_nll": float("nan")}, "line 3: teacher_nll: expected a number, found nan"),
         ({}, {"teacher_nll": True}, "line 3: teacher_nll: expected a number, found True"),
-        ({}, {"tokens": -1}, "line 3: tokens: expected a number, found -1"),
+        ({}, {"tokens": -1}, "line 3: tokens: expected a whole number of at least 0, found -1"),
         (
             {},
             {"more": 1.0},

@@ -1,9 +1,11 @@
 """YAML whose reading loses a value or never ends is refused at once."""
 
+from collections.abc import Callable
+
 import pytest
 import yaml
 
-from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml
+from kdlight.storage.yaml_text import UnmeantYAMLError, check_yaml, load_yaml
 
 LAUGH = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join(['*' + before] * 9)}]\n"
@@ -29,9 +31,10 @@ def test_what_no_user_means(text: str, problem: str, line: int) -> None:
     assert caught.value.problem_mark.line == line
 
 
-def test_deep_nesting_ends() -> None:
-    with pytest.raises(UnmeantYAMLError):
-        check_yaml("[" * 100_000)
+@pytest.mark.parametrize("read", [check_yaml, load_yaml])
+def test_deep_nesting_ends(read: Callable[[str], object]) -> None:
+    with pytest.raises(UnmeantYAMLError, match="nested too deep"):
+        read("[" * 100_000)
 
 
 def test_a_file_that_would_take_minutes() -> None:
