@@ -11,7 +11,7 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 LARGEST = 100_000
 """Values that a file may unfold to: aliases of aliases grow without end."""
 DEEPEST = 200
-"""Lists and mappings inside each other; libyaml's reader would end the process at some thousands."""
+"""Lists and mappings inside each other; libyaml's reader ends the process at some thousands."""
 LONGEST = 4_000_000
 """Characters of a file: some seconds of reading."""
 
