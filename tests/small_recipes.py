@@ -187,7 +187,7 @@ SMALLER["formant/pheme_codec.yaml"] = {DATA + "utterances": "1"}
 SMALLER["formant/adversarial_disentanglement.yaml"] = {DATA + "data.init_args.utterances": "2"}
 FEW_SPEAKERS = {DATA + "heldout": "1"}
 SMALLER["speech/codec_tiny.yaml"] = SMALL_CODEC | FEW_SPEAKERS
-SMALLER["speech/speech_codec.yaml"] = SMALL_CODEC | FEW_SPEAKERS
+SMALLER["speech/codec_4kbps.yaml"] = SMALL_CODEC | FEW_SPEAKERS
 SMALLER["speech/codec_seanet.yaml"] = SHORT_CROPS | FEW_SPEAKERS
 SMALLER["speech/codec_synthetic.yaml"] = SMALL_CODEC | {
     MODEL + "warmup": "1",
