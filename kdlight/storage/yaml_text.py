@@ -59,7 +59,7 @@ def _check_depth(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEEPEST:
-            raise UnmeantYAMLError(problem="nested too deep", problem_mark=event.start_mark)
+            raise UnmeantYAMLError(problem="nested too deep")
 
 
 def _measure(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> int:
