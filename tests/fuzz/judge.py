@@ -60,6 +60,8 @@ def fault(
         return f"wrote {min(new)}"
     seen = (line.rpartition("\r")[2] for line in err.split("\n"))  # as a terminal shows it
     lines = [line for line in seen if line.strip()]
+    if code == 1:  # what is said of the data stands before what went wrong at work on them
+        lines = [line for line in lines if not line.startswith("warning: ")]
     if len(lines) != 1:
         return f"{len(lines)} lines"
     if found := RAW.search(lines[0]):

@@ -33,6 +33,7 @@ SENTENCE = "kdlight fit: lr: expected a number above 0, found -1.\n"
         (Outcome(2, "", SENTENCE, 1.0), [], None),
         (Outcome(2, "", "Speaking: 1%\rSpeaking: 2%\r   \r" + SENTENCE, 1.0), [], None),
         (Outcome(2, "", SENTENCE * 2, 1.0), [], "2 lines"),
+        (Outcome(2, "", "warning: anything\n" + SENTENCE, 1.0), [], "2 lines"),
         (Outcome(2, "", "", 1.0), [], "0 lines"),
         (Outcome(2, "", SENTENCE, 1.0), ["out.json"], "wrote out.json"),
         (Outcome(0, "", "", 1.0), [".out.json.x1"], "left .out.json.x1"),
