@@ -13,7 +13,8 @@ def orthogonalised(
 ) -> Tensor:
     """The factor ``U V^T`` of a matrix, its singular values brought near 1 (Jordan et al. 2024).
 
-    In bfloat16 on a GPU; in float32 on a CPU, most of which multiply bfloat16 ten times slower.
+    In bfloat16 on a GPU; in float32 on a CPU, which without instructions for bfloat16 multiplies it
+    ten times slower.
 
     Args:
         matrix: (rows, columns).
@@ -40,15 +41,12 @@ def orthogonalised(
 class Muon(torch.optim.Muon):
     """PyTorch's Muon with Nesterov's momentum, its step as large as AdamW's (arXiv:2502.16982).
 
-    PyTorch orthogonalises in bfloat16 wherever it runs; this one by :func:`orthogonalised`.
+    PyTorch orthogonalises in bfloat16 wherever it runs; this one by :func:`orthogonalised`. The
+    closure is for :class:`MuonWithAdamW`, whose rule it is.
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -65,11 +63,10 @@ class Muon(torch.optim.Muon):
                 size = 0.2 * math.sqrt(max(parameter.shape))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * size)
-        return loss
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Muon for parameters of two dimensions, its AdamW for all others.
+    """Muon for parameters of two dimensions, PyTorch's AdamW for all others.
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum of a matrix; its step is
     scaled to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so one learning rate and
