@@ -1,7 +1,10 @@
 """The parser behind LightningCLI: jsonargparse's, with our errors and without its notices."""
 
+import ast
+import json
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import yaml
@@ -25,8 +28,26 @@ def _load(text: str) -> Any:
 set_loader("yaml", _load, (yaml.YAMLError,))
 
 
+def _as_json(argument: str) -> str:
+    """``--key=value`` with a value that Python wrote, if it holds a None, as JSON."""
+    key, _, value = argument.partition("=")
+    if "None" not in value:
+        return argument
+    try:
+        return f"{key}={json.dumps(ast.literal_eval(value))}"
+    except (ValueError, SyntaxError):  # a text
+        return argument
+
+
 class OneSentenceParser(LightningArgumentParser):
     """A parser that raises :class:`InputError` with one line that names the key."""
+
+    def parse_args(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:
+        # What belongs to a class within a class, jsonargparse 4.53 reads and hands inwards as
+        # Python writes it; there "None" would be a word.
+        if args is not None and "namespace" in kwargs:
+            args = [_as_json(argument) for argument in args]
+        return super().parse_args(args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_sentence(message))
