@@ -42,12 +42,19 @@ def _as_json(argument: str) -> str:
 class OneSentenceParser(LightningArgumentParser):
     """A parser that raises :class:`InputError` with one line that names the key."""
 
-    def parse_args(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        # What belongs to a class within a class, jsonargparse 4.53 reads and hands inwards as
-        # Python writes it; there "None" would be a word.
-        if args is not None and "namespace" in kwargs:
+    def parse_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Any = None,
+        env: bool | None = None,
+        defaults: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        # What belongs to a class within a class, jsonargparse 4.53 reads and hands inwards, without
+        # defaults, as Python writes it; there "None" would be a word.
+        if args is not None and not defaults:
             args = [_as_json(argument) for argument in args]
-        return super().parse_args(args, **kwargs)
+        return super().parse_args(args, namespace, env, defaults, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_sentence(message))
