@@ -143,7 +143,7 @@ class SpeechDataModule(EndlessDataModule):
         num_workers: NonNegativeInt,
         sample_rate: SampleRate,
         hop_length: PositiveInt,
-        heldout: int | list[str],
+        heldout: int | list[str | int],
         heldout_seconds: float | None,
     ) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class FormantDataModule(SpeechDataModule):
         seed: int = 0,
         sample_rate: int = 16000,
         hop_length: int = 320,
-        heldout: int | list[str] = 4,
+        heldout: int | list[str | int] = 4,
         heldout_seconds: float | None = None,
     ) -> None:
         super().__init__(

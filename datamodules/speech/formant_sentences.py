@@ -99,7 +99,7 @@ class FormantSentencesDataModule(FormantDataModule):
         seed: int = 0,
         sample_rate: int = 16000,
         hop_length: int = 320,
-        heldout: int | list[str] = 4,
+        heldout: int | list[str | int] = 4,
     ) -> None:
         super().__init__(
             speakers,

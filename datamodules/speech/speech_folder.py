@@ -52,7 +52,7 @@ class SpeechFolderDataModule(SpeechDataModule):
         num_workers: int = 0,
         sample_rate: int = 16000,
         hop_length: int = 320,
-        heldout: int | list[str] = 1,
+        heldout: int | list[str | int] = 1,
         heldout_seconds: float | None = 10.0,
         cache_mb: int = 512,
     ) -> None:

@@ -64,7 +64,7 @@ class SyntheticSpeechDataModule(SpeechDataModule):
         num_workers: int = 0,
         sample_rate: int = 16000,
         hop_length: int = 320,
-        heldout: int | list[str] = 3,
+        heldout: int | list[str | int] = 3,
         heldout_seconds: float | None = None,
         cache_mb: int = 512,
     ) -> None:

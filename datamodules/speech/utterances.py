@@ -117,7 +117,7 @@ class SpeechSplits(NamedTuple):
 
 
 def split_speakers(
-    utterances: Sequence[Utterance], heldout: int | Sequence[str], source: str
+    utterances: Sequence[Utterance], heldout: int | Sequence[str | int], source: str
 ) -> SpeechSplits:
     """Hold out all utterances of some speakers.
 
@@ -139,7 +139,8 @@ def split_speakers(
         chosen = set(speakers[:heldout])
         wanted = heldout
     else:
-        chosen, wanted = set(heldout), len(set(heldout))
+        chosen = {str(name) for name in heldout}  # YAML reads 1034 as a number
+        wanted = len(chosen)
         if missing := sorted(chosen - set(speakers)):
             raise InputError(
                 f"{source}: heldout: expected speakers of the data "
