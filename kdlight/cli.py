@@ -38,6 +38,7 @@ VERBS = {
     ),
     "encode": ("kdlight.commands.encode", "audio files to tokens, with a codec"),
     "decode": ("kdlight.commands.decode", "tokens back to audio files"),
+    "convert-voice": ("kdlight.commands.convert_voice", "recordings, said in another voice"),
     "pairs": ("kdlight.commands.pairs", "make pairs of noise and image, to regress onto"),
     "prune": ("kdlight.commands.prune", "cut a language model to a smaller one, to distil next"),
     "score": ("kdlight.commands.score", "score every row or text of a corpus under models"),
@@ -50,7 +51,17 @@ VERBS = {
 
 GROUPS = {
     "train": ("fit", "validate", "test", "predict", "search"),
-    "use": ("sample", "generate", "encode", "decode", "pairs", "prune", "score", "select"),
+    "use": (
+        "sample",
+        "generate",
+        "encode",
+        "decode",
+        "convert-voice",
+        "pairs",
+        "prune",
+        "score",
+        "select",
+    ),
     "judge": ("evaluate", "report"),
     "exchange": ("export", "convert"),
     "look up": ("list",),
@@ -141,7 +152,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _group(title: str) -> str:
     """The verbs of a group, a line each."""
-    lines = [f"  {verb:<10}{VERBS[verb][1]}" for verb in GROUPS[title]]
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:<{width}}{VERBS[verb][1]}" for verb in GROUPS[title]]
     return "\n".join([f"{title}:", *lines])
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from kdlight.commands import (
     convert,
+    convert_voice,
     decode,
     encode,
     evaluate,
@@ -114,6 +115,11 @@ PARSED: dict[str, tuple[Callable[[], Parser], str, tuple[str, ...]]] = {
         decode.parser,
         "--checkpoint codec.safetensors tokens --output out",
         (*KEPT, "tokens"),
+    ),
+    "convert-voice": (
+        convert_voice.parser,
+        "speech --to speech/a/0.wav --checkpoint converter.safetensors --output out",
+        ("converter.safetensors", "converter.json", "speech"),
     ),
     "evaluate language": (evaluate_language.parser, WRITER, (LANGUAGE, "language.yaml")),
     "generate": (

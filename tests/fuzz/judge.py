@@ -20,7 +20,7 @@ RUNS = ("fit", "validate", "test", "predict")
 """Verbs whose folder and record stay when they fail."""
 CACHES = ("pictures/.latents",)
 """Hidden folders that are to stay."""
-SEVERAL = ("encode", "decode")
+SEVERAL = ("encode", "decode", "convert-voice")
 """Verbs that do what can be done of many files before they complain."""
 
 

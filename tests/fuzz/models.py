@@ -19,6 +19,7 @@ from kdlight.storage.tokenizers import CharacterTokenizer
 from tests.convert.test_authors import WRITERS
 from tests.convert.test_masked_language_models import mdlm, smdm
 from tests.modules.speech.synthesis_cases import tiny_teacher
+from tests.modules.speech.timbre_cases import tiny_converter
 from tests.networks.test_pretrained import llama
 
 SMALL = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -59,6 +60,7 @@ def _speech(root: Path) -> None:
     syllables.threshold.fill_(0.9)
     save_model(syllables, root / "syllables.safetensors")
     save_model(tiny_teacher(), root / "voice.safetensors")
+    save_model(tiny_converter(), root / "converter.safetensors")
 
 
 def _pictures(root: Path) -> None:

@@ -106,6 +106,19 @@ class TimbreConverter(Recorded, nn.Module):
         }
         return self.draw(condition, noise)[:, :, length:]
 
+    def check(self, audio: Tensor) -> None:
+        """Refuse a recording (1, T) that says nothing.
+
+        Raises:
+            InputError: It is too short or silent.
+        """
+        seconds = audio.shape[-1] / self.log_mel.sample_rate
+        if seconds < SHORTEST:
+            raise InputError(f"expected {SHORTEST} s of speech or more, found {seconds:.2f} s.")
+        level = float(audio.float().square().mean().sqrt())
+        if not level > QUIETEST:
+            raise InputError(f"expected speech, found silence (level {level:.1e}).")
+
     @torch.no_grad()
     def convert(self, source: Tensor, reference: Tensor, seed: int = 0) -> Tensor:
         """A recording in another voice, as a normalised spectrogram (bands, F).
@@ -121,14 +134,10 @@ class TimbreConverter(Recorded, nn.Module):
             InputError: One of them is too short or silent.
         """
         for name, audio in (("source", source), ("reference", reference)):
-            seconds = audio.shape[-1] / self.log_mel.sample_rate
-            if seconds < SHORTEST:
-                raise InputError(
-                    f"{name}: expected {SHORTEST} s of speech or more, found {seconds:.2f} s."
-                )
-            level = float(audio.float().square().mean().sqrt())
-            if not level > QUIETEST:
-                raise InputError(f"{name}: expected speech, found silence (level {level:.1e}).")
+            try:
+                self.check(audio)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
         mel, prompt = (
             self.log_mel(audio[None].to(self.centroids)) for audio in (source, reference)
         )

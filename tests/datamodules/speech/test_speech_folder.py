@@ -209,7 +209,6 @@ def test_speakers_to_hold_out_may_be_named():
     assert split_speakers(voices("ab"), 0, "data").heldout == []
 
 
-
 def test_speakers_whose_names_are_numbers() -> None:
     splits = split_speakers(voices(["1034", "12"]), [1034], "data")
     assert {utterance.speaker for utterance in splits.training} == {"12"}
