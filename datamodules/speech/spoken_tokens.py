@@ -1,7 +1,10 @@
 """Sentences as phones and a codec's codes: what Pheme's two models learn."""
 
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +21,22 @@ from kdlight.core.noise import mix
 from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.draws import RowDraws
 from kdlight.errors import InputError
+from kdlight.guidance.sources import source_of
 from kdlight.networks.speech.phone_text import PHONES, read_phones
 from kdlight.networks.speech.semantic_writer import SemanticWriter
 from kdlight.networks.speech.token_talker import digest_bytes
+from kdlight.teachers.cache import FeatureCache
 from kdlight.teachers.codec import load_codec
+from kdlight.teachers.codes import CodesOf
 from kdlight.teachers.talker import writer_of
 
 
 class SpokenTokensDataModule(EndlessDataModule):
-    """Whole sentences of any data of speech whose transcripts are phones, coded by a codec.
+    """Whole sentences of any data of speech, their texts as phones, coded by a codec.
+
+    Transcripts are rows of phones, or English as it is spelled
+    (:func:`kdlight.networks.speech.phone_text.read_phones`); what has none is left out, with a
+    warning.
 
     Training batches are ``text`` (B, L) int64 (a phone's number plus one, 0 is padding), ``codes``
     (B, n_q, F) int64, ``frames`` (B,) of each that count, and ``voice`` (B,), the number of the
@@ -44,6 +54,7 @@ class SpokenTokensDataModule(EndlessDataModule):
         recorded: Sentences of each speaker that have recordings; null for all.
         teacher: Checkpoint of a T2S model that speaks the other texts.
         shuffled: The control: the teacher's speech of another text beside each text.
+        cache: Folder that keeps the codes of recordings for other runs; null codes them anew.
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order; the teacher's speech does not depend on it.
@@ -60,6 +71,7 @@ class SpokenTokensDataModule(EndlessDataModule):
         recorded: PositiveInt | None = None,
         teacher: str | None = None,
         shuffled: bool = False,
+        cache: str | None = None,
         batch_size: PositiveInt = 16,
         steps_per_epoch: PositiveInt = 500,
         seed: NonNegativeInt = 0,
@@ -69,7 +81,7 @@ class SpokenTokensDataModule(EndlessDataModule):
             raise InputError("recorded: expected a number beside a teacher, found null.")
         self.data, self.path = data, codec
         self.frames, self.recorded, self.teacher = frames, recorded, teacher
-        self.shuffled = shuffled
+        self.shuffled, self.cache = shuffled, cache
         self.batch_size, self.steps_per_epoch, self.seed = batch_size, steps_per_epoch, seed
 
     @cached_property
@@ -135,12 +147,29 @@ class SpokenTokensDataModule(EndlessDataModule):
 
     @torch.no_grad()
     def _coded(self, utterances: Sequence[Utterance]) -> dict[str, list[dict[str, Any]]]:
+        told = [each for each in utterances if each.transcript]
+        if not told and utterances:
+            raise InputError("data: expected transcripts, found recordings without.")
+        untold = [each.name for each in utterances if not each.transcript]
+        if untold:
+            warnings.warn(
+                f"{len(untold)} of {len(utterances)} recordings have no transcript and are left "
+                f"out, such as {untold[0]}.",
+                stacklevel=2,
+            )
+        store = None
+        if self.cache is not None:
+            store = FeatureCache(Path(self.cache), CodesOf(self.codec))
+            rank, world_size = self.ranks
+            store.fill([source_of(each) for each in told], rank, world_size)
         found: dict[str, list[dict[str, Any]]] = {}
-        for each in utterances:
-            (text,) = read_phones(each.transcript.replace(".", " "), PHONES, longest=10**9)
-            codes = self.codec.encode(each.read()[None])[0]
+        for each in told:
+            if store is None:
+                codes = self.codec.encode(each.read()[None])[0]
+            else:
+                codes = store.get(source_of(each))["codes"].T.contiguous()
             row = {
-                "text": torch.tensor(text),
+                "text": torch.tensor(_phones(each)),
                 "codes": codes,
                 "frames": torch.tensor(codes.shape[1]),
                 "path": each.name,
@@ -204,6 +233,19 @@ class SpokenTokensDataModule(EndlessDataModule):
         if not rows:
             return []
         return EvaluationLoader(Rows(rows), self.batch_size, *self.ranks, collate=collate_padded)
+
+
+def _phones(utterance: Utterance) -> list[int]:
+    """Phone numbers of all that is said, ends of sentences as pauses.
+
+    Raises:
+        InputError: The transcript is neither phones nor English.
+    """
+    try:
+        (text,) = read_phones(re.sub(r"[.!?]+", ",", utterance.transcript), PHONES, longest=10**9)
+    except InputError as error:
+        raise InputError(f"{utterance.name}: {error}") from None
+    return text
 
 
 class Rows:

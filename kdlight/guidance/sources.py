@@ -30,12 +30,18 @@ class SpeechUtterance(Protocol):
         speaker: Who says it; empty if that is not known.
     """
 
-    name: str
-    source: Any
-    samples: int
-    sample_rate: int
-    transcript: str
-    speaker: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> Any: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def transcript(self) -> str: ...
+    @property
+    def speaker(self) -> str: ...
 
     def read(self, start: int = 0, samples: int | None = None) -> Tensor:
         """The samples, (1, T), or as many as there are of those from ``start`` on."""

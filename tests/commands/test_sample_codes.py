@@ -65,7 +65,7 @@ def test_a_long_text_is_spoken_in_pieces(files, tmp_path):
     ("words", "sentence"),
     [
         (["--text", ""], "--text: expected words of phones such as hh-ah-l-ow, found ''"),
-        (["--text", "hello"], "found 'hello' in 'hello'"),
+        (["--text", "hh-ehl-ow"], "found 'ehl' in 'hh-ehl-ow'"),
         (["--text", "iy", "--speaker", "2"], "--speaker: expected a voice from 0 to 1, found 2"),
         (["--text", "iy", "--prompt", "short.wav"], "--prompt: expected 0.25 s of speech or more"),
         (["--text", "iy", "--prompt", "silent.wav"], "--prompt: expected speech, found silence"),

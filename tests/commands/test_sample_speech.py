@@ -41,7 +41,7 @@ def test_a_long_text_is_spoken_in_pieces(model, tmp_path):
     ("words", "sentence"),
     [
         (["--text", ""], "--text: expected words of phones such as hh-ah-l-ow, found ''"),
-        (["--text", "hello"], "found 'hello' in 'hello'"),
+        (["--text", "hh-ehl-ow"], "found 'ehl' in 'hh-ehl-ow'"),
         (["--text", "iy", "--speaker", "2"], "--speaker: expected a voice from 0 to 1, found 2"),
         (["--text", "iy", "--speaker", "-1"], "--speaker: expected a voice from 0 to 1, found -1"),
         (["--text", "iy", "--label", "1"], "--label: expected pictures to draw, found a --text"),

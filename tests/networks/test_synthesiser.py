@@ -1,5 +1,7 @@
 """Front end, WaveNet, and the synthesiser made of them."""
 
+import sys
+
 import pytest
 import torch
 
@@ -129,8 +131,32 @@ def test_texts_become_pieces_of_phones():
             read_phones(text, PHONES)
     with pytest.raises(InputError, match="found 'ahh' in 'hh-ahh'"):
         read_phones("hh-ahh", PHONES)
-    with pytest.raises(InputError, match="found '日本' in '日本'"):
+    with pytest.raises(InputError, match="text: expected English, found '日' in '日本'"):
         read_phones("日本", PHONES)
+
+
+SPELLED = {
+    "Hello, world.": "hh-ah-l-ow, w-er-l-d.",
+    "hh-ah-l-ow friend": "hh-ah-l-ow f-r-eh-n-d",
+    "Smith has 2 T-shirts!": "s-m-ih-th hh-ah-z t-uw t-iy-sh-er-t-s!",
+    # A flap is a d, a stop in the throat nothing, an affricate two phones.
+    "the judge's bottle; button": "dh-ah d-zh-ah-d-zh-ih-z b-aa-d-ah-l; b-ah-n",
+    # A piece of phones alone is phones, whatever it would be as a word.
+    "ah": "ah",
+}
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_english_is_spelled(text):
+    pytest.importorskip("piper")
+    assert read_phones(text, PHONES) == read_phones(SPELLED[text], PHONES)
+
+
+def test_without_the_package_only_phones_are_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "piper.phonemize_espeak", None)
+    assert read_phones("hh-ah-l-ow", PHONES)
+    with pytest.raises(InputError, match=r"hh-ah-l-ow, or the package piper-tts .*speech-demo"):
+        read_phones("hello", PHONES)
 
 
 @pytest.mark.parametrize(("bands", "content"), [(10, 4), (12, 8)])

@@ -1,9 +1,11 @@
-"""Text whose words are written as phones, ``hh-ah-l-ow``, as numbers for a synthesiser."""
+"""Text, its words written as phones (``hh-ah-l-ow``) or as usual, as numbers for a synthesiser."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import groupby
 
 from kdlight.errors import InputError
+from kdlight.networks.speech.spelling import spelled
 
 PHONES = (
     *("SIL", "IY", "IH", "EH", "AE", "AH", "AA", "AO", "UH", "UW", "ER", "EY", "AY", "OW", "AW"),
@@ -12,6 +14,8 @@ PHONES = (
 )
 """ARPAbet symbols in the order of the synthetic speech; the first is silence."""
 
+TOKEN = r"[.!?]+|[,;:]+|[^\s.!?,;:]+"
+"""The end of a sentence, a pause, or a word."""
 LONGEST = 36
 """Phones of a piece that is spoken in one breath, about as many as training sentences have."""
 
@@ -22,8 +26,12 @@ def read_phones(text: str, names: Sequence[str], longest: int = LONGEST) -> list
     A piece ends with a sentence or, between words, where it would grow too long; commas and the
     like are pauses. A phone of the list ``names`` has its place there plus one; 0 is padding.
 
+    Unless all words are rows of phones, those that are not are English as it is spelled, which
+    the package piper-tts turns into phones.
+
     Args:
-        text: Words, each a row of phones joined by hyphens, in small or capital letters.
+        text: Words, each a row of phones joined by hyphens, in small or capital letters, or
+            spelled.
         names: Phones that are known; the first is silence.
         longest: Most phones of a piece, unless a single word has more.
 
@@ -32,7 +40,7 @@ def read_phones(text: str, names: Sequence[str], longest: int = LONGEST) -> list
     """
     numbers = {name.lower(): number + 1 for number, name in enumerate(names)}
     pieces: list[list[int]] = [[]]
-    for token in re.findall(r"[.!?]+|[,;:]+|[^\s.!?,;:]+", text.lower()):
+    for token in re.findall(TOKEN, _as_phones(text, numbers).lower()):
         if token[0] in ".!?":
             pieces.append([])
         elif token[0] in ",;:":
@@ -48,6 +56,25 @@ def read_phones(text: str, names: Sequence[str], longest: int = LONGEST) -> list
             f"text: expected words of phones such as hh-ah-l-ow, found {text.strip()[:40]!r}."
         )
     return [[1, *piece, 1] for piece in spoken]
+
+
+def _as_phones(text: str, numbers: Container[str]) -> str:
+    """The text with what is no row of phones spelled out, neighbours together."""
+    words = [word for word in re.findall(TOKEN, text.lower()) if word[0] not in ".!?,;:"]
+    if all(part in numbers for word in words for part in word.split("-")):
+        return text
+    parts: list[str] = []
+    for usual, tokens in groupby(text.split(), lambda token: not _is_meant(token, numbers)):
+        together = " ".join(tokens)
+        parts.append(spelled(together) if usual else together)
+    return " ".join(parts)
+
+
+def _is_meant(token: str, numbers: Container[str]) -> bool:
+    """Whether a word was meant as phones: some are, and the others no longer than phones are."""
+    parts = token.lower().strip(".!?,;:").split("-")
+    known = [part in numbers or len(part) <= 3 for part in parts]
+    return len(parts) > 1 and all(known) and any(part in numbers for part in parts)
 
 
 def _trimmed(piece: list[int]) -> list[int]:

@@ -1,20 +1,29 @@
 """Pheme's two methods and their data: masks, teachers, and what belongs to another codec."""
 
 import json
+import warnings
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from datamodules.speech.speech_folder import SpeechFolderDataModule
+from datamodules.speech.spoken_tokens import SpokenTokensDataModule
 from kdlight.callbacks.speech.acoustic import AcousticReport
 from kdlight.callbacks.speech.semantic import SemanticReport
 from kdlight.core.noise import NoiseStream
 from kdlight.errors import InputError
 from kdlight.metrics.speech.spoken_codes import bigram_distance, heard_phones, phone_errors
+from kdlight.networks.speech.phone_text import PHONES, read_phones
 from kdlight.storage.files import save_model
+from kdlight.teachers.codes import CodesOf
 from tests.exactness.harness import TinyImages, fit
 from tests.modules.speech.spoken_cases import (
     CODEC,
+    HOP,
+    RATE,
     saved_codec,
     semantic_to_acoustic,
     spoken_tokens,
@@ -132,3 +141,73 @@ def test_figures_by_hand():
     first = [torch.tensor([0, 1, 0, 1])]
     assert bigram_distance(first, first, 2) == 0
     assert bigram_distance(first, [torch.tensor([1, 1, 1])], 2) == 1
+
+
+@pytest.fixture
+def english(tmp_path):
+    """Two voices that read two sentences each, a third without transcripts, of noise."""
+    source = np.random.default_rng(0)
+    for speaker in ("anna", "ben", "cleo"):
+        (tmp_path / "said" / speaker).mkdir(parents=True)
+        for number, text in enumerate(("Hello, world!", "Is it late? It is late.")):
+            path = tmp_path / "said" / speaker / f"{number}.wav"
+            soundfile.write(path, 0.1 * source.standard_normal(4000), RATE)
+            if speaker != "cleo":
+                path.with_suffix(".txt").write_text(text)
+    return tmp_path
+
+
+def read_aloud(folder, **settings):
+    voices = SpeechFolderDataModule(
+        str(folder / "said"), sample_rate=RATE, hop_length=HOP, heldout=["ben"]
+    )
+    return SpokenTokensDataModule(
+        voices, CODEC, frames=40, batch_size=2, steps_per_epoch=2, **settings
+    )
+
+
+def test_english_with_transcripts_is_learnt_and_reported(english):
+    pytest.importorskip("piper")
+    data = read_aloud(english)
+    with pytest.warns(UserWarning, match=r"2 of 4 recordings have no transcript .* cleo/0\.wav"):
+        data.setup()
+    assert list(data.training_recordings()) == ["anna"]
+    (known,) = read_phones("hh-ah-l-ow, w-er-l-d", PHONES)
+    assert data.training_recordings()["anna"][0]["text"].tolist() == known
+    folder = english / "run"
+    with warnings.catch_warnings(action="ignore"):
+        fit(
+            text_to_semantic(iterations=1),
+            read_aloud(english),
+            [SemanticReport(2)],
+            logger=CSVLogger(folder),
+        )
+    rows = json.loads((folder / "lightning_logs/version_0/summary.json").read_text())
+    assert [sorted(row) for row in rows] == [
+        ["code_loss", "length_ratio", "model", "repeats"],
+        ["length_ratio", "model", "repeats"],
+    ]
+
+
+def test_codes_are_kept_and_are_those_of_the_codec(english, monkeypatch):
+    pytest.importorskip("piper")
+    with warnings.catch_warnings(action="ignore"):
+        anew, kept, again = (
+            read_aloud(english, cache=cache) for cache in (None, *[str(english / "kept")] * 2)
+        )
+        for data in (anew, kept):
+            data.setup()
+        assert torch.equal(anew._padded["codes"], kept._padded["codes"])
+        monkeypatch.setattr(CodesOf, "describe", lambda *_: pytest.fail("coded anew"))
+        again.setup()
+    assert torch.equal(again._padded["codes"], kept._padded["codes"])
+
+
+def test_text_that_cannot_be_read_is_named(english):
+    (english / "said/anna/1.txt").write_text("日本")
+    with pytest.raises(InputError, match=r"anna/1\.wav: text: expected English, found '日'"):
+        read_aloud(english).setup()
+    for path in english.rglob("*.txt"):
+        path.unlink()
+    with pytest.raises(InputError, match="data: expected transcripts, found recordings without"):
+        read_aloud(english).setup()
