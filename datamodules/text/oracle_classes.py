@@ -50,6 +50,9 @@ class OracleClassesDataModule(TokenDataModule):
         InputError: A number is out of range.
     """
 
+    per_token = False
+    """Labels are of texts, not of tokens."""
+
     def __init__(
         self,
         language: HMMLanguage,

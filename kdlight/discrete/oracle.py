@@ -93,31 +93,44 @@ class HMMLanguage(Recorded, nn.Module):
         Args:
             tokens: (B, L) int64 with masks.
         """
+        stacked = self.state_posteriors(tokens) @ self.emissions
+        visible = nn.functional.one_hot(tokens.clamp(max=self.vocabulary - 1), self.vocabulary)
+        masked = torch.eq(tokens, self.mask)[..., None]
+        return torch.where(masked, stacked, visible.to(stacked.dtype))
+
+    def state_posteriors(self, tokens: Tensor) -> Tensor:
+        """p(state_l | visible tokens), (B, L, S) float64: forward-backward.
+
+        Args:
+            tokens: (B, L) int64 with masks.
+        """
         likelihood = self._likelihoods(tokens)
         beliefs, _ = self._forward(tokens)
         behind = torch.ones_like(beliefs[:, 0])
         found = []
         for place in reversed(range(tokens.shape[1])):
             posterior = beliefs[:, place] * behind
-            found.append((posterior / posterior.sum(dim=1, keepdim=True)) @ self.emissions)
+            found.append(posterior / posterior.sum(dim=1, keepdim=True))
             behind = (behind * likelihood[:, place]) @ self.transitions.T
             behind = behind / behind.sum(dim=1, keepdim=True)
-        stacked = torch.stack(found[::-1], dim=1)
-        visible = nn.functional.one_hot(tokens.clamp(max=self.vocabulary - 1), self.vocabulary)
-        masked = torch.eq(tokens, self.mask)[..., None]
-        return torch.where(masked, stacked, visible.to(stacked.dtype))
+        return torch.stack(found[::-1], dim=1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Exact samples, (count, L) int64."""
+        return self.draw_with_states(count, generator)[0]
+
+    def draw_with_states(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exact samples and the hidden states that they came from, (count, L) int64 both."""
         state = torch.multinomial(self.initial, count, replacement=True, generator=generator)
-        tokens = []
+        tokens, states = [], []
         for place in range(self.length):
             if place:
                 rows = self.transitions[state]
                 state = torch.multinomial(rows, 1, generator=generator)[:, 0]
             emitted = torch.multinomial(self.emissions[state], 1, generator=generator)
             tokens.append(emitted[:, 0])
-        return torch.stack(tokens, dim=1)
+            states.append(state)
+        return torch.stack(tokens, dim=1), torch.stack(states, dim=1)
 
     def bigram(self, lag: int = 1) -> Tensor:
         """p(x_l, x_(l + lag)), (V, V) float64."""

@@ -6,11 +6,12 @@ import lightning as L
 import torch
 
 from datamodules.text.oracle_classes import OracleClassesDataModule
+from datamodules.text.oracle_tags import OracleTagsDataModule
 from datamodules.text.ranking import Ranked, RankingDataModule
 from kdlight.discrete.oracle import HMMLanguage
-from kdlight.losses.language.matching import MutualInformation
+from kdlight.losses.language.matching import HiddenStates, MutualInformation
 from kdlight.losses.language.ranking import MarginMSE
-from kdlight.networks.text.classifier import TextClassifier
+from kdlight.networks.text.classifier import TextClassifier, TokenClassifier
 from kdlight.networks.text.encoder import BagOfTokens
 from kdlight.networks.text.exits import ExitEncoder
 from kdlight.storage.tokenizers import NumberTokenizer
@@ -27,6 +28,11 @@ V, LENGTH = 5, 6
 def data(batch_size: int = BATCH) -> L.LightningDataModule:
     language = HMMLanguage(states=3, vocabulary=V, length=LENGTH, emission=0.6)
     return OracleClassesDataModule(language, 2, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def tags(batch_size: int = BATCH) -> L.LightningDataModule:
+    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH, emission=0.6)
+    return OracleTagsDataModule(language, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
 def settings(width: int, depth: int) -> dict[str, Any]:
@@ -52,6 +58,14 @@ def classifier(seed: int, width: int = 8, depth: int = 1) -> TextClassifier:
     return made
 
 
+def tagger(seed: int, width: int = 8, depth: int = 1) -> TokenClassifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = TokenClassifier(settings(width, depth), 3)
+        torch.nn.init.normal_(made.model.classifier.weight)
+    return made
+
+
 def text_classification(**kwargs: Any) -> TextClassification:
     return TextClassification(
         classifier(1), Optimization(lr=3e-3, decay="cosine"), 20, ema_half_life=3.0, **kwargs
@@ -66,6 +80,22 @@ def representation_distillation(**kwargs: Any) -> RepresentationDistillation:
             classifier(1),
             Optimization(lr=3e-3, decay="cosine"),
             MutualInformation(0.5, dimension=4),
+            iterations=20,
+            label=0.3,
+            ema_half_life=3.0,
+            **kwargs,
+        )
+
+
+def tag_distillation(**kwargs: Any) -> RepresentationDistillation:
+    """Every token has a label, and ranks hold unlike numbers of tokens."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return RepresentationDistillation(
+            [tagger(2, depth=2), tagger(3, width=12)],
+            tagger(1),
+            Optimization(lr=3e-3, decay="cosine"),
+            HiddenStates(),
             iterations=20,
             label=0.3,
             ema_half_life=3.0,
@@ -124,4 +154,5 @@ TEXT = {
     "ranking_distillation": Case(ranking_distillation, 20, data_module=RaggedRanking),
     "text_classification": Case(text_classification, 20, data_module=data),
     "representation_distillation": Case(representation_distillation, 20, data_module=data),
+    "tag_distillation": Case(tag_distillation, 20, data_module=tags),
 }

@@ -1,4 +1,4 @@
-"""Runs the metrics of classifiers of texts: while they train, and when training ends."""
+"""Runs the metrics of classifiers of texts and tokens: while they train, and when training ends."""
 
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,7 +17,7 @@ from kdlight.training.data import data_of
 
 @runtime_checkable
 class ClassifiesTexts(Protocol):
-    """A method that ends in classifiers of texts."""
+    """A method that ends in classifiers of texts or of their tokens."""
 
     def classifiers(self) -> dict[str, tuple[str, TextClassifier]]:
         """Names and classifiers, by their state-dict prefix."""
@@ -30,16 +30,16 @@ class TextClassificationReport(JointRowsReport):
     """Quality of the classifiers that a run trains, and their loyalty to its teachers.
 
     Figures (:class:`~kdlight.metrics.language.classification.TextClassificationFit`) over the
-    held-out texts: the student's at every validation as ``val/<figure>``; when training ends (and
-    for ``test``) one row a model, the teachers' common law first, printed, and written to
-    ``summary.json``.
+    held-out texts, or over their tokens: the student's at every validation as ``val/<figure>``;
+    when training ends (and for ``test``) one row a model, the teachers' common law first, printed,
+    and written to ``summary.json``.
 
     Raises:
         InputError: Before training starts, a method without classifiers of texts.
     """
 
     headline = (
-        *("model", "class_accuracy", "golden_kl", "proxy_kl", "label_loyalty"),
+        *("model", "class_accuracy", "macro_f1", "golden_kl", "proxy_kl", "label_loyalty"),
         *("probability_loyalty", "ece", "smooth_ece"),
     )
 
@@ -85,9 +85,14 @@ class TextClassificationReport(JointRowsReport):
             asked = [] if taught is None else [("teacher", taught, None)]
             for each, logits, teacher in [*asked, (name, model(tokens, mask).logits, taught)]:
                 if each not in fits:
-                    made = TextClassificationFit(golden is not None, teacher is not None)
+                    made = TextClassificationFit(
+                        model.classes, golden is not None, teacher is not None
+                    )
                     fits[each] = made.to(method.device)
-                fits[each].update(logits, label, golden, teacher)
+                # Of tokens, those that are no padding.
+                asked_for = mask if model.per_token else slice(None)
+                laws = (None if some is None else some[asked_for] for some in (golden, teacher))
+                fits[each].update(logits[asked_for], label[asked_for], *laws)
         model.train(training)
         found = {each: (fit.names, fit.compute()) for each, fit in fits.items()}
         return [

@@ -1,4 +1,4 @@
-"""What a classifier of texts says, held against labels, against the truth and its teachers."""
+"""What a classifier of texts or tokens says, held against labels, the truth and its teachers."""
 
 import math
 
@@ -11,11 +11,13 @@ from kdlight.metrics.language.calibration import BINS, GRID, binned, binned_erro
 
 
 class TextClassificationFit(SampleMetric):
-    """Shares in [0, 1], and nats a text.
+    """Shares in [0, 1], and nats a text; of a classifier of tokens, which are its rows, a token.
 
-    ``class_accuracy``; ``ece`` and ``smooth_ece``, the gap between confidence and how often the
-    likeliest class is right, over 15 bins and without bins, against the truth's own probability
-    where it is known. ``golden_kl``: KL(truth || model), exact, where the truth is known.
+    ``class_accuracy``; ``macro_f1``, the plain mean of the F1 of every class that is a label or is
+    said, so that rare ones count as much as common ones; ``ece`` and ``smooth_ece``, the gap
+    between confidence and how often the likeliest class is right, over 15 bins and without bins,
+    against the truth's own probability where it is known. ``golden_kl``: KL(truth || model), exact,
+    where the truth is known.
 
     Against the teacher (Xu et al., arXiv:2109.03228; in the Romanian DistilBERTs,
     arXiv:2112.12650): ``label_loyalty``, how often both have the same likeliest class;
@@ -24,6 +26,7 @@ class TextClassificationFit(SampleMetric):
     KL(teacher || model).
 
     Args:
+        classes: Classes C.
         golden: Whether updates bring the truth.
         teacher: Whether updates bring a teacher's law.
     """
@@ -32,15 +35,18 @@ class TextClassificationFit(SampleMetric):
     count: Tensor
     bins: Tensor
     grid: Tensor
+    said: Tensor
 
-    def __init__(self, golden: bool, teacher: bool) -> None:
+    def __init__(self, classes: int, golden: bool, teacher: bool) -> None:
         super().__init__()
         names = ["class_accuracy"]
         names += ["golden_kl"] if golden else []
         names += ["proxy_kl", "label_loyalty", "probability_loyalty"] if teacher else []
         self.summed = tuple(names)
-        self.names = (*names, "ece", "smooth_ece")
-        self.add_sums(sums=(len(names),), count=(), bins=(BINS, 2), grid=(GRID, 2))
+        self.names = (*names, "macro_f1", "ece", "smooth_ece")
+        self.add_sums(
+            sums=(len(names),), count=(), bins=(BINS, 2), grid=(GRID, 2), said=(2, classes)
+        )
 
     def update(
         self,
@@ -74,6 +80,11 @@ class TextClassificationFit(SampleMetric):
             found["probability_loyalty"] = probability_loyalty(log_p, log_q)
         self.add_to("sums", torch.stack([found[name].sum() for name in self.summed]))
         self.add_to("count", len(hit))
+        classes = self.said.shape[1]
+        told = [top.indices, label[finite], top.indices[hit > 0]]
+        tallies = [each.bincount(minlength=classes) for each in told]
+        # Twice the hits of a class, and how often it was said plus how often it was right.
+        self.add_to("said", torch.stack([2 * tallies[2], tallies[0] + tallies[1]]))
         for name, places in (("bins", BINS), ("grid", GRID)):
             self.add_to(name, binned(top.values.exp(), right, places))
 
@@ -82,6 +93,8 @@ class TextClassificationFit(SampleMetric):
 
     def figures(self) -> dict[str, Tensor]:
         found = dict(zip(self.summed, self.sums / self.count, strict=True))
+        hits, known = self.said[:, self.said[1] > 0].double()
+        found["macro_f1"] = (hits / known).mean()
         found["ece"] = binned_error(self.bins, self.count)
         found["smooth_ece"] = smooth_error(self.grid, self.count)
         return found

@@ -6,7 +6,7 @@ COLUMNS = (
     Column(
         "golden_kl",
         "Golden KL",
-        "Nats a token (of a classifier: a text) that the model is from the truth, "
+        "Nats a token (of a classifier: what it classifies) that the model is from the truth, "
         "KL(truth || model), exact: 0 is a perfect model.",
         better="lower",
         short=True,
@@ -94,6 +94,13 @@ COLUMNS = (
         better="higher",
         decimals=4,
         short=True,
+    ),
+    Column(
+        "macro_f1",
+        "Macro F1",
+        "Plain mean of every class's F1, from 0 to 1: rare classes count as much as common ones.",
+        better="higher",
+        decimals=4,
     ),
     Column(
         "ndcg_10",

@@ -1,4 +1,4 @@
-"""Classifiers of texts learn what teachers' layers hold (Distiller, arXiv:2109.11105)."""
+"""Classifiers of texts or tokens learn what teachers' layers hold (Distiller, 2109.11105)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,9 +13,10 @@ from kdlight.losses.language.matching import Matching, Pairs, layer_pairs
 from kdlight.losses.language.objective import above_zero
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
-from modules.language.encoders.text_classification import label_loss
+from modules.language.encoders.text_classification import check_data, counts, label_loss
 
 
 class RepresentationDistillation(DistillationModule):
@@ -24,13 +25,14 @@ class RepresentationDistillation(DistillationModule):
         loss = prediction * T^2 KL(p_T || q_T) + label * cross-entropy
                + intermediate * mean over teachers and pairs of layers of match(student, teacher)
 
-    p_T is the mean of the teachers' laws at temperature T. What compares two layers is a part:
-    squared or angular distance of states, relations among tokens, or a bound on their mutual
-    information. Several teachers, of unlike widths and depths but one tokenizer, are those of
-    the Romanian DistilBERTs (arXiv:2112.12650).
+    p_T is the mean of the teachers' laws at temperature T, of a text; with classifiers of tokens of
+    each token that is no padding, all those of the joint batch counting as much. What compares two
+    layers is a part: squared or angular distance of states, relations among tokens, or a bound on
+    their mutual information. Several teachers, of unlike widths and depths but one tokenizer, are
+    those of the Romanian DistilBERTs (arXiv:2112.12650).
 
     Args:
-        teachers: Classifiers of the same classes and tokens.
+        teachers: Classifiers of the same classes and tokens, all of texts or all of tokens.
         student: Learns.
         optimizer: Settings of the student's optimizer, which also trains what compares layers.
         matching: What compares layers; None for outputs alone.
@@ -94,17 +96,26 @@ class RepresentationDistillation(DistillationModule):
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
 
+    def setup(self, stage: str) -> None:
+        """Refuse data that are not for this student.
+
+        Raises:
+            InputError: They are not.
+        """
+        check_data(data_of(self.trainer), self.student, "student")
+
     def step(self, batch: Batch) -> None:
         tokens, mask = batch["tokens"], batch["mask"]
         with torch.no_grad():
             taught = [teacher(tokens, mask) for teacher in self.teachers]
         found = self.student(tokens, mask)
         log_p = self.combined([each.logits for each in taught], self.temperature)
-        log_q = (found.logits.float() / self.temperature).log_softmax(dim=1)
+        log_q = (found.logits.float() / self.temperature).log_softmax(dim=-1)
         each = self.temperature**2 * forward_kl(log_p, log_q)
-        terms = {"prediction": joint_mean(each, torch.ones_like(each))}
+        weights = counts(found.logits, mask)
+        terms = {"prediction": joint_mean(each, weights)}
         if self.label:
-            terms["label"] = label_loss(found.logits, batch["label"])
+            terms["label"] = label_loss(found.logits, batch["label"], weights)
         if len(self.matches):
             compared = [
                 (found.states[own], each.states[other])
@@ -121,11 +132,11 @@ class RepresentationDistillation(DistillationModule):
         self.report({name: term.detach() for name, term in terms.items()})
 
     def combined(self, logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
-        """Log of the mean of the teachers' laws, (B, C)."""
-        laws = torch.stack([(each.float() / temperature).log_softmax(dim=1) for each in logits])
+        """Log of the mean of the teachers' laws, (B, C) or (B, L, C)."""
+        laws = torch.stack([(each.float() / temperature).log_softmax(dim=-1) for each in logits])
         if self.over_logits:
-            return laws.mean(dim=0).log_softmax(dim=1)
-        return laws.logsumexp(dim=0).log_softmax(dim=1)
+            return laws.mean(dim=0).log_softmax(dim=-1)
+        return laws.logsumexp(dim=0).log_softmax(dim=-1)
 
     def trained(self, name: str) -> list[nn.Parameter]:
         """The student's parameters, and those of what compares layers."""
@@ -139,16 +150,21 @@ class RepresentationDistillation(DistillationModule):
         return dict(self.classifiers())
 
     def teacher_law(self, tokens: Tensor, mask: Tensor) -> Tensor | None:
-        """Log of the mean of the teachers' laws at temperature 1, (B, C)."""
+        """Log of the mean of the teachers' laws at temperature 1, (B, C) or (B, L, C)."""
         return self.combined([each(tokens, mask).logits for each in self.teachers])
 
 
 def check_pair(teacher: TextClassifier, student: TextClassifier) -> None:
-    """Both read the same tokens and know the same classes.
+    """Both read the same tokens and know the same classes, of texts or of tokens.
 
     Raises:
         InputError: They do not.
     """
+    if teacher.per_token != student.per_token:
+        raise InputError(
+            f"student: expected a {type(teacher).__name__}, as the teacher is, found a "
+            f"{type(student).__name__}."
+        )
     for name in ("classes", "vocabulary"):
         expected, found = getattr(teacher, name), getattr(student, name)
         if expected != found:

@@ -11,7 +11,7 @@ STUDENT = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]], dtype=torch.float64)
 
 
 def test_loyalties_by_hand():
-    metric = TextClassificationFit(golden=True, teacher=True)
+    metric = TextClassificationFit(3, golden=True, teacher=True)
     truth = TEACHER.log()
     metric.update(STUDENT.log(), torch.tensor([0, 1]), truth, TEACHER.log())
     found = metric.compute()
@@ -26,10 +26,10 @@ def test_loyalties_by_hand():
 
 
 def test_a_model_is_wholly_loyal_to_itself_and_a_bad_one_is_nan():
-    metric = TextClassificationFit(golden=False, teacher=True)
+    metric = TextClassificationFit(3, golden=False, teacher=True)
     assert metric.names == (
         *("class_accuracy", "proxy_kl", "label_loyalty", "probability_loyalty"),
-        *("ece", "smooth_ece"),
+        *("macro_f1", "ece", "smooth_ece"),
     )
     metric.update(STUDENT.log(), torch.tensor([0, 0]), None, STUDENT.log())
     found = metric.compute()
@@ -38,6 +38,17 @@ def test_a_model_is_wholly_loyal_to_itself_and_a_bad_one_is_nan():
     assert float(found["probability_loyalty"]) == pytest.approx(1, abs=1e-7)
     metric.update(STUDENT.log() * torch.nan, torch.tensor([0, 0]), None, STUDENT.log())
     assert metric.compute()["label_loyalty"].isnan()
+
+
+def test_the_macro_f1_by_hand_in_two_parts():
+    metric = TextClassificationFit(4, golden=False, teacher=False)
+    said, label = torch.tensor([0, 0, 1, 3, 1, 0]), torch.tensor([0, 1, 1, 1, 1, 0])
+    logits = torch.nn.functional.one_hot(said, 4).double()
+    for part in (slice(0, 4), slice(4, 6)):
+        metric.update(logits[part], label[part])
+    # Of class 0 two hits of 3 and 2, of 1 two of 2 and 4, of 3 none of 1 and 0; 2 does not occur.
+    expected = (4 / 5 + 4 / 6 + 0) / 3
+    assert float(metric.compute()["macro_f1"]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_binned_error_of_the_sheet():
