@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from kdlight.cli import program
-from tests.benchmarks import language_experiments
+from tests.benchmarks import language_experiments, language_studies
 from tests.benchmarks.language_experiments import recipe
 
 PACKAGE = "kdlight."
@@ -45,6 +45,7 @@ def from_teacher(part: str) -> list[str]:
 
 EXPERIMENTS: dict[str, dict[str, list[str]]] = {
     **language_experiments.EXPERIMENTS,
+    **language_studies.EXPERIMENTS,
     # From the bundled teacher, three CPU minutes a run.
     "digits_distilled": {name: recipe(f"digits/{name}") for name in ("cd", "ect", "tcm", "scd")},
     # From data alone, ten CPU minutes a run at most.
@@ -140,6 +141,7 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
 
 BEFORE: dict[str, dict[str, list[str]]] = {
     **language_experiments.BEFORE,
+    **language_studies.BEFORE,
     "mixture_trained_teacher": {"mixture_teacher": recipe("mixture/teacher")},
 }
 """What is trained first, in ``runs``, and taught from."""
