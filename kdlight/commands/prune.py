@@ -24,6 +24,7 @@ from kdlight.commands.parsing.arguments import (
 )
 from kdlight.commands.shared.causal import read_causal
 from kdlight.commands.shared.token_data import read_data
+from kdlight.core.memory import rows_within
 from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
@@ -125,7 +126,7 @@ def parser() -> Parser:
         "them, or evenly spaced ones stay (default: influence)",
     )
     made.add_argument("--seed", type=seed, default=0, help="seed of rows and of random scores")
-    made.add_argument("--batch-size", type=positive, default=32, help="rows at once")
+    made.add_argument("--batch-size", type=positive, default=32, help="rows at once, the most")
     add_device(made)
     made.add_argument(
         "--output",
@@ -297,7 +298,8 @@ def calibration(
     data: dict[str, Any] = read_data("--calibration", path, model, tokenizer).parts[0]
     count = len(data["tokens"])
     order = permutation(count, options.seed, 0)[: options.samples]
-    for rows in torch.split(order, options.batch_size):
+    at_once = rows_within(options.batch_size, data["tokens"].shape[1] * model.vocabulary)
+    for rows in torch.split(order, at_once):
         tokens, lengths = data["tokens"][rows].long(), data["lengths"][rows]
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
         domain = data["domain"][rows].to(options.device) if "domain" in data else None

@@ -55,3 +55,14 @@ def test_a_masked_model_has_no_next_token():
 def test_a_validation_prints_its_figures(capsys):
     print_rows([{"model": "student", "golden_kl": 0.125}])
     assert "0.125" in capsys.readouterr().out
+
+
+def test_a_large_model_is_measured_without_writing(tmp_path):
+    case = CASES["logit_distillation"]
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(case.make(), case.data(), [LanguageReport(0, preview=0, heldout=10)], logger=logger)
+    teacher, student = json.loads((tmp_path / "summary.json").read_text())
+    assert {"perplexity", "heldout_nll", "parameters", "proxy_kl"} <= student.keys()
+    assert not {"nll", "ms_per_sample", "block_efficiency"} & (student.keys() | teacher.keys())
+    with pytest.raises(InputError, match="heldout: expected a number where num_samples is 0"):
+        LanguageReport(0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdlight.core import memory
-from kdlight.core.memory import GIB, available, check_fits, shortage
+from kdlight.core.memory import GIB, available, check_fits, rows_within, shortage
 from kdlight.errors import InputError
 
 
@@ -20,6 +20,13 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         check_fits("count", 2**20, (512,), copies=2)
     monkeypatch.setattr(memory, "available", lambda: None)
     check_fits("batch_size", 10**15, (512,))
+
+
+def test_rows_of_a_large_vocabulary_are_fewer() -> None:
+    assert rows_within(250, 16 * 16) == 250
+    assert rows_within(250, 128 * 49_152) == 10
+    assert rows_within(250, 2**30) == 1
+    assert rows_within(0, 16) == 1
 
 
 def test_an_allocation_that_failed_is_known() -> None:

@@ -111,6 +111,7 @@ def test_nats_of_a_law_are_its_entropy_rate():
     rows = mixed().measured_rows()[0]
     module = torch.nn.Module()
     module.register_parameter("any", torch.nn.Parameter(torch.zeros(())))
+    module.vocabulary = V
     module.forward = OracleAutoregressive(language).forward
     expected = -language.log_prob(rows["tokens"]).mean() / LENGTH
     assert float(nats_of(module, [rows])[0]) == pytest.approx(float(expected), abs=1e-6)

@@ -1,5 +1,6 @@
 """Runs the metrics of models of next tokens: while they train, and when training ends."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from kdlight.callbacks.language.token_rows import Row
 from kdlight.callbacks.language.tokens_report import TokenReport, WritesTokens
+from kdlight.core.memory import rows_within
 from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.discrete.draws import RowDraws
@@ -23,7 +25,7 @@ from kdlight.training.data import tokens_of
 
 OWNER = "trainer.callbacks: LanguageReport"
 AT_ONCE = 250
-"""Sentences of a call."""
+"""Sentences of a call, the most."""
 
 
 class LanguageReport(TokenReport):
@@ -40,31 +42,38 @@ class LanguageReport(TokenReport):
     call of the teacher gives when the student drafts ``block`` tokens for it.
 
     Args:
-        num_samples: Sentences that are written for a row; also the most that are held out.
+        num_samples: Sentences that are written for a row; 0 for none, as a large model writes one
+            token a call: then a row is what it says of held-out sentences.
         preview: Held-out sentences at a validation; 0 for none.
         batch_size: Sentences written at once.
         block: Tokens that a student drafts for a call of its teacher.
         seed: Seed of the evaluation, the same for every run that is to be compared.
+        heldout: The most sentences that are held out; None for ``num_samples``.
 
     Raises:
-        InputError: A number is out of range; or, before training starts, a method without models
-            of next tokens, or data without sentences.
+        InputError: A number is out of range, or no sentence is held out; or, before training
+            starts, a method without models of next tokens, or data without sentences.
     """
 
     headline: tuple[str, ...] = (
         *("model", "golden_kl", "proxy_kl", "acceptance", "block_efficiency", "ece", "perplexity"),
-        *("nll", "nll_floor", "ms_per_sample"),
+        *("nll", "nll_floor", "ms_per_sample", "parameters"),
     )
 
     def __init__(
         self,
-        num_samples: int = 4000,
+        num_samples: NonNegativeInt = 4000,
         preview: NonNegativeInt = 500,
         batch_size: int = 1000,
         block: PositiveInt = 4,
         seed: int = 1234,
+        heldout: PositiveInt | None = None,
     ) -> None:
-        super().__init__(num_samples, batch_size=batch_size, seed=seed)
+        super().__init__(num_samples or 2, batch_size=batch_size, seed=seed)
+        if not num_samples and heldout is None:
+            raise InputError("heldout: expected a number where num_samples is 0, found None.")
+        self.num_samples = num_samples
+        self.heldout = num_samples if heldout is None else heldout
         self.preview = preview
         self.block = block
         self.golden: list[float] = []
@@ -120,6 +129,10 @@ class LanguageReport(TokenReport):
             )
         return now.verdict == "hacked"
 
+    def _likelihood(self, trainer: L.Trainer, model: TokenGenerator, device: torch.device) -> Row:
+        """Of all that is held out, unless the row's own sentences say it."""
+        return super()._likelihood(trainer, model, device) if self.num_samples else {}
+
     def _row(
         self,
         trainer: L.Trainer,
@@ -128,13 +141,17 @@ class LanguageReport(TokenReport):
         steps: int,
         device: torch.device,
     ) -> Row:
-        row = super()._row(trainer, name, generator, steps, device)
-        row |= self._laws(trainer, generator, 1, self.num_samples)
+        row: Row = {"model": name, "steps": steps, "algorithm": generator.algorithm}
+        if self.num_samples:
+            row = super()._row(trainer, name, generator, steps, device)
+        row["parameters"] = sum(each.numel() for each in generator.parameters())
+        row |= self._laws(trainer, generator, 1, self.heldout)
+        row.setdefault("heldout_nll", math.log(row["perplexity"]))
         row["fitted_temperature"] = self._temperature(trainer, generator, device)
         taught = trainer.lightning_module
         assert isinstance(taught, WritesTokens)
         teacher = taught.teacher_generator()
-        if teacher is not None and "proxy_kl" in row:
+        if self.num_samples and teacher is not None and "proxy_kl" in row:
             row["block_efficiency"] = self._block_efficiency(teacher, generator, device)
         return row
 
@@ -142,9 +159,10 @@ class LanguageReport(TokenReport):
     def _temperature(
         self, trainer: L.Trainer, generator: TokenGenerator, device: torch.device
     ) -> float:
-        """What the model's logits are to be divided by, over ``AT_ONCE`` held-out sentences."""
+        """What the model's logits are to be divided by, over a call's held-out sentences."""
         data = tokens_of(trainer, OWNER)
-        tokens, mask = (data.parts[1][key][:AT_ONCE].to(device) for key in ("tokens", "mask"))
+        some = min(_at_once(generator), self.heldout)
+        tokens, mask = (data.parts[1][key][:some].to(device) for key in ("tokens", "mask"))
         logits = _asked(generator.denoiser, tokens)
         return fitted_temperature(logits[mask], tokens[mask].long())
 
@@ -177,7 +195,7 @@ class LanguageReport(TokenReport):
         metric = NextTokenFit(truth is not None, teacher is not None).to(device)
         tokens, mask = (data.parts[part][key][:count].to(device) for key in ("tokens", "mask"))
         for some, scored in zip(
-            *(torch.split(each, AT_ONCE) for each in (tokens, mask)), strict=True
+            *(torch.split(each, _at_once(generator)) for each in (tokens, mask)), strict=True
         ):
             metric.update(
                 _asked(generator.denoiser, some),
@@ -188,6 +206,11 @@ class LanguageReport(TokenReport):
             )
         figures = metric.compute()
         return {key: float(figures[key]) for key in metric.names}
+
+
+def _at_once(generator: TokenGenerator) -> int:
+    """Sentences of a call."""
+    return rows_within(AT_ONCE, generator.length * generator.vocabulary)
 
 
 def _asked(model: nn.Module, tokens: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlight.core.memory import rows_within
 from kdlight.discrete.generator import TokenGenerator
 from kdlight.discrete.samplers import TokenSample
 from kdlight.metrics.base import SampleMetric
@@ -80,8 +81,10 @@ def heldout_figures(
 ) -> dict[str, float]:
     """Nats a token of the held-out part under a model, and their exponential."""
     metric = HeldoutLikelihood(model, draws).to(device)
-    for first in range(0, len(held["tokens"]), batch_size):
-        part = slice(first, first + batch_size)
+    vocabulary = getattr(model, "vocabulary", 1)
+    at_once = rows_within(batch_size, held["tokens"].shape[1] * vocabulary)
+    for first in range(0, len(held["tokens"]), at_once):
+        part = slice(first, first + at_once)
         tokens, scored = held["tokens"][part].long(), held["mask"][part]
         metric.update(tokens.to(device), scored.to(device), first)
     return {name: float(value) for name, value in metric.compute().items() if name in metric.names}

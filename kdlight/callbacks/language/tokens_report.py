@@ -116,7 +116,7 @@ class TokenReport(Ranged, L.Callback):
             known = self._likelihood(trainer, model, pl_module.device)
             for generator, steps in model.walks(self.algorithms, self.steps):
                 rows.append(self._row(trainer, name, generator, steps, pl_module.device) | known)
-        for row in rows:
+        for row in rows if "ms_per_sample" in rows[0] else []:
             row["speed_up"] = rows[0]["ms_per_sample"] / row["ms_per_sample"]
         if folder:
             write_json(Path(folder) / "summary.json", rows)
