@@ -57,6 +57,10 @@ ALL_TOKENS = ["--model.init_args.objective.init_args.k", "16"]
 # The fitted_temperature in the teacher's summary.json.
 RECALIBRATED = ["--model.init_args.objective.init_args.teacher_temperature", "3.0"]
 
+READ_ME = recipe("oracle/read_me")
+FSPAD = recipe("oracle/fspad")
+FEATURES = "--model.init_args.draft.init_args."
+
 EXPERIMENTS: dict[str, dict[str, list[str]]] = {
     # What a small student of one teacher becomes; train configs/oracle/language_teacher.yaml
     # first. Twenty seconds a run. Data alone is the control.
@@ -95,6 +99,20 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         "all": [*FIRST, *ALL_TOKENS],
         "all_recalibrated": [*FIRST, *ALL_TOKENS, *RECALIBRATED],
     },
+    # Experts of a dense model with a router that learns, with one as it was drawn, and a dense
+    # model of as many active units; all tune for 180 updates. ``--metric worst_golden_kl``.
+    "oracle_read_me": {
+        "read_me": READ_ME,
+        "untrained_router": [*READ_ME, "--model.init_args.router_iterations", "0"],
+        "dense": recipe("oracle/read_me_dense"),
+    },
+    # What FSPAD adds to EAGLE's draft, one thing at a time; ``--metric block_efficiency``.
+    "oracle_fspad": {
+        "fspad": FSPAD,
+        "eagle": [*FSPAD, f"{FEATURES}sampling", "false", f"{FEATURES}alignment", "false"],
+        "sampling": [*FSPAD, f"{FEATURES}alignment", "false"],
+        "alignment": [*FSPAD, f"{FEATURES}sampling", "false"],
+    },
     # What sorted probabilities of a model of bytes add to the likelihood of characters.
     "characters_tokenizers": {
         # The likelihood drowns the distance, which no weight takes away.
@@ -130,8 +148,19 @@ BEFORE: dict[str, dict[str, list[str]]] = {
             *("--data.init_args.num_samples", "1000", "--data.init_args.steps_per_epoch", "100"),
         ],
     },
+    "oracle_read_me": {"oracle_ddk_teacher": recipe("oracle/ddk_teacher")},
+    "oracle_fspad": {"oracle_language_teacher": recipe("oracle/language_teacher")},
     "characters_tokenizers": {
         "characters_bytes_teacher": recipe("characters/bytes_teacher"),
     },
 }
 """Runs that the arms of an experiment start from, trained once into ``runs/``."""
+
+DENSE = "runs/oracle_ddk_teacher/version_0/checkpoints/last.ckpt"
+CUT: dict[str, dict[str, list[str]]] = {
+    "oracle_read_me": {
+        "runs/pruned/read_me.safetensors": [DENSE, "--experts", "0.5"],
+        "runs/pruned/read_me_dense.safetensors": [DENSE, "--keep", "mlp=128"],
+    },
+}
+"""Models that ``prune`` makes of those runs, once."""

@@ -189,6 +189,10 @@ def main() -> None:
     for name, words in BEFORE.get(options.experiment, {}).items():
         if finished(Path("runs") / name) is None:
             kdlight("fit", *words, "--name", name)
+    for path, words in language_experiments.CUT.get(options.experiment, {}).items():
+        if not Path(path).is_file():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            kdlight("prune", *words, "--output", path)
     # A folder a seed: arms can be trained in any order, side by side.
     places = {
         (arm, seed): folder / f"seed_{seed}" for arm in chosen for seed in range(options.seeds)
