@@ -89,8 +89,9 @@ SMALLER |= {
 }
 SMALLER["imagenet64/sct.yaml"] = FEW_PICTURES_OF_16 | {"--model.init_args.shape": "[3, 16, 16]"}
 MODEL = "--model.init_args."
-SMALLER["digits/preference.yaml"] = {MODEL + "mimic_iterations": "1"}
-SMALLER["digits/krr_st.yaml"] = {MODEL + "count": "4"}
+for digits in ("digits", "mnist5k"):
+    SMALLER[f"{digits}/preference.yaml"] = {MODEL + "mimic_iterations": "1"}
+    SMALLER[f"{digits}/krr_st.yaml"] = {MODEL + "count": "4"}
 # The head of a small network.
 NARROW_HEAD = {MODEL + "discriminator.init_args.channels": "[8]"}
 SHORT_STAGES = {

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,17 +124,11 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
             "--data.init_args.count": "8",
             "--data.init_args.folder": str(runs / "pairs"),
         }
+    for option, path in trained_before(config["model"], "--model."):
+        options[option] = str(train_teacher(path, runs, pictures, speech))
+    for option, path in trained_before(config["data"], "--data."):
+        options[option] = str(train_teacher(path, runs, pictures, speech))
     teacher = arguments.get("teacher", {})
-    if teacher.get("class_path") in TEACHERS:
-        path = teacher["init_args"]["checkpoint"]
-        made = train_teacher(path, runs, pictures, speech)
-        options["--model.init_args.teacher.init_args.checkpoint"] = str(made)
-        if "teacher" in config["data"]["init_args"]:
-            options["--data.init_args.teacher.init_args.checkpoint"] = str(made)
-    second = arguments.get("relation_teacher") or {}
-    if second.get("class_path") in TEACHERS:
-        made = train_teacher(second["init_args"]["checkpoint"], runs, pictures, speech)
-        options[MODEL + "relation_teacher.init_args.checkpoint"] = str(made)
     if "published" in teacher.get("class_path", ""):
         made = released(teacher["init_args"]["path"], runs)
         options["--model.init_args.teacher.init_args.path"] = str(made)
@@ -143,11 +138,18 @@ def shrunk(name: str, runs: Path, pictures: Path, speech: Path) -> list[str]:
     if "published" in start.get("class_path", ""):
         made = released(start["init_args"]["path"], runs)
         options["--model.init_args.student.init_args.teacher.init_args.path"] = str(made)
-    if start.get("class_path") in TEACHERS:
-        made = train_teacher(start["init_args"]["checkpoint"], runs, pictures, speech)
-        options["--model.init_args.student.init_args.teacher.init_args.checkpoint"] = str(made)
     words = ["fit", "--config", str(CONFIGS / name)]
     return words + [word for pair in options.items() for word in pair]
+
+
+def trained_before(config: Any, option: str) -> Iterator[tuple[str, str]]:
+    """Options that name checkpoints of other runs, and those checkpoints."""
+    if not isinstance(config, dict):
+        return
+    if config.get("class_path") in TEACHERS:
+        yield option + "init_args.checkpoint", config["init_args"]["checkpoint"]
+    for key, value in config.items():
+        yield from trained_before(value, f"{option}{key}.")
 
 
 def train_teacher(path: str, runs: Path, pictures: Path, speech: Path) -> Path:
