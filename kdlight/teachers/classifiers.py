@@ -141,7 +141,7 @@ def transformers_classifier(path: str) -> TransformersClassifier:
 
     expected = "an image classifier of transformers"
     loaded = whole(AutoModelForImageClassification, path, expected, dtype=torch.float32)
-    said = _processor(path)
+    said = processor_settings(path)
     config = {key: value for key, value in loaded.config.to_dict().items() if value is not None}
     size = said.get("crop_size") or said.get("size") or config.get("image_size")
     with one_sentence(path, expected):
@@ -156,7 +156,7 @@ def transformers_classifier(path: str) -> TransformersClassifier:
     return made
 
 
-def _processor(path: str) -> dict[str, Any]:
+def processor_settings(path: str) -> dict[str, Any]:
     """What a folder, or a name on the hub, says of the preparation of images; empty if nothing.
 
     Raises:

@@ -235,6 +235,7 @@ class TransformersViTMAE(TokenEncoder):
 
     mean: Tensor
     std: Tensor
+    origin = "ViTMAEModel"
 
     def __init__(
         self,
@@ -244,14 +245,11 @@ class TransformersViTMAE(TokenEncoder):
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
-        from transformers import ViTMAEConfig, ViTMAEModel
-
         try:
-            settings = ViTMAEConfig(**{**config, "mask_ratio": 0.0})
-            self.model = ViTMAEModel(settings)
+            settings, self.model = self._drawn(config)
         except Exception as error:  # as many types as there are settings
             reason = " ".join(str(error).split())[:160].rstrip(".")
-            raise InputError(f"config: expected one of a ViTMAEModel, {reason}.") from None
+            raise InputError(f"config: expected one of a {self.origin}, {reason}.") from None
         layers = self.model.layers
         del layers[blocks or len(layers) :]
         self.width, self.depth = settings.hidden_size, len(layers)
@@ -260,6 +258,14 @@ class TransformersViTMAE(TokenEncoder):
         self.shape = (settings.num_channels, settings.image_size, settings.image_size)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    @staticmethod
+    def _drawn(config: dict[str, Any]) -> tuple[Any, Any]:
+        """The settings and the model, of which all patches are seen."""
+        from transformers import ViTMAEConfig, ViTMAEModel
+
+        settings = ViTMAEConfig(**{**config, "mask_ratio": 0.0})
+        return settings, ViTMAEModel(settings)
 
     def walk(
         self, image: Tensor, keep: Tensor | None = None, until: int | None = None
@@ -284,6 +290,29 @@ class TransformersViTMAE(TokenEncoder):
             tokens = tokens + layer.mlp(layer.layernorm_after(tokens))
             made.append(Block(tokens, queries, keys, values))
         return made
+
+
+class TransformersViT(TransformersViTMAE):
+    """The same of transformers' ``ViTModel``, such as DeiT without a token of distillation.
+
+    Args:
+        config: Its configuration as transformers writes it (``config.json``).
+        blocks: How many blocks are kept; None for all.
+        mean: Of each channel of pixels in [0, 1].
+        std: Spread of each channel.
+
+    Raises:
+        InputError: It is no configuration of such a model.
+    """
+
+    origin = "ViTModel"
+
+    @staticmethod
+    def _drawn(config: dict[str, Any]) -> tuple[Any, Any]:
+        from transformers import ViTConfig, ViTModel
+
+        settings = ViTConfig(**config)
+        return settings, ViTModel(settings, add_pooling_layer=False)
 
 
 class ViTClassifier(Classifier):

@@ -16,7 +16,7 @@ from kdlight.losses.masked_images import (
 )
 from kdlight.metrics.images.probes import head_similarity, linear_probe
 from kdlight.networks.images.vit import Block, MaskedAutoencoder, ViT, taken
-from kdlight.teachers.encoders import vit_mae_encoder
+from kdlight.teachers.encoders import vit_encoder, vit_mae_encoder
 from kdlight.training.optim import Optimization
 from modules.vision.masked_autoencoding import MaskedAutoencoding, visible_patches
 from modules.vision.masked_distillation import MaskedDistillation
@@ -180,6 +180,36 @@ def test_a_model_of_transformers_gives_its_own_tokens(tmp_path: Path) -> None:
     torch.testing.assert_close(again.features(image), short.features(image))
     with pytest.raises(InputError, match="blocks: expected 1 to 3, found 4"):
         vit_mae_encoder(str(tmp_path), blocks=4)
+
+
+def test_an_encoder_below_a_classifier_of_transformers_gives_its_own_tokens(
+    tmp_path: Path,
+) -> None:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        image_size=8, patch_size=2, num_labels=5,
+    )  # fmt: skip
+    plain = ViTForImageClassification(config).eval()
+    plain.save_pretrained(tmp_path)
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
+    ViTImageProcessor(image_mean=mean, image_std=std).save_pretrained(tmp_path)
+    found = vit_encoder(str(tmp_path)).eval()
+    image = drawn(2, 3, 8, 8).float().clamp(-1, 1)
+    channels = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
+    pixels = (image / 2 + 0.5 - next(channels)) / next(channels)
+    states = plain(pixels, output_hidden_states=True).hidden_states
+    own = found.walk(image)
+    for block, state in zip(own, states[1:], strict=True):
+        torch.testing.assert_close(block.tokens, state, rtol=1e-5, atol=1e-5)
+    again = build(spec_of(found)).eval()
+    again.load_state_dict(found.state_dict())
+    torch.testing.assert_close(again.features(image), found.features(image))
+    ViTImageProcessor(image_mean=[0.5], image_std=[-1, "x"]).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="expected a ViT of transformers"):
+        vit_encoder(str(tmp_path))
 
 
 def test_heads_that_attend_alike_are_seen() -> None:
