@@ -34,6 +34,7 @@ OUT_OF_REACH = {
     "kdlight.teachers.tokens.condensing_student": "its model is another run's",
     "kdlight.teachers.text_classifiers.classifier_teacher": "its teacher is another run's model",
     "kdlight.teachers.encoders.vit_mae_encoder": "its teacher comes from the hub",
+    "kdlight.teachers.image_text.CLIPTeacher": "its teacher comes from the hub",
     "kdlight.teachers.classifiers.torchvision_classifier": "its teacher is downloaded",
     "datamodules.text.selected.SelectedDataModule": "another command chooses its data",
     "datamodules.images.queried.QueriedDataModule": "another command chooses its data",
@@ -135,6 +136,12 @@ SMALLER["imagenet224/mdcs.yaml"] = {
     **{WRAPPED + key: "32" for key in ("size", "resize")},
     WRAPPED + "heldout": "0.2",
     WRAPPED + "num_workers": "0",
+}
+SMALLER["imagenet64/mae_teacher.yaml"] = FEW_PICTURES
+SMALLER["imagenet64/krr_st.yaml"] = FEW_PICTURES | {
+    MODEL + "count": "4",
+    MODEL + "pool_size": "1",
+    MODEL + "network.init_args.features": "16",
 }
 SMALLER |= {
     f"oracle/{name}.yaml": {"--data.init_args.num_samples": "64"}

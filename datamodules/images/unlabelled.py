@@ -25,22 +25,23 @@ class UnlabelledDataModule(WrappedDataModule):
     Args:
         data: The images.
         labels: How many keep their label.
-        part: Train on ``all`` images, or on the ``labelled`` alone.
-        foreign: More images, without labels, mixed in.
+        part: Train on ``all`` images, on the ``labelled`` or on the ``foreign`` alone.
+        foreign: More images, without labels, mixed in; or, as ``part`` says, those that there are
+            where a teacher's own are gone and ``data`` is but its test.
         batch_size: Batch size of one rank.
         steps_per_epoch: Batches between two validations.
         seed: Seed of the order.
 
     Raises:
-        InputError: There are not as many images, fewer labels than classes, or foreign images of
-            another shape.
+        InputError: There are not as many images, fewer labels than classes, foreign images of
+            another shape, or none where they are wanted.
     """
 
     def __init__(
         self,
         data: ImageDataModule,
         labels: int,
-        part: Literal["all", "labelled"] = "all",
+        part: Literal["all", "labelled", "foreign"] = "all",
         foreign: ImageDataModule | None = None,
         batch_size: int = 128,
         steps_per_epoch: int = 500,
@@ -50,6 +51,8 @@ class UnlabelledDataModule(WrappedDataModule):
         self.number = positive("labels", labels, 0)
         self.part = part
         self.foreign = foreign
+        if part == "foreign" and foreign is None:
+            raise InputError("foreign: expected images to train on, as part says, found null.")
         if foreign is not None and tuple(foreign.shape) != tuple(data.shape):
             raise InputError(
                 f"foreign: expected images of shape {tuple(data.shape)}, found "
@@ -73,6 +76,12 @@ class UnlabelledDataModule(WrappedDataModule):
         if self.part == "labelled":
             training = chosen([splits.training], [kept], known[kept])
             return Splits(training, splits.heldout, splits.reference)
+        if self.part == "foreign" and self.foreign is not None:
+            other = self.foreign.splits.training
+            unknown = np.full(length_of(other), NONE)
+            return Splits(
+                chosen([other], [every(other)], unknown), splits.heldout, splits.reference
+            )
         labels = np.full(len(known), NONE)
         labels[kept] = known[kept]
         parts, rows = [splits.training], [every(splits.training)]

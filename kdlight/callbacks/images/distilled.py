@@ -11,10 +11,11 @@ from kdlight.callbacks.images.pictures import save_each, save_grid
 from kdlight.callbacks.images.probing import ProbingReport, part_of
 from kdlight.callbacks.rows import Row
 from kdlight.callbacks.tensorboard import show_picture
+from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import rebuilt
 from kdlight.errors import InputError
 from kdlight.metrics.images.distilled import pretrained, transfer
-from kdlight.metrics.images.probes import few_per_class
+from kdlight.metrics.images.probes import by_parts, few_per_class
 from kdlight.networks.images.feature_pool import ConvEncoder, DistilledSet, FeaturePool
 from kdlight.training.base import DistillationModule
 
@@ -44,6 +45,7 @@ class DistilledSetReport(ProbingReport):
         widening: Their width over that of the pool's networks.
         labels_per_class: Labels of the probe.
         seed: Of those trainings, the same for every run that is to be compared.
+        images: The most real images that are read, of either part of the data.
 
     Raises:
         InputError: A number is out of range; or, before training starts, a method without a
@@ -54,13 +56,19 @@ class DistilledSetReport(ProbingReport):
     wanted = "distils images"
 
     def __init__(
-        self, steps: int = 300, widening: int = 2, labels_per_class: int = 5, seed: int = 1234
+        self,
+        steps: int = 300,
+        widening: int = 2,
+        labels_per_class: int = 5,
+        seed: int = 1234,
+        images: PositiveInt = 10000,
     ) -> None:
         if min(steps, widening, labels_per_class) < 1:
             raise InputError(
                 "steps, widening, labels_per_class: expected numbers above 0, found "
                 f"{steps}, {widening} and {labels_per_class}."
             )
+        self.images = images
         self.steps, self.widening = steps, widening
         self.labels_per_class, self.seed = labels_per_class, seed
 
@@ -78,11 +86,11 @@ class DistilledSetReport(ProbingReport):
     def _tried(self, trainer: L.Trainer, module: Any) -> list[Row]:
         """A row for each set that a network is trained on."""
         device = module.distilled.image.device
-        known = part_of(trainer, "reference", device)
-        held = part_of(trainer, "heldout", device)
+        known = part_of(trainer, "reference", device, self.images)
+        held = part_of(trainer, "heldout", device, self.images)
         few = few_per_class(known[1], self.labels_per_class)
         labelled = known[0][few], known[1][few]
-        taught, wanted = module.taught(known[0]), module.taught(held[0])
+        taught, wanted = (by_parts(module.taught, each[0]) for each in (known, held))
         like = module.pool.member(0)
         assert isinstance(like, ConvEncoder)
         wider = rebuilt(like, width=self.widening * like._init_args["width"])

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from kdlight.callbacks.images.probing import ProbingReport, part_of
 from kdlight.callbacks.rows import Row
 from kdlight.errors import InputError
 from kdlight.metrics.images.probes import (
+    AT_ONCE,
+    by_parts,
     few_label_accuracy,
     few_per_class,
     head_similarity,
@@ -19,9 +20,6 @@ from kdlight.metrics.images.probes import (
 )
 from kdlight.metrics.timing import median_seconds
 from kdlight.networks.images.vit import TokenEncoder
-
-AT_ONCE = 250
-"""Images of a call."""
 
 
 @runtime_checkable
@@ -94,7 +92,7 @@ class EncoderReport(ProbingReport):
         known: tuple[Tensor, Tensor],
         held: tuple[Tensor, Tensor],
     ) -> Row:
-        features, test = (_features(encoder, image) for image, _ in (known, held))
+        features, test = (by_parts(encoder.features, image) for image, _ in (known, held))
         row: Row = {
             "model": name,
             "linear_probe": linear_probe(features, known[1], test, held[1]),
@@ -108,9 +106,3 @@ class EncoderReport(ProbingReport):
                 encoder, *labelled, *held, self.fine_tuning_steps, self.seed
             )
         return row
-
-
-def _features(encoder: TokenEncoder, image: Tensor) -> Tensor:
-    """Features of many images, (N, D)."""
-    parts = image.split(AT_ONCE)  # type: ignore[no-untyped-call]
-    return torch.cat([encoder.features(some) for some in parts])

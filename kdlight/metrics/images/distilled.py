@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdlight.core.spec import rebuilt
-from kdlight.metrics.images.probes import linear_probe
+from kdlight.metrics.images.probes import by_parts, linear_probe
 from kdlight.networks.images.feature_pool import ConvEncoder
 
 
@@ -59,8 +59,8 @@ def transfer(
         ``linear_probe``, an accuracy, and ``feature_error``, the mean squared error to the
         teacher's features over their variance.
     """
-    error = (network(held[0]) - wanted).square().mean() / wanted.var(dim=0).mean()
-    features, test = network.features(few[0]), network.features(held[0])
+    error = (by_parts(network, held[0]) - wanted).square().mean() / wanted.var(dim=0).mean()
+    features, test = (by_parts(network.features, each[0]) for each in (few, held))
     return {
         "linear_probe": linear_probe(features, few[1], test, held[1]),
         "feature_error": float(error),

@@ -160,6 +160,16 @@ def test_foreign_images_are_mixed_in_without_labels() -> None:
         _ = UnlabelledDataModule(DigitsDataModule(), 5).splits
 
 
+def test_foreign_images_alone_stand_in_for_data_that_are_gone() -> None:
+    other = DigitsDataModule(leave_out=[3])
+    gone = UnlabelledDataModule(DigitsDataModule(), 0, part="foreign", foreign=other).splits
+    assert torch.equal(gone.training["image"], other.splits.training["image"])
+    assert set(gone.training["label"].tolist()) == {-1}
+    assert torch.equal(gone.heldout["label"], DigitsDataModule().splits.heldout["label"])
+    with pytest.raises(InputError, match="foreign: expected images to train on"):
+        UnlabelledDataModule(DigitsDataModule(), 0, part="foreign")
+
+
 def test_a_method_that_needs_every_label_says_so() -> None:
     few = UnlabelledDataModule(DigitsDataModule(), 100)
     method = ClassifierTraining(SmallClassifier(width=4, features=4), Optimization(0.1), 1)

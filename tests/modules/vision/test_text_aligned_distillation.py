@@ -15,6 +15,7 @@ from transformers import (
 
 from datamodules.images.digits import DigitsDataModule
 from datamodules.images.side_by_side import SideBySideDataModule
+from datamodules.images.unseen import UnseenClassesDataModule
 from kdlight.errors import InputError
 from kdlight.losses.guidance import global_contrastive_loss
 from kdlight.losses.language.divergences import forward_kl
@@ -93,6 +94,21 @@ def aligned(**kwargs) -> TextAlignedDistillation:
     return TextAlignedDistillation(
         TinyImageText(), student, Optimization(lr=3e-3), texts=["a", "b"], iterations=3, **kwargs
     )
+
+
+def test_classes_that_are_never_trained_on_are_held_out_with_the_others() -> None:
+    data = UnseenClassesDataModule(DigitsDataModule(), ["3", "7"])
+    assert data.groups == {"seen": [0, 1, 2, 4, 5, 6, 8, 9], "unseen": [3, 7]}
+    assert set(data.splits.training["label"].tolist()) == set(data.groups["seen"])
+    assert set(data.splits.heldout["label"].tolist()) == set(range(10))
+    drawn = UnseenClassesDataModule(DigitsDataModule(), 4, seed=5).groups["unseen"]
+    assert drawn == UnseenClassesDataModule(DigitsDataModule(), 4).groups["unseen"]
+    assert len(drawn) == 4
+    for unseen in (0, 10, []):
+        with pytest.raises(InputError, match="unseen: expected some but not all of the 10"):
+            _ = UnseenClassesDataModule(DigitsDataModule(), unseen).groups
+    with pytest.raises(InputError, match="expected names of the data's classes, found 'x'"):
+        _ = UnseenClassesDataModule(DigitsDataModule(), ["x"]).groups
 
 
 def test_texts_of_unseen_classes_take_no_part() -> None:
