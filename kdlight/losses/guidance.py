@@ -215,10 +215,14 @@ def global_contrastive_loss(
     """
     mask = _checked(student, teacher, mask)
     _check_temperature(temperature)
-    some = joint_batch(mask.any(dim=1).to(student.dtype)) > 0
-    left = joint_batch(F.normalize(masked_mean(student, mask), dim=-1, eps=EPS))
-    right = joint_batch(F.normalize(masked_mean(teacher, mask), dim=-1, eps=EPS))
-    return _both_ways(left[None] @ right.T[None] / temperature, some[None])
+    least = torch.promote_types(student.dtype, torch.float32)
+    with torch.autocast(student.device.type, enabled=False):
+        some = joint_batch(mask.any(dim=1).to(least)) > 0
+        left, right = (
+            joint_batch(F.normalize(masked_mean(each.to(least), mask), dim=-1, eps=EPS))
+            for each in (student, teacher)
+        )
+        return _both_ways(left[None] @ right.T[None] / temperature, some[None])
 
 
 def windowed_contrastive_loss(

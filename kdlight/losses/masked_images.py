@@ -72,8 +72,9 @@ def relation_kl(
         ``KL(teacher || student)``, mean over tokens, ().
     """
     laws = []
-    for first, second in (teacher, student):
-        scores = first.float() @ second.float().transpose(2, 3) / math.sqrt(first.shape[3])
-        law = scores.log_softmax(dim=3)
-        laws.append(law if by_head else law.logsumexp(dim=1) - math.log(law.shape[1]))
-    return forward_kl(laws[0].detach(), laws[1]).mean()
+    with torch.autocast(student[0].device.type, enabled=False):
+        for first, second in (teacher, student):
+            scores = first.float() @ second.float().transpose(2, 3) / math.sqrt(first.shape[3])
+            law = scores.log_softmax(dim=3)
+            laws.append(law if by_head else law.logsumexp(dim=1) - math.log(law.shape[1]))
+        return forward_kl(laws[0].detach(), laws[1]).mean()

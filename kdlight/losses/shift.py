@@ -46,6 +46,7 @@ def used_feature_error(student: Tensor, teacher: Tensor, layer: Tensor) -> Tenso
         (B,).
     """
     use = layer.detach().abs().mean(dim=0)
+    student, teacher = student.float(), teacher.float()
     return ((student - teacher) ** 2 * (use / use.mean().clamp(min=EPS))).mean(dim=1)
 
 

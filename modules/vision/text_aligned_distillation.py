@@ -16,6 +16,7 @@ from kdlight.networks.images.text_classifier import (
     ImageTextEncoder,
     SpokenClassifier,
     TextClassifier,
+    cosine_scores,
 )
 from kdlight.training.base import Batch
 from kdlight.training.data import data_of
@@ -125,7 +126,7 @@ class TextAlignedDistillation(ClassifierModule):
             taught = F.normalize(self.both.image_features(image).float(), dim=1)
         own = self.student.features(image)
         own_scores, scores = (
-            (each @ self.student.texts.T / self.student.temperature)[:, self.known]
+            cosine_scores(each, self.student.texts, self.student.temperature)[:, self.known]
             for each in (own, taught)
         )
         # Labels among the texts that take part.

@@ -8,6 +8,19 @@ from kdlight.core.ranges import PositiveFloat, PositiveInt
 from kdlight.networks.images.classifier import Classifier
 
 
+def cosine_scores(features: Tensor, texts: Tensor, temperature: float) -> Tensor:
+    """Cosines over a temperature, (B, C), in float32: of 1 / 0.07 a bfloat16 keeps two digits.
+
+    Args:
+        features: Unit vectors, (B, D).
+        texts: Unit vectors, (C, D).
+        temperature: Divides the cosines.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        scores: Tensor = features.float() @ texts.float().T / temperature
+    return scores
+
+
 class TextClassifier(Classifier):
     """Cosines of an image's features with those of a text for each class, over a temperature.
 
@@ -36,8 +49,7 @@ class TextClassifier(Classifier):
 
     def forward(self, image: Tensor) -> Tensor:
         """Class scores, (B, num_classes)."""
-        scores: Tensor = self.features(image) @ self.texts.T / self.temperature
-        return scores
+        return cosine_scores(self.features(image), self.texts, self.temperature)
 
 
 class ImageTextEncoder(nn.Module):
@@ -79,5 +91,4 @@ class SpokenClassifier(Classifier):
     def forward(self, image: Tensor) -> Tensor:
         """Class scores, (B, num_classes)."""
         own = F.normalize(self.encoder.image_features(image).float(), dim=1)
-        scores: Tensor = own @ self.get_buffer("texts").T / self.temperature
-        return scores
+        return cosine_scores(own, self.get_buffer("texts"), self.temperature)

@@ -208,7 +208,8 @@ class MaskedAutoencoder(Recorded, nn.Module):
         seen = self.enter(self.norm(tokens))
         count, width = self.positions.shape
         place = keep[..., None].expand(-1, -1, width)
-        whole = self.mask_token.expand(len(keep), count, -1).scatter(1, place, seen[:, 1:])
+        hidden = self.mask_token.to(seen.dtype).expand(len(keep), count, -1)
+        whole = hidden.scatter(1, place, seen[:, 1:])
         tokens = torch.cat([seen[:, :1], whole + self.positions], dim=1)
         for block in self.blocks:
             tokens = block(tokens).tokens
