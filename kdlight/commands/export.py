@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from kdlight.callbacks.images.classification import CLASSES
 from kdlight.codec.codec import Codec
 from kdlight.codec.foreign.files import is_repository, read_transformers
 from kdlight.commands.parsing.arguments import (
@@ -29,7 +28,7 @@ from kdlight.export.classifier import export_classifier
 from kdlight.export.language_model import export_language_model
 from kdlight.export.traced import LEAST, export_traced
 from kdlight.export.transformers import export_transformers
-from kdlight.networks.images.classifier import Classifier
+from kdlight.networks.images.classifier import CLASSES, Classifier
 from kdlight.networks.speech.synthesiser import Synthesiser
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.networks.text.encoder import TransformerEncoder

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.commands.tiny import TINY, Run, assert_same_weights, last_line, tree
 
 LIGHTNING = ["fit", "validate", "test", "predict"]
 OURS = ["sample", "generate", "evaluate", "pairs", "prune", "score", "select", "export"]
-OURS += ["report", "list", "search"]
+OURS += ["report", "list", "search", "encode", "decode", "convert", "convert-voice"]
 
 
 @pytest.mark.parametrize("verb", LIGHTNING + OURS)
@@ -313,3 +315,12 @@ def test_a_run_of_a_taken_name_gets_the_next_version(tmp_path: Path) -> None:
     assert take_folder(parent, "test").name == "test_0"
     give_back(parent / "version_8")
     assert next_folder(parent, "version").name == "version_8"
+
+
+def test_verbs_that_do_not_train_start_without_what_trains() -> None:
+    """Lightning, and torch's compiler that torchvision brings, take twice as long as all else."""
+    verbs = ("sample", "encode", "decode", "convert-voice", "generate", "export", "report")
+    imports = "; ".join(f"import {VERBS[verb][0]}" for verb in verbs)
+    asked = f"import sys; {imports}; print({{'lightning', 'torch._dynamo'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

@@ -13,13 +13,10 @@ from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.errors import InputError
 from kdlight.metrics.images.classification import ClassificationFit
 from kdlight.metrics.timing import median_seconds
-from kdlight.networks.images.classifier import Classifier
+from kdlight.networks.images.classifier import CLASSES, Classifier
 from kdlight.storage.files import write_json
 from kdlight.training.base import DistillationModule
 from kdlight.training.data import data_of
-
-CLASSES = "classes.json"
-"""Names of the classes and shape of the images of a run, for who exports its classifiers."""
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from kdlight.storage.atomic import atomic_folder, atomic_path
 from kdlight.storage.pictures import to_bytes
@@ -25,6 +24,9 @@ def grid_image(samples: Tensor, columns: int = 10, smallest: int = 320) -> Image
     samples = samples.detach().float().cpu()
     if samples.ndim == 2:
         samples, columns = _scatter(samples), 1
+    # Here, for torchvision brings torch's compiler along: a second of every verb's start.
+    from torchvision.utils import make_grid
+
     pixels = make_grid(samples.clamp(-1, 1).add(1).div(2), nrow=columns, padding=1, pad_value=0.5)
     image = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
     factor = max(1, math.ceil(smallest / image.width))

@@ -9,6 +9,9 @@ from kdlight.core.ranges import PositiveInt, Probability
 from kdlight.core.spec import Recorded
 from kdlight.errors import InputError
 
+CLASSES = "classes.json"
+"""Names of the classes and shape of the images of a run, for who exports its classifiers."""
+
 
 class Classifier(Recorded, nn.Module):
     """Base of all classifiers.
