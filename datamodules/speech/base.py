@@ -14,6 +14,7 @@ from datamodules.base import EndlessDataModule
 from datamodules.loader import EvaluationLoader, StreamLoader
 from datamodules.order import seeded
 from datamodules.speech.utterances import SpeechSplits, Utterance
+from datamodules.speech.variation import SpeechVariation
 from kdlight.core.memory import check_fits
 from kdlight.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt, SampleRate
 from kdlight.errors import InputError
@@ -23,18 +24,26 @@ class Crops:
     """Training samples: a random part of each utterance, on the grid of the codec's frames.
 
     The start is a multiple of ``hop_length`` and a function of (seed, epoch, index) alone. A
-    shorter utterance is whole, with zeros behind it.
+    shorter utterance is whole, with zeros behind it. What is varied has neither ``start`` and
+    ``total`` nor a transcript or phones: what is known of the recording is not where it was.
 
     Args:
         utterances: What to crop.
         samples: Length of a crop, a multiple of ``hop_length``.
         hop_length: Samples of a frame.
-        seed: Seed of the starts.
+        seed: Seed of the starts and variations.
+        variation: What makes each crop another; None leaves them as they are.
     """
 
     def __init__(
-        self, utterances: Sequence[Utterance], samples: int, hop_length: int, seed: int
+        self,
+        utterances: Sequence[Utterance],
+        samples: int,
+        hop_length: int,
+        seed: int,
+        variation: SpeechVariation | None = None,
     ) -> None:
+        self.variation = variation
         self.utterances = utterances
         self.samples = samples
         self.hop_length = hop_length
@@ -51,8 +60,28 @@ class Crops:
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         index, epoch = key
+        if self.variation is not None:
+            return self._varied(self.variation, index, epoch)
         start = self.start(index, epoch)
         return sample_of(self.utterances[index], start, self.samples, self.hop_length)
+
+    def _varied(self, variation: SpeechVariation, index: int, epoch: int) -> dict[str, Any]:
+        utterance = self.utterances[index]
+        generator = seeded(self.seed, epoch, 3, index)
+        taken = variation.source_samples(self.samples, torch.rand((), generator=generator))
+        starts = max(0, utterance.samples - taken) + 1
+        start = int(torch.randint(starts, (), generator=generator))
+        heard = utterance.read(start, taken)
+        whole = pad(heard, (0, taken - heard.shape[-1]))
+        audio = variation(whole, self.samples, utterance.sample_rate, generator)
+        length = round(heard.shape[-1] * self.samples / taken)
+        return {
+            "audio": audio.masked_fill(torch.arange(self.samples) >= length, 0.0),
+            "lengths": torch.tensor(length),
+            "varied": torch.tensor(True),
+            "speaker": utterance.speaker,
+            "path": utterance.name,
+        }
 
 
 class Wholes:
@@ -118,7 +147,8 @@ class SpeechDataModule(EndlessDataModule):
     Batches are ``{"audio": (B, 1, T) float32 in [-1, 1], "lengths": (B,) int64, "start": (B,)
     int64, "total": (B,) int64, "transcript": list[str], "speaker": list[str], "path": list[str]}``.
     ``lengths`` counts the samples that are no padding; ``start`` is the first of them in an
-    utterance of ``total`` samples, whose name is ``path``. The split is by speaker and
+    utterance of ``total`` samples, whose name is ``path``. Varied batches have no ``start``,
+    ``total`` and ``transcript``. The split is by speaker and
     fixed, whatever the seed.
 
     Args:
@@ -132,6 +162,7 @@ class SpeechDataModule(EndlessDataModule):
         hop_length: Samples of one frame of the codec.
         heldout: How many speakers no training hears, or their names.
         heldout_seconds: Cut held-out utterances to this length; None keeps them whole.
+        variation: What makes each training crop another; None leaves them as they are.
     """
 
     def __init__(
@@ -145,8 +176,10 @@ class SpeechDataModule(EndlessDataModule):
         hop_length: PositiveInt,
         heldout: int | list[str | int],
         heldout_seconds: float | None,
+        variation: SpeechVariation | None = None,
     ) -> None:
         super().__init__()
+        self.variation = variation
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
@@ -193,7 +226,9 @@ class SpeechDataModule(EndlessDataModule):
 
     def make_train_loader(self) -> StreamLoader:
         """A training loader that starts at the beginning."""
-        crops = Crops(self.splits.training, self.segment_samples, self.hop_length, self.seed)
+        crops = Crops(
+            self.splits.training, self.segment_samples, self.hop_length, self.seed, self.variation
+        )
         return StreamLoader(
             crops,
             self.batch_size,

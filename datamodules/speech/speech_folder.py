@@ -7,6 +7,7 @@ from datamodules.speech.base import SpeechDataModule
 from datamodules.speech.manifest import read_manifest
 from datamodules.speech.recordings import Recording, usable
 from datamodules.speech.utterances import SpeechSplits, split_speakers
+from datamodules.speech.variation import SpeechVariation
 from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio
 from kdlight.storage.text import text_beside
@@ -40,6 +41,8 @@ class SpeechFolderDataModule(SpeechDataModule):
         heldout: How many speakers to hold out, or their names; 0 holds none out.
         heldout_seconds: Cut held-out utterances to this length; None keeps them whole.
         cache_mb: Memory for decoded audio, MiB; files beyond it are read at every crop.
+        variation: Makes each training crop another, so that few speakers are as many: for codecs
+            and whatever else learns the audio itself.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class SpeechFolderDataModule(SpeechDataModule):
         heldout: int | list[str | int] = 1,
         heldout_seconds: float | None = 10.0,
         cache_mb: int = 512,
+        variation: SpeechVariation | None = None,
     ) -> None:
         super().__init__(
             batch_size,
@@ -66,6 +70,7 @@ class SpeechFolderDataModule(SpeechDataModule):
             hop_length,
             heldout,
             heldout_seconds,
+            variation,
         )
         self.data_dir = Path(data_dir)
         self.cache_mb = cache_mb

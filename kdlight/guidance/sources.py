@@ -1,7 +1,7 @@
 """Where a guidance gets its features: what every source offers, and the control that shuffles."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,8 @@ class FeatureSource(Recorded):
     Attributes:
         teacher: Who is asked.
         width: Channels D of the features.
+        of_recordings: Whether what it says of a crop is looked up by the crop's place in its
+            recording, which a varied crop has not.
     """
 
     teacher: FrozenTeacher
@@ -68,6 +70,10 @@ class FeatureSource(Recorded):
 
     def __init__(self) -> None:
         super().__init__()
+
+    @property
+    def of_recordings(self) -> bool:
+        return False
 
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
@@ -99,11 +105,38 @@ class FeatureSource(Recorded):
 
 
 def crop_starts(batch: Mapping[str, Any]) -> list[int]:
-    """First sample of every item of a batch in its utterance; 0 where the batch does not say."""
+    """First sample of every item of a batch in its utterance; 0 where the batch does not say.
+
+    Raises:
+        InputError: The crops are varied, and lie nowhere.
+    """
+    if "varied" in batch:
+        raise InputError(
+            "data.init_args.variation: expected null where the place of a crop in its recording "
+            "is asked for, found a SpeechVariation."
+        )
     if "start" not in batch:
         return [0] * len(batch["lengths"])
     starts: list[int] = batch["start"].tolist()
     return starts
+
+
+def check_places(data: Any, sources: Iterable[FeatureSource]) -> None:
+    """Refuse varied crops where something is looked up by their place.
+
+    Args:
+        data: A data module of speech.
+        sources: What is asked about its batches.
+
+    Raises:
+        InputError: Both are there.
+    """
+    if getattr(data, "variation", None) is not None and any(s.of_recordings for s in sources):
+        raise InputError(
+            "data.init_args.variation: expected null, for a guidance looks up whole recordings "
+            "(words, or features in a cache; a SpeechSource with cache: null hears the crops), "
+            "found a SpeechVariation."
+        )
 
 
 class Nobody(FrozenTeacher):
@@ -162,6 +195,10 @@ class Pooled(FeatureSource):
         self.teacher = source.teacher
         self.width = source.width
 
+    @property
+    def of_recordings(self) -> bool:
+        return self.source.of_recordings
+
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
     ) -> None:
@@ -211,6 +248,10 @@ class Shuffled(FeatureSource):
         self.width = source.width
         self._known: list[SpeechUtterance] = []
         self._places: dict[str, int] = {}
+
+    @property
+    def of_recordings(self) -> bool:
+        return self.by == "items" or self.source.of_recordings
 
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1

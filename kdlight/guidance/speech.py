@@ -44,6 +44,10 @@ class SpeechSource(FeatureSource):
         self._store: FeatureCache | None = None
         self._known: dict[str, Source] = {}
 
+    @property
+    def of_recordings(self) -> bool:
+        return self.cache is not None
+
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
     ) -> None:

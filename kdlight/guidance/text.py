@@ -197,6 +197,10 @@ class TextSource(FeatureSource):
         self._store: FeatureCache | None = None
         self._known: dict[str, SpeechUtterance] = {}
 
+    @property
+    def of_recordings(self) -> bool:
+        return True
+
     def prepare(
         self, utterances: Sequence[SpeechUtterance], rank: int = 0, world_size: int = 1
     ) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from kdlight.codec.frames import FrameGrid
 from kdlight.errors import InputError
 from kdlight.guidance.disentanglement import OneCorpus
-from kdlight.guidance.sources import CorpusSource, FeatureSource
+from kdlight.guidance.sources import CorpusSource, FeatureSource, check_places
 from kdlight.losses.guidance import mean_where
 from kdlight.networks.speech.converter import VoiceConverter
 from kdlight.training.base import Batch, DistillationModule
@@ -107,6 +107,7 @@ class AdversarialConversion(DistillationModule):
                 f"data: expected {self.grid.sample_rate} Hz and frames of {self.grid.hop_length} "
                 f"samples of the converter, found {data.sample_rate} and {data.hop_length}."
             )
+        check_places(data, [self.source])
         utterances = data.training_utterances()
         self.corpus.prepare(utterances)
         self.source.prepare(utterances, self.global_rank, self.trainer.world_size)

@@ -11,6 +11,7 @@ from kdlight.codec.frames import FrameGrid
 from kdlight.codec.quantization import Quantized
 from kdlight.errors import InputError
 from kdlight.guidance.guidance import Fusion, Guidance
+from kdlight.guidance.sources import check_places
 from kdlight.training.base import Batch
 from kdlight.training.data import speech_of
 from kdlight.training.optim import Optimization
@@ -95,9 +96,11 @@ class GuidedCodecDistillation(CodecTraining):
 
     def on_fit_start(self) -> None:
         """Let every source compute what it can: ranks share the work, then wait for each other."""
-        utterances = speech_of(self.trainer, "guidances").training_utterances()
+        data = speech_of(self.trainer, "guidances")
+        utterances = data.training_utterances()
         active = [each for name, each in self.guidances.items() if self.weights[name] > 0]
         sources = [each.source for each in active] + [each.source for each in self.fusions.values()]
+        check_places(data, sources)
         for source in sources:
             source.prepare(utterances, self.global_rank, self.trainer.world_size)
         self.trainer.strategy.barrier("features")
