@@ -87,8 +87,11 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
     # what it writes itself; ``python -m tests.benchmarks.drafting`` measures what it saves.
     # ``--metric acceptance`` judges on what drafts are for.
     "oracle_drafts": {
-        # The likelihood drowns the divergence, which no weight takes away.
-        "sentences": [*DRAFTED, "--model.init_args.likelihood", "10000"],
+        # The likelihood drowns the divergence, which no weight takes away; the clip grows with it.
+        "sentences": [
+            *DRAFTED,
+            *("--model.init_args.likelihood", "10000", "--model.init_args.optimizer.clip", "10000"),
+        ],
         "off_policy": DRAFTED,
         "on_policy": [*DRAFTED, "--model.init_args.student_share", "1.0"],
     },
@@ -115,10 +118,11 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
     },
     # What sorted probabilities of a model of bytes add to the likelihood of characters.
     "characters_tokenizers": {
-        # The likelihood drowns the distance, which no weight takes away.
+        # The likelihood drowns the distance, which no weight takes away; the clip grows with it,
+        # from 1 at the recipe's weight of 0.67.
         "likelihood": [
             *recipe("characters/cross_tokenizer"),
-            *("--model.init_args.likelihood", "10000"),
+            *("--model.init_args.likelihood", "10000", "--model.init_args.optimizer.clip", "15000"),
         ],
         "uld": recipe("characters/cross_tokenizer"),
     },
