@@ -86,7 +86,7 @@ class OracleClassesDataModule(TokenDataModule):
 
     def _part(self, count: int, part: int) -> Batch:
         generator = torch.Generator().manual_seed(part)
-        label = torch.randint(self.classes, (count,), generator=generator)
+        label = self._labels(count, generator)
         lengths = torch.randint(self.shortest, self.length + 1, (count,), generator=generator)
         drawn = torch.stack([language.draw(count, generator) for language in self.languages])
         tokens = drawn[label, torch.arange(count)]
@@ -97,3 +97,7 @@ class OracleClassesDataModule(TokenDataModule):
             "lengths": lengths,
             "label": label,
         }
+
+    def _labels(self, count: int, source: torch.Generator) -> Tensor:
+        """The class of every text of a part, (count,) int64."""
+        return torch.randint(self.classes, (count,), generator=source)

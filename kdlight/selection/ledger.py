@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,17 @@ class Ledger:
             self.answers[key] = call(request)
             self._write({"key": key, "request": dict(request), "answer": self.answers[key]})
         return self.answers[key]
+
+    def ask_all(
+        self, requests: Iterable[Mapping[str, Any]], call: Callable[[Mapping[str, Any]], Any]
+    ) -> list[Any]:
+        """Answers to the first questions, as many as the budget allows."""
+        answers = []
+        for request in requests:
+            if self.left == 0 and not self.knows(request):
+                break
+            answers.append(self.ask(request, call))
+        return answers
 
     def _write(self, row: dict[str, Any]) -> None:
         if self.path is None:

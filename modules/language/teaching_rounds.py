@@ -180,10 +180,8 @@ class TeachingRounds(DistillationModule):
         """Answers to the first texts, as many as the budget allows; of the first rank."""
         answers = []
         if self.global_rank == 0:
-            for request in map(self.strategy.request, texts):
-                if self.ledger.left == 0 and not self.ledger.knows(request):
-                    break
-                answers.append(self.ledger.ask(request, self.teacher.answer))
+            requests = map(self.strategy.request, texts)
+            answers = self.ledger.ask_all(requests, self.teacher.answer)
         found: list[Any] = self.trainer.strategy.broadcast(answers)
         return found
 

@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from datamodules.text.few_labels import FewLabelsDataModule
 from datamodules.text.oracle_classes import OracleClassesDataModule
 from datamodules.text.oracle_tags import OracleTagsDataModule
 from datamodules.text.ranking import Ranked, RankingDataModule
@@ -15,19 +16,21 @@ from kdlight.networks.text.classifier import TextClassifier, TokenClassifier
 from kdlight.networks.text.encoder import BagOfTokens
 from kdlight.networks.text.exits import ExitEncoder
 from kdlight.storage.tokenizers import NumberTokenizer
+from kdlight.teachers.class_oracle import ClassOracle
 from kdlight.training.optim import Optimization
 from modules.language.encoders.ranking_distillation import RankingDistillation
 from modules.language.encoders.representation_distillation import RepresentationDistillation
 from modules.language.encoders.text_classification import TextClassification
+from modules.language.feedback_rounds import FeedbackRounds
 from modules.language.structure.exit_distillation import ExitDistillation
 from tests.exactness.harness import BATCH, Case
 
 V, LENGTH = 5, 6
+LANGUAGE = HMMLanguage(states=3, vocabulary=V, length=LENGTH, emission=0.6)
 
 
 def data(batch_size: int = BATCH) -> L.LightningDataModule:
-    language = HMMLanguage(states=3, vocabulary=V, length=LENGTH, emission=0.6)
-    return OracleClassesDataModule(language, 2, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
+    return OracleClassesDataModule(LANGUAGE, 2, 1, 40, 10, batch_size, steps_per_epoch=7, seed=3)
 
 
 def tags(batch_size: int = BATCH) -> L.LightningDataModule:
@@ -103,6 +106,23 @@ def tag_distillation(**kwargs: Any) -> RepresentationDistillation:
         )
 
 
+def few(batch_size: int = BATCH) -> L.LightningDataModule:
+    return FewLabelsDataModule(LANGUAGE, 2, 4, 3, 1, 10, batch_size, steps_per_epoch=7, seed=3)
+
+
+def feedback_rounds(**kwargs: Any) -> FeedbackRounds:
+    return FeedbackRounds(
+        ClassOracle(LANGUAGE, 2, 1, candidates=3),
+        classifier(1),
+        Optimization(lr=3e-3, decay="cosine"),
+        asks=6,
+        rounds=3,
+        round_iterations=7,
+        ema_half_life=3.0,
+        **kwargs,
+    )
+
+
 class RaggedRanking(RankingDataModule):
     """Forty queries with one to three passages, as a teacher scored them."""
 
@@ -150,6 +170,7 @@ def exit_distillation(**kwargs: Any) -> ExitDistillation:
 
 
 TEXT = {
+    "feedback_rounds": Case(feedback_rounds, 21, (7,), data_module=few),
     "exit_distillation": Case(exit_distillation, 20, data_module=RaggedRanking),
     "ranking_distillation": Case(ranking_distillation, 20, data_module=RaggedRanking),
     "text_classification": Case(text_classification, 20, data_module=data),
