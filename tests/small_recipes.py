@@ -36,6 +36,8 @@ OUT_OF_REACH = {
     "kdlight.teachers.encoders.vit_mae_encoder": "its teacher comes from the hub",
     "kdlight.teachers.image_text.CLIPTeacher": "its teacher comes from the hub",
     "kdlight.teachers.classifiers.torchvision_classifier": "its teacher is downloaded",
+    "kdlight.networks.text.pretrained.causal_lm": "its models are folders that a user has",
+    "kdlight.storage.tokenizers.FileTokenizer": "its tokenizer is a folder that a user has",
     "datamodules.text.selected.SelectedDataModule": "another command chooses its data",
     "datamodules.images.queried.QueriedDataModule": "another command chooses its data",
 }
@@ -67,6 +69,11 @@ def small_adm(part: str) -> dict[str, str]:
 
 
 SMALLER = {
+    "rounds/pgkd.yaml": {
+        "--model.init_args.asks": "4",
+        "--data.init_args.num_heldout": "40",
+    },
+    "smollm2/characters.yaml": {"--data.init_args.heldout_path": "null"},
     **{
         f"image_folder/teacher_{size}.yaml": {SHALLOW.format("denoiser"): "[8, 8, 8, 8]"}
         for size in (32, 64)
