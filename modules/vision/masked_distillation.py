@@ -60,7 +60,8 @@ class MaskedDistillation(EncoderModule):
         max_non_finite: Skipped updates in a row after which the run stops.
 
     Raises:
-        InputError: Encoders of unlike patches, a block that is not there, or no weight above 0.
+        InputError: Encoders of unlike patches, a block that is not there, no weight above 0, or
+            nothing hidden for ``reconstruction`` to fill in.
     """
 
     def __init__(
@@ -98,12 +99,17 @@ class MaskedDistillation(EncoderModule):
                     f"{other.patches}."
                 )
         related = relation_teacher or teacher
-        if not 1 <= relation_blocks <= min(encoder.depth, related.depth):
+        if relations and not 1 <= relation_blocks <= min(encoder.depth, related.depth):
             raise InputError(
                 f"relation_blocks: expected 1 to {min(encoder.depth, related.depth)}, found "
                 f"{relation_blocks}."
             )
         self.visible = visible_patches(encoder.patches, mask_ratio)
+        if reconstruction and self.visible == encoder.patches:
+            raise InputError(
+                "mask_ratio: expected one that hides a patch, which reconstruction fills in, found "
+                f"{mask_ratio}; or reconstruction 0."
+            )
         self.student_block = chosen_block("student_block", student_block, encoder.depth)
         self.teacher_block = chosen_block("teacher_block", teacher_block, teacher.depth)
         self.relation_blocks = relation_blocks

@@ -48,7 +48,7 @@ def test_classifiers_of_a_long_tail(tmp_path: Path) -> None:
 
 def test_encoders(tmp_path: Path) -> None:
     student = MaskedAutoencoder(vit(4), width=4, heads=2)
-    module = MaskedDistillation(vit(), student, Optimization(), 2, relation_blocks=1)
+    module = MaskedDistillation(vit(), student, Optimization(), 2)
     data = DigitsDataModule(batch_size=8, steps_per_epoch=2)
     report = EncoderReport(images=60, labels_per_class=1, fine_tuning_steps=1)
     rows = written(module, data, report, tmp_path)

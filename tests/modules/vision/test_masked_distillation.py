@@ -148,6 +148,8 @@ def test_blocks_and_patches_that_do_not_fit_are_refused() -> None:
         MaskedDistillation(encoder(), model, Optimization(), student_block=5)
     with pytest.raises(InputError, match="not all 0"):
         MaskedDistillation(encoder(), model, Optimization(), reconstruction=0.0, features=0.0)
+    with pytest.raises(InputError, match="hides a patch, which reconstruction fills in, found 0"):
+        MaskedDistillation(encoder(), model, Optimization(), mask_ratio=0.0)
     with pytest.raises(InputError, match="expected one that hides a patch"):
         MaskedAutoencoding(model, Optimization(), mask_ratio=0.0)
 
