@@ -33,7 +33,7 @@ class UnseenClassesDataModule(WrappedDataModule):
     def __init__(
         self,
         data: ImageDataModule,
-        unseen: int | list[str],
+        unseen: int | list[str | int],
         batch_size: int = 128,
         steps_per_epoch: int = 500,
         seed: int = 0,
@@ -48,12 +48,13 @@ class UnseenClassesDataModule(WrappedDataModule):
             order = np.random.default_rng(0).permutation(len(names)).tolist()
             hidden = order[: max(0, self.unseen)]
         else:
-            for name in self.unseen:
+            wanted = [str(name) for name in self.unseen]  # YAML takes a name of digits for a number
+            for name in wanted:
                 if name not in names:
                     raise InputError(
                         f"unseen: expected names of the data's classes, found {name!r}."
                     )
-            hidden = [names.index(name) for name in self.unseen]
+            hidden = [names.index(name) for name in wanted]
         found = {"seen": sorted(set(range(len(names))) - {*hidden}), "unseen": sorted({*hidden})}
         if not (found["seen"] and found["unseen"]):
             raise InputError(

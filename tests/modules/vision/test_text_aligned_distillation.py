@@ -97,7 +97,7 @@ def aligned(**kwargs) -> TextAlignedDistillation:
 
 
 def test_classes_that_are_never_trained_on_are_held_out_with_the_others() -> None:
-    data = UnseenClassesDataModule(DigitsDataModule(), ["3", "7"])
+    data = UnseenClassesDataModule(DigitsDataModule(), ["3", 7])
     assert data.groups == {"seen": [0, 1, 2, 4, 5, 6, 8, 9], "unseen": [3, 7]}
     assert set(data.splits.training["label"].tolist()) == set(data.groups["seen"])
     assert set(data.splits.heldout["label"].tolist()) == set(range(10))
