@@ -57,6 +57,7 @@ ALL_TOKENS = ["--model.init_args.objective.init_args.k", "16"]
 # The fitted_temperature in the teacher's summary.json.
 RECALIBRATED = ["--model.init_args.objective.init_args.teacher_temperature", "3.0"]
 
+PGKD = recipe("rounds/pgkd")
 READ_ME = recipe("oracle/read_me")
 FSPAD = recipe("oracle/fspad")
 FEATURES = "--model.init_args.draft.init_args."
@@ -115,6 +116,13 @@ EXPERIMENTS: dict[str, dict[str, list[str]]] = {
         "eagle": [*FSPAD, f"{FEATURES}sampling", "false", f"{FEATURES}alignment", "false"],
         "sampling": [*FSPAD, f"{FEATURES}alignment", "false"],
         "alignment": [*FSPAD, f"{FEATURES}sampling", "false"],
+    },
+    # What a teacher writes: by the student's mistakes, evenly, or nothing; a quarter of a minute a
+    # run. ``--metric class_accuracy``.
+    "rounds_pgkd": {
+        "evenly": [*PGKD, "--model.init_args.wishes", "kdlight.selection.feedback.Evenly"],
+        "feedback": PGKD,
+        "labels_alone": [*PGKD, "--model.init_args.asks", "0"],
     },
     # What sorted probabilities of a model of bytes add to the likelihood of characters.
     "characters_tokenizers": {
