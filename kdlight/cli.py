@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import errno
 import importlib
 import os
 import signal
@@ -15,11 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
-from kdlight import __version__, stops
+from kdlight import __version__, stops, warned
 from kdlight.core.memory import shortage, stay_within
 from kdlight.core.trust import trust
 from kdlight.errors import InputError
-from kdlight.storage.atomic import full_disk
+from kdlight.storage.atomic import PLACES, full_disk
 
 VERBS = {
     "fit": ("kdlight.commands.train", "train: a teacher, or a student from a teacher"),
@@ -68,19 +67,6 @@ GROUPS = {
 }
 """What the verbs are for, in the order of the help."""
 
-PLACES = {
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "no permission to write",
-    errno.ENOENT: "no such file or folder",
-    errno.ENOTDIR: "no such file or folder",
-    errno.EISDIR: "expected a file, found a folder",
-    errno.EEXIST: "expected a free place, found something else",
-    errno.ELOOP: "a link that leads to itself",
-    errno.ENAMETOOLONG: "the name is too long",
-}
-"""What is wrong with a place that is read or written, by the system's number for it."""
-
 # Not the whole checkout: a user's package may lie in it.
 ROOT = Path(__file__).resolve().parents[1]
 OURS = [ROOT / name for name in ("kdlight", "modules", "datamodules")]
@@ -126,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         return _complain(f"{verb}: {error}")
     except KeyboardInterrupt as stop:
+        warned.release()
         print(f"kdlight {verb}: stopped.", file=sys.stderr)
         return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:
@@ -175,6 +162,9 @@ def _full_disks_said_once() -> Iterator[None]:
 
 def _complain(text: str, name: str = "kdlight", code: int = 2) -> int:
     """Say what is wrong in one line, whatever names it holds, and return the exit code."""
+    if code == 2:
+        warned.drop()
+    warned.release()
     line = " ".join(f"{name} {text}".split())
     print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     return code
@@ -203,7 +193,9 @@ def program(argv: Sequence[str]) -> int:
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         warnings.showwarning = _show_warning
-    return main(argv)
+    code = main(argv)
+    warned.release()
+    return code
 
 
 def _show_warning(
@@ -215,7 +207,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if not _is_installed(Path(filename)):
-        print(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)
+        warned.warn(str(message), file)
 
 
 def _versions() -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up; within a group any order. The longest name that fits a module counts.
 LAYERS = [
-    ["kdlight.errors", "kdlight.stops", "kdlight.core", "kdlight.storage"],
+    ["kdlight.errors", "kdlight.stops", "kdlight.warned", "kdlight.core", "kdlight.storage"],
     ["kdlight.diffusion", "kdlight.codec", "kdlight.discrete", "kdlight.speculative"],
     ["kdlight.networks"],
     ["kdlight.losses", "kdlight.surgery", "kdlight.selection"],

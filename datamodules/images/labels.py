@@ -1,6 +1,8 @@
 """Labels of pictures from a table: a CSV with a header line, or JSON lines."""
 
 import os
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from kdlight.storage.tables import read_cells
 from kdlight.storage.text import read_lines
 
 SUFFIXES = (".csv", ".jsonl")
+_FLOAT = re.compile(r"[-+]?\d*\.\d*(e[-+]?\d+)?|nan", re.IGNORECASE)
 
 
 def read_labels(path: Path, file_column: str, label_column: str) -> dict[str, str]:
@@ -44,9 +47,9 @@ def read_labels(path: Path, file_column: str, label_column: str) -> dict[str, st
                 )
         name, label = row[file_column], row[label_column]
         for column, value in ((file_column, name), (label_column, label)):
-            plain = isinstance(value, (str, int)) and not isinstance(value, bool)
-            if not plain or not str(value).strip():
-                raise InputError(f"{path}: line {line}: expected a {column}, found {value!r}.")
+            if not _is_name(value):
+                found = textwrap.shorten(repr(value), 60, placeholder="...")
+                raise InputError(f"{path}: line {line}: expected a {column}, found {found}.")
         # a.png and ./a.png are one file.
         place = os.path.normpath(str(name))
         if place in lines:
@@ -58,6 +61,17 @@ def read_labels(path: Path, file_column: str, label_column: str) -> dict[str, st
     if not labels:
         raise InputError(f"{path}: expected a line for every picture, found none.")
     return labels
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a value names a file or a class: text or a whole number.
+
+    A table has only text: what it writes for a label that was lost, or for a number that is none
+    of a class, would be a class of its own.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return False
+    return bool(str(value).strip()) and _FLOAT.fullmatch(str(value).strip()) is None
 
 
 def sorted_classes(labels: dict[str, str]) -> list[str]:

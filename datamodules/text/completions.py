@@ -135,16 +135,8 @@ class CompletionsDataModule(TokenDataModule):
 
     def _turns(self, messages: list[Any], place: str, reading: Reading) -> Iterator[Piece]:
         for number, each in enumerate(messages, start=1):
-            known = each if isinstance(each, dict) else {}
-            # A template would write "None" for what is not said.
-            silent = known.get("content") is None and not known.get("tool_calls")
-            if not isinstance(known.get("role"), str) or silent:
-                raise InputError(f"{place}: message {number}: expected a role and a content.")
-            if not isinstance(known.get("content"), str | list | None):
-                raise InputError(
-                    f"{place}: message {number}: content: expected text, found "
-                    f"{called(known['content'])}."
-                )
+            _check_message(each, f"{place}: message {number}")
+        messages = [each | {"content": _text_of(each.get("content"))} for each in messages]
         said = [number for number, each in enumerate(messages) if each["role"] == "assistant"]
         if not said:
             raise InputError(f"{place}: expected a message of an assistant, found none.")
@@ -178,3 +170,40 @@ class CompletionsDataModule(TokenDataModule):
                 f"{place}: the chat template cannot lay it out{reason(error)}."
             ) from None
         return text
+
+
+def _check_message(message: Any, place: str) -> None:
+    """Refuse a message whose role or content a template would write as it is not meant."""
+    known = message if isinstance(message, dict) else {}
+    calls, content = known.get("tool_calls"), known.get("content")
+    if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
+        raise InputError(f"{place}: tool_calls: expected a list of objects, found {called(calls)}.")
+    # A template would write "None" for what is not said.
+    if not isinstance(known.get("role"), str) or (content is None and not calls):
+        raise InputError(f"{place}: expected a role and a content.")
+    if isinstance(content, list):  # of which a template of text writes Python's brackets
+        wrong = next((part for part in content if not _is_text(part)), None)
+        if wrong is not None or not content:
+            raise InputError(f"{place}: content: expected text, found {str(wrong)[:40]!r}.")
+    elif not isinstance(content, str | None):
+        raise InputError(f"{place}: content: expected text, found {called(content)}.")
+    if known["role"] == "assistant" and not calls and not _text_of(content):
+        raise InputError(f"{place}: expected a content that is not empty.")
+
+
+def _is_call(part: Any) -> bool:
+    return isinstance(part, dict) and bool(part)
+
+
+def _is_text(part: Any) -> bool:
+    """Whether a part of a content is text, as OpenAI's messages have it."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
+
+
+def _text_of(content: str | list[dict[str, str]] | None) -> str:
+    """A content as text; of a message that only calls a tool nothing."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""

@@ -117,6 +117,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
         raise InputError(
             f"--{name.replace('_', '-')}: convert {options.format} has no such option."
         )
+    if options.guide is not None and options.guidance_scale in (None, 1.0):
+        raise InputError("--guide: expected a --guidance-scale other than 1, which is no guidance.")
     model = convert(options.source, **given)
     notes = {"converted_from": options.format, "source": options.source.name}
     if options.source.is_file():

@@ -126,6 +126,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
             "selection; --force replaces it."
         )
     facts, columns = read_scores(options.scores)
+    if facts["kind"] == "texts":  # which the output would replace
+        check_output(options.output, (".json", ".jsonl"), [Path(facts["data"])], options.force)
     for needed in NEEDS[options.by]:
         if needed not in columns:
             role = needed.partition("_")[0]

@@ -39,13 +39,13 @@ from kdlight.commands.shared.folders import (
     take_folder,
 )
 from kdlight.commands.shared.places import from_anywhere
-from kdlight.commands.shared.resuming import accept_another_order, is_finished, run_of
+from kdlight.commands.shared.resuming import DoneError, accept_another_order, is_finished, run_of
 from kdlight.core.moved import current
 from kdlight.core.trust import trust
 from kdlight.diffusion.generator import Generator
 from kdlight.errors import InputError
 from kdlight.report.page import write_report
-from kdlight.storage.atomic import full_disk, sweep
+from kdlight.storage.atomic import PLACES, full_disk, sweep
 from kdlight.storage.files import load_checkpoint, write_json
 from kdlight.storage.yaml_text import dump_yaml, load_yaml
 from kdlight.training.base import DistillationModule
@@ -64,10 +64,6 @@ VERBS = {
     "test": (MEASURE, "Measure a checkpoint in full; summary.json goes into a folder test_N."),
     "predict": (MEASURE, "Sample for the labels of the held-out data into predictions.pt."),
 }
-
-
-class _NothingLeftError(Exception):
-    """A run that is finished was asked to continue."""
 
 
 class KDLightCLI(LightningCLI):
@@ -105,7 +101,7 @@ class KDLightCLI(LightningCLI):
                 },
                 args=[verb, *self.argv],
             )
-        except _NothingLeftError:
+        except DoneError:
             self._say_that_nothing_is_left()
         except (InputError, KeyboardInterrupt):
             self._give_back()
@@ -113,6 +109,8 @@ class KDLightCLI(LightningCLI):
         except OSError as error:
             full = full_disk(error)
             if full is None or full.filename:
+                if error.errno in PLACES:  # bad input, as an InputError
+                    self._give_back()
                 raise
             # metrics.csv and TensorBoard's file are written by others, who do not say which.
             raise OSError(full.errno, full.strerror, str(self.run_folder)) from error
@@ -261,7 +259,7 @@ class KDLightCLI(LightningCLI):
             checkpoint = load_checkpoint(Path(section.ckpt_path))
             check_checkpoint(self.model, checkpoint, section.ckpt_path)
             if self.verb == "fit" and is_finished(self.model, Path(section.ckpt_path)):
-                raise _NothingLeftError
+                raise DoneError
         kind = "version" if self.verb == "fit" else self.verb
         if is_first_rank():
             sweep(self.parent, below=True)

@@ -8,6 +8,7 @@ half written.
 import csv
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -244,8 +245,10 @@ def _require_run(path: Path) -> None:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return ""
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file, found something else.")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -19,6 +19,8 @@ from kdlight.storage.text import read_lines
 SCORES = "kdlight-scores-1"
 SELECTION = "kdlight-selection-1"
 KINDS = ("rows", "texts", "images")
+MODEL = ("path", "sha256")
+"""What is said of a model that scored."""
 LARGEST = 1e300
 ROUNDING = 1e-5
 
@@ -102,8 +104,13 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise InputError(f"{path}: line {number}: expected scores that `kdlight score` wrote.")
         rows.append(row)
     facts, rows = dict(rows[0]) if rows else {}, rows[1:]
-    for name in ("data", "digest", "models"):
-        if not isinstance(facts.get(name), dict if name == "models" else str):
+    models = facts.get("models")
+    for name, right in (
+        ("data", isinstance(facts.get("data"), str)),
+        ("digest", isinstance(facts.get("digest"), str)),
+        ("models", isinstance(models, dict) and all(map(_is_model, models.values()))),
+    ):
+        if not right:
             raise InputError(f"{path}: line 1: {name}: expected what `kdlight score` wrote.")
     count = facts.get("count")
     if type(count) is not int or count < 1 or facts.get("kind") not in KINDS:
@@ -124,11 +131,18 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return facts, {name: torch.tensor(each, dtype=torch.float64) for name, each in columns.items()}
 
 
+def _is_model(said: Any) -> bool:
+    """Whether a value says which model scored."""
+    return isinstance(said, dict) and all(isinstance(said.get(each), str) for each in MODEL)
+
+
 def _misfit(name: str, value: Any) -> str | None:
     """What a column holds, where ``value`` is nothing of the kind."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain or not abs(value) < LARGEST:  # nor NaN
         return "a number"
+    if name.endswith("_nll") and value < -ROUNDING:
+        return "nats of at least 0"
     if name == "tokens" and (value < 0 or value != int(value)):
         return "a whole number of at least 0"
     if name.endswith("_margin") and not -ROUNDING <= value <= 1 + ROUNDING:
@@ -186,7 +200,7 @@ def read_selection(path: Path, data: str, count: int) -> Tensor:
     if not isinstance(said, dict) or said.get("format") != SELECTION:
         raise InputError(f"{path}: expected a selection that `kdlight select` wrote.")
     rows = said.get("rows")
-    numbers = isinstance(rows, list) and all(isinstance(row, int) for row in rows)
+    numbers = isinstance(rows, list) and all(type(row) is int for row in rows)
     if not numbers or not rows or said.get("sha256") != digest_of_rows(rows):
         raise InputError(f"{path}: expected rows as they were chosen, found others.")
     if said.get("data") != data or not 0 <= min(rows) <= max(rows) < count:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
+from kdlight.errors import InputError
 from kdlight.selection.critics import Entities, passes
 from kdlight.selection.spans import aligned, tags_of
 
@@ -41,8 +42,19 @@ class Labelling(Recorded):
 
     @staticmethod
     def entities(answer: Any) -> Entities:
-        """An answer as strings with their types."""
-        return [(str(string), str(kind)) for string, kind in answer]
+        """An answer as strings with their types.
+
+        Raises:
+            InputError: It is no list of these.
+        """
+        pairs: Sequence[Any] = answer if isinstance(answer, list | tuple) else [None]
+        for pair in pairs:
+            known = isinstance(pair, list | tuple) and len(pair) == 2
+            if not known or not all(isinstance(part, str) for part in pair):
+                raise InputError(
+                    f"answer: expected a list of strings with their types, found {answer!r:.60}."
+                )
+        return [(string, kind) for string, kind in pairs]
 
 
 @runtime_checkable

@@ -25,6 +25,18 @@ FULL = {
     errno.EFBIG: "the file would be larger than this disk or process allows",
 }
 """Why a file has no room, by the system's number."""
+PLACES = {
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "no permission to write",
+    errno.ENOENT: "no such file or folder",
+    errno.ENOTDIR: "no such file or folder",
+    errno.EISDIR: "expected a file, found a folder",
+    errno.EEXIST: "expected a free place, found something else",
+    errno.ELOOP: "a link that leads to itself",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+"""What is wrong with a place that is read or written, by the system's number for it."""
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.kdlight-(?P<place>[0-9a-f]{6})-(?P<pid>\d+)-")
 
@@ -52,7 +64,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:  # a folder of that name: no user knows the temporary one
+            raise OSError(error.errno, error.strerror, str(path)) from None
     except Exception as error:
         _raise_if_full(path, temporary, error)
         raise

@@ -209,6 +209,8 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
         if isinstance(expected[name], Tensor) and not isinstance(tensors[name], Tensor):
             found = called(tensors[name])
             raise InputError(f"{source}: weight {name}: expected a tensor, found {found}.")
+        if isinstance(tensors[name], Tensor) and bool(tensors[name].isnan().any()):
+            raise InputError(f"{source}: weight {name}: expected numbers, found a NaN.")
     try:
         module.load_state_dict(tensors)
     except RuntimeError:

@@ -18,7 +18,7 @@ def parse_json(text: str | bytes, infinite: bool = False, any_number: bool = Fal
 
     Raises:
         InputError: It is no JSON or nested too deep, has a key twice, a number that JSON does not
-            know or that is too long.
+            know or that is too long, or text with half a character, which no tokenizer takes.
     """
 
     def number(said: str) -> float:
@@ -27,14 +27,20 @@ def parse_json(text: str | bytes, infinite: bool = False, any_number: bool = Fal
         raise InputError(f"expected numbers that JSON knows, found {said}.")
 
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=number)
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=number)
+        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
+            json.dumps(found, ensure_ascii=False).encode()
     except InputError:
         raise
+    except UnicodeEncodeError as error:
+        half = json.dumps(error.object[error.start])
+        raise InputError(f"expected text, found {half}, which is half a character.") from None
     except (ValueError, RecursionError):  # no UTF-8, no JSON, a number too long, or nested too deep
         raise InputError("expected JSON, found something else.") from None
+    return found
 
 
-def parse_line(line: str, place: str) -> Any:
+def parse_line(line: str | bytes, place: str) -> Any:
     """:func:`parse_json` of one of many lines, with any numbers.
 
     Args:

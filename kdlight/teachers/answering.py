@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from kdlight.core.ranges import PositiveFloat, Probability
-from kdlight.core.spec import Recorded
+from kdlight.core.spec import Recorded, spec_of
 from kdlight.discrete.entities import EntityLanguage
 from kdlight.errors import InputError
 
@@ -25,6 +25,20 @@ class AnsweringTeacher(Protocol):
             request: ``{"text": ..., "types": [...]}`` asks for the entities of a text.
         """
         ...
+
+
+LOCATIONS = ("url", "key_variable", "seconds")
+"""Arguments that say where a teacher is, not what it answers."""
+
+
+def name_of(teacher: AnsweringTeacher) -> str | None:
+    """A word for a teacher that another one does not have; None for one that is not recorded."""
+    if not isinstance(teacher, Recorded):
+        return None
+    spec = spec_of(teacher)
+    said = {key: value for key, value in spec["init_args"].items() if key not in LOCATIONS}
+    text = json.dumps([spec["class_path"], said], sort_keys=True)
+    return f"{type(teacher).__name__}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 class EntityOracle(Recorded):

@@ -16,12 +16,16 @@ from kdlight.core.frozen import digest
 from kdlight.core.spec import Recorded, spec_of
 from kdlight.discrete.autoregressive import NextTokenModel
 from kdlight.errors import InputError
-from kdlight.storage.files import read_json, write_json
+from kdlight.storage.files import is_there, read_json, write_json
 from kdlight.storage.tokenizers import Tokenizer, identity_of
 
 FORMAT = "kdlight-laws-1"
 CALL_BYTES = 2**28
 """Of the logits of one call of the teacher in float32."""
+CHECKED = 2**24
+"""Numbers that are checked at once."""
+MASS = 0.05
+"""How far the logarithm of a law's sum may be from 0, in float16."""
 Array = np.memmap[Any, np.dtype[Any]]
 LOCATIONS = ("_name_or_path", "transformers_version")
 """Entries of a configuration that say where a model lies, not what it is."""
@@ -184,9 +188,28 @@ class LawCache:
                 f"{self.folder}: expected a teacher's laws of {len(self.rows)} rows, found {done}; "
                 "with a teacher the others are made."
             )
-        return {
-            f"teacher_{name}": torch.from_numpy(array) for name, array in self._opened("c").items()
-        }
+        arrays = self._opened("c")
+        self._check_values(arrays)
+        return {f"teacher_{name}": torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _check_values(self, arrays: Mapping[str, Array]) -> None:
+        """Refuse tokens that there are not, and what is no law, a few rows at a time.
+
+        Raises:
+            InputError: A row is damaged.
+        """
+        step = max(1, CHECKED // max(1, int(np.prod(self.shapes["log_probs"][1:]))))
+        for start in range(0, len(self.rows), step):
+            rows = slice(start, start + step)
+            tokens = torch.from_numpy(arrays["tokens"][rows]).long()
+            mass = torch.from_numpy(arrays["log_probs"][rows]).float().logsumexp(dim=-1)
+            inside = bool(((tokens >= 0) & (tokens < self.facts["vocabulary"])).all())
+            if not inside or not bool((mass.abs() < MASS).all()):
+                raise InputError(
+                    f"{self.folder}: expected laws that sum to 1 over tokens below "
+                    f"{self.facts['vocabulary']}, found others in rows {start} to "
+                    f"{start + len(tokens) - 1}; remove the folder, and it is made again."
+                )
 
     def _done(self, expected: Mapping[str, Any]) -> int:
         """Rows that are there.
@@ -195,10 +218,11 @@ class LawCache:
             InputError: They were made of something else.
         """
         path = self.folder / "laws.json"
-        if not path.is_file():
+        if not is_there(path):
             return 0
         found = read_json(path)
-        if not isinstance(found, dict) or not isinstance(found.get("done"), int):
+        done = found.get("done") if isinstance(found, dict) else None
+        if type(done) is not int or not 0 <= done <= len(self.rows):
             raise InputError(f"{path}: expected what a cache was made of; remove the folder.")
         for name, value in expected.items():
             if found.get(name) != value:
@@ -207,7 +231,7 @@ class LawCache:
                     f"{str(value)[:12]}, found {str(found.get(name))[:12]}; remove the folder or "
                     "name another."
                 )
-        return int(found["done"])
+        return done
 
     def _opened(self, mode: Literal["c", "r+", "w+"]) -> dict[str, Array]:
         """Both files, mapped into memory: to read, to write on, or new."""

@@ -21,6 +21,7 @@ from kdlight.errors import InputError
 from kdlight.storage.atomic import atomic_path
 
 FORMAT = "kdlight-token-pairs-1"
+KINDS = {"noise": "torch.float32", "tokens": "torch.int64"}
 PART = 2000
 """Rows of a file."""
 
@@ -138,6 +139,9 @@ class TokenPairs:
         there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if there != shapes:
             raise InputError(f"{path}: expected tensors of shapes {shapes}, found {there}.")
+        kinds = {name: str(tensor.dtype) for name, tensor in tensors.items()}
+        if kinds != KINDS:
+            raise InputError(f"{path}: expected tensors of {KINDS}, found {kinds}.")
         tokens = tensors["tokens"]
         inside = bool(((tokens >= 0) & (tokens < vocabulary)).all())
         if not inside or not bool(tensors["noise"].isfinite().all()):

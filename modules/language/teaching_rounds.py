@@ -13,7 +13,7 @@ from kdlight.networks.text.tagger import TokenTagger
 from kdlight.selection.labelling import Chooser, InOrder, Labelling
 from kdlight.selection.ledger import Ledger
 from kdlight.storage.atomic import atomic_path
-from kdlight.teachers.answering import AnsweringTeacher
+from kdlight.teachers.answering import AnsweringTeacher, name_of
 from kdlight.training.base import Batch, DistillationModule
 from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
@@ -94,7 +94,8 @@ class TeachingRounds(DistillationModule):
         self.student = student
         self.chooser = chooser or InOrder()
         self.asks, self.round_iterations = asks, round_iterations
-        self.ledger = Ledger(None if ledger is None else Path(ledger), budget)
+        file = None if ledger is None else Path(ledger)
+        self.ledger = Ledger(file, budget, strategy.entities, name_of(teacher))
         self.asked: list[list[int]] = []
         self.refused: dict[str, int] = {}
         self.answers: list[tuple[str, Any]] = []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdlight import cli
+from kdlight import cli, warned
 from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.networks.text.token_transformer import TokenTransformer
@@ -140,6 +140,7 @@ def test_warnings_of_libraries_are_not_shown_and_ours_are_a_line(
 ) -> None:
     for place in (torch.__file__, json.__file__, cli.__file__):
         cli._show_warning(UserWarning(f"of\n{place}"), UserWarning, place, 1)
+    warned.release()
     assert capsys.readouterr() == ("", f"warning: of {cli.__file__}\n")
 
 

@@ -14,7 +14,13 @@ from kdlight.discrete.oracle import HMMLanguage
 from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
 from kdlight.networks.text.token_transformer import TokenTransformer
-from kdlight.selection.files import ScoreWriter, read_scores
+from kdlight.selection.files import (
+    ScoreWriter,
+    digest_of_texts,
+    read_scores,
+    read_selection,
+    write_selection,
+)
 from kdlight.storage.files import save_model
 from kdlight.storage.tokenizers import CharacterTokenizer
 from tests.commands.tiny import Run, refused
@@ -188,6 +194,9 @@ ROW = {"tokens": 3, "student_nll": 1.0, "student_margin": 0.5}
         ({}, {"tokens": 1.5}, "line 2: tokens: expected a whole number of at least 0, found 1.5"),
         ({}, {"student_margin": 5}, "student_margin: expected a margin .*, 0 to 1, found 5"),
         ({}, {"student_margin": -1}, "student_margin: expected a margin .*, 0 to 1, found -1"),
+        ({}, {"student_nll": -1.0}, "student_nll: expected nats of at least 0, found -1.0"),
+        ({"models": {"student": 3}}, {}, "line 1: models: expected what"),
+        ({"models": {"student": {"path": "x"}}}, {}, "line 1: models: expected what"),
         ({}, {"student_nll": 10**400}, r"student_nll: expected a number, found \.\.\."),
     ],
 )
@@ -217,3 +226,20 @@ def test_kinds_of_a_polluted_language():
     assert data.language.log_prob(tokens[kinds == 0]).mean() > -12
     with pytest.raises(InputError, match="expected shares of at least 0 that leave some"):
         PollutedLanguageDataModule(HMMLanguage(3, 5, 6), noise=0.7, repeats=0.3)
+
+
+def test_chosen_texts_do_not_replace_those_that_were_scored(kdlight: Run, tmp_path: Path):
+    texts, scores = tmp_path / "texts.jsonl", tmp_path / "scores.jsonl"
+    texts.write_text('{"text": "a"}\n')
+    head = HEAD | {"data": str(texts), "digest": digest_of_texts(["a"])}
+    scores.write_text(f"{json.dumps(head)}\n{json.dumps(ROW)}\n")
+    words = ["select", scores, "--by", "random", "--output", texts]
+    refused(kdlight, words, "expected another file than what it is made of", where=tmp_path)
+
+
+@pytest.mark.parametrize("rows", [[True, False], [0.0, 1.0]])
+def test_rows_of_a_selection_are_whole_numbers(rows: list[object], tmp_path: Path):
+    path = tmp_path / "chosen.json"
+    write_selection(path, rows, "d", {})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected rows as they were chosen, found others"):
+        read_selection(path, "d", 2)

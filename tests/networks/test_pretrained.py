@@ -183,3 +183,39 @@ def test_bad_lines_and_models_are_named(tmp_path):
         causal_lm(str(tmp_path / "nothing"), length=4)
     with pytest.raises(InputError, match="at most the model's 10 tokens, found 11"):
         causal_lm(folder, length=4, vocabulary=11)
+
+
+USER = {"role": "user", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": ""}, "expected a content that is not empty"),
+        ({"content": []}, "content: expected text, found"),
+        ({"content": ["b"]}, "content: expected text, found 'b'"),
+        ({"content": [{"type": "image", "url": "x"}]}, "content: expected text, found"),
+        ({"content": [{"type": "text", "text": ""}]}, "expected a content that is not empty"),
+        ({"tool_calls": 3}, "tool_calls: expected a list of objects, found a whole number"),
+        ({"tool_calls": [{}]}, "tool_calls: expected a list of objects"),
+        ({"tool_calls": []}, "expected a role and a content"),
+    ],
+)
+def test_messages_that_a_template_would_write_as_they_are_not_meant(tmp_path, message, said):
+    folder = llama(tmp_path / "model")
+    wrong = {"messages": [USER, {"role": "assistant", **message}]}
+    rows = [{"prompt": "a", "completion": "b"}] * 2 + [wrong]
+    path = lines(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InputError, match=f"rows.jsonl: line 3: message 2: {said}"):
+        _ = CompletionsDataModule(path, folder, length=30, heldout=0.4).parts
+
+
+def test_parts_of_text_are_their_text(tmp_path):
+    folder = llama(tmp_path / "model")
+    parts = [{"type": "text", "text": "b"}, {"type": "text", "text": " c"}]
+    found = []
+    for content in ("b c", parts):
+        row = {"messages": [USER, {"role": "assistant", "content": content}]}
+        path = lines(tmp_path / "rows.jsonl", [row, row])
+        found.append(CompletionsDataModule(path, folder, length=12, heldout=0.5).parts[0])
+    assert torch.equal(found[0]["tokens"], found[1]["tokens"])

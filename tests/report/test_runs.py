@@ -113,3 +113,11 @@ def test_folder_that_is_no_run(tmp_path: Path, make_run):
 def test_seed_that_is_a_word_is_no_seed(tmp_path: Path):
     (tmp_path / "run.json").write_text(json.dumps({"seed": "seven"}))
     assert load_run(tmp_path).seed is None
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json", "metrics.csv"])
+def test_a_folder_in_the_place_of_a_file_is_not_passed_over(tmp_path: Path, name: str):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}: expected a file, found something else"):
+        load_run(tmp_path)

@@ -24,7 +24,7 @@ from kdlight.selection.critics import (
 from kdlight.selection.labelling import InOrder, Labelling, LeastSure
 from kdlight.selection.ledger import Ledger
 from kdlight.selection.spans import Span, agreement, aligned, spans_of, tags_of
-from kdlight.teachers.answering import ChatServer, EntityOracle, entities_in
+from kdlight.teachers.answering import ChatServer, EntityOracle, entities_in, name_of
 
 TYPES = ["person", "place"]
 
@@ -114,6 +114,73 @@ def test_a_ledger_pays_once_and_survives_a_kill(tmp_path: Path):
     path.write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1: expected JSON"):
         Ledger(path)
+
+
+def written(*rows, end="\n"):
+    return "\n".join(map(json.dumps, rows)) + end
+
+
+def answered(text, answer, **others):
+    ledger = Ledger(None)
+    ledger.ask({"text": text}, lambda request: answer)
+    return {
+        "key": next(iter(ledger.answers)),
+        "request": {"text": text},
+        "answer": answer,
+        **others,
+    }
+
+
+A, B = answered("a", [["a", "person"]]), answered("b", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (written(A, B, A | {"answer": []}), "line 3: expected one answer to a question"),
+        (written(A, B | {"key": A["key"]}), "line 2: expected the key of its question"),
+        (written(A, B | {"answer": 3}), "line 2: answer: expected a list of strings with their"),
+        (written(A, B | {"answer": None}), "line 2: answer: expected a list"),
+        (written(A, B | {"answer": "none"}), "line 2: answer: expected a list"),
+        (written(A, B | {"answer": [["a", "b", "c"]]}), "line 2: answer: expected a list"),
+        (written(A, B | {"answer": [["a", 3]]}), "line 2: answer: expected a list"),
+        (written(A, B | {"teacher": "other"}), r"line 2: expected answers of this teacher \(own\)"),
+        (b"\xe9" + written(A).encode(), "line 1: expected JSON"),
+        (written(A).encode().replace(b"person", b"p\xe9rson"), "line 1: expected JSON"),
+    ],
+)
+def test_lines_of_a_ledger_that_are_wrong(content, said, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said):
+        Ledger(path, None, Labelling(["person"]).entities, "own")
+
+
+def test_nothing_of_a_ledger_is_lost(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    # A whole line without its end was paid for; a byte order mark is no damage.
+    path.write_text("\ufeff" + written(A, B, end=""), encoding="utf-8")
+    before = path.read_bytes()
+    ledger = Ledger(path)
+    assert ledger.answers.keys() == {A["key"], B["key"]}
+    assert path.read_bytes() == before  # read, not written
+    ledger.ask({"text": "c"}, lambda request: [])
+    assert len(Ledger(path).answers) == 3
+    path.write_bytes(before[:-9])
+    ledger = Ledger(path, teacher="own")
+    assert ledger.answers.keys() == {A["key"]}
+    assert path.read_bytes() == before[:-9]
+    ledger.ask({"text": "b"}, lambda request: [])
+    assert path.read_text("utf-8-sig") == written(A, {"teacher": "own", **B})
+
+
+def test_a_teacher_is_known_by_what_it_answers():
+    language = EntityLanguage(40, 10)
+    names = [name_of(EntityOracle(language, misses=each)) for each in (0.1, 0.1, 0.2)]
+    assert names[0] == names[1] != names[2]
+    servers = [name_of(ChatServer(f"http://{each}", "m")) for each in ("a", "b")]
+    assert servers[0] == servers[1] != name_of(ChatServer("http://a", "n"))
+    assert name_of(object()) is None
 
 
 def test_an_oracle_errs_as_often_as_it_says():

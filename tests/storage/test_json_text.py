@@ -20,6 +20,7 @@ from kdlight.storage.tokenizers import HashedWordsTokenizer
 
 DEEP = "[" * 100_000 + "]" * 100_000
 LONG = '{"text": ' + "9" * 5000 + "}"
+HALF = '{"text": "a \\ud800"}'
 TWICE = '{"text": "a", "text": "b"}'
 READERS: dict[str, Callable[[Path], object]] = {
     "texts": read_documents,
@@ -34,7 +35,13 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    ("line", "said"), [(DEEP, "expected JSON"), (LONG, "expected JSON"), (TWICE, "given twice")]
+    ("line", "said"),
+    [
+        (DEEP, "expected JSON"),
+        (LONG, "expected JSON"),
+        (TWICE, "given twice"),
+        (HALF, r'found "\\ud800", which is half a character'),
+    ],
 )
 def test_a_line_is_refused(reader: str, line: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
@@ -93,3 +100,7 @@ def test_scores_that_nobody_wrote(facts: dict, row: dict, said: str, tmp_path: P
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     with pytest.raises(InputError, match=said):
         read_scores(path)
+
+
+def test_whole_characters_in_two_halves_are_text():
+    assert parse_json('"\\ud83d\\ude00"') == parse_json(b'"\\uD83D\\uDE00"') == "\U0001f600"

@@ -284,3 +284,17 @@ def test_weights_of_another_kind_are_refused(wrong, said):
         load_weights(layer, layer.state_dict() | {"weight": wrong}, "x")
     half = {name: value.half() for name, value in layer.state_dict().items()}
     load_weights(layer, half, "x")
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    weights = torch.nn.Linear(2, 1).state_dict()
+    weights["bias"][0] = float("nan")
+    with pytest.raises(InputError, match="x: weight bias: expected numbers, found a NaN"):
+        load_weights(torch.nn.Linear(2, 1), weights, "x")
+
+
+def test_atomic_path_names_the_place_that_is_a_folder(tmp_path):
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(IsADirectoryError) as refused:
+        write_json(tmp_path / "x.json", {})
+    assert refused.value.filename == str(tmp_path / "x.json")

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,3 +166,33 @@ def test_data_bring_the_laws_and_need_no_teacher_afterwards(tmp_path):
 def test_an_objective_of_logits_is_refused(objective):
     with pytest.raises(InputError, match="asks for a teacher's logits"):
         CachedDistillation(teacher(), objective, Optimization(lr=1e-3))
+
+
+@pytest.mark.parametrize("done", [-1, 26, True, 1.5, None])
+def test_a_number_of_rows_that_is_none(tmp_path, done):
+    cache = LawCache(tmp_path, TOKENS, None, V, k=2)
+    cache.make(teacher())
+    path = tmp_path / "laws.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"done": done}))
+    with pytest.raises(InputError, match=r"laws.json: expected what a cache was made of"):
+        cache.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tokens", V), ("log_probs", np.nan), ("log_probs", 0), ("log_probs", 3)]
+)
+def test_values_that_are_no_law_are_found_before_training(tmp_path, name, value):
+    cache = LawCache(tmp_path, TOKENS, None, V, k=2)
+    cache.make(teacher())
+    array = np.load(tmp_path / f"{name}.npy")
+    array[7, 1] = value
+    np.save(tmp_path / f"{name}.npy", array)
+    with pytest.raises(InputError, match=f"laws that sum to 1 over tokens below {V}"):
+        cache.read()
+
+
+def test_a_folder_in_the_place_of_the_description(tmp_path):
+    cache = LawCache(tmp_path, TOKENS, None, V, k=2)
+    (tmp_path / "laws.json").mkdir()
+    with pytest.raises(InputError, match=r"laws.json: expected a file, found a folder"):
+        cache.make(teacher())

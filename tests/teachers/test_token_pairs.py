@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from datamodules.text.oracle_language import OracleLanguageDataModule
 from datamodules.text.token_pairs import TokenPairsDataModule
@@ -66,3 +67,22 @@ def test_batches_hold_noise_and_the_reference_judges(teacher, tmp_path):
     assert batch["tokens"].shape == (4, 4)
     assert next(iter(data.heldout_dataloader()))["tokens"].shape == (8, 4)
     assert len(data.judges()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("tokens", torch.float32),
+        ("tokens", torch.bool),
+        ("noise", torch.half),
+        ("noise", torch.int),
+    ],
+)
+def test_pairs_of_other_numbers_are_refused(teacher, tmp_path, name, dtype):
+    pairs = TokenPairs(teacher, TokenCodes(3, 1), 10, folder=tmp_path)
+    pairs.make()
+    (path,) = pairs.folder.iterdir()
+    tensors = load_file(path)
+    save_file(tensors | {name: tensors[name].to(dtype)}, path, pairs.facts)
+    with pytest.raises(InputError, match=r"expected tensors of \{'noise': 'torch.float32'"):
+        pairs.read()

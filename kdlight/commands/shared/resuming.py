@@ -8,6 +8,10 @@ from kdlight.storage.files import read_json
 from kdlight.training.base import DistillationModule
 
 
+class DoneError(Exception):
+    """A run that is finished was asked to continue."""
+
+
 def run_of(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint lies in; None for a file elsewhere."""
     folder = checkpoint.absolute().parent.parent

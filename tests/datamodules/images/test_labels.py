@@ -106,3 +106,19 @@ def test_a_missing_table(tmp_path):
 
 def test_names_are_sorted_as_words_where_one_is_a_word():
     assert sorted_classes({"a": "b", "b": "10", "c": "9"}) == ["10", "9", "b"]
+
+
+@pytest.mark.parametrize("label", ["1.0", "0.5", ".5", "NaN", "nan", "2.", "1.5e3"])
+def test_what_a_table_writes_for_lost_labels_and_fractions_is_no_class(tmp_path, label):
+    path = tmp_path / "x.csv"
+    path.write_text(f"file_name,label\na.png,3\nb.png,{label}\n")
+    with pytest.raises(InputError, match=f"x.csv: line 3: expected a label, found '{label}'."):
+        read_labels(path, "file_name", "label")
+
+
+def test_a_label_without_end_is_cut_in_the_complaint(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"file_name": "a.png", "label": ["x"] * 9000}) + "\n")
+    with pytest.raises(InputError, match="expected a label, found") as refused:
+        read_labels(path, "file_name", "label")
+    assert len(str(refused.value)) < 300
