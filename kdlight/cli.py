@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -97,6 +98,9 @@ def main(argv: Sequence[str]) -> int:
         print(_versions())
         return 0
     verb, *rest = argv
+    if nul := next((word for word in argv if "\0" in word), None):
+        nul = f"expected words without the character NUL, found {nul!r}."
+        return _complain(nul, name="kdlight:")
     try:
         rest = _trusting(rest)
     except InputError as error:
@@ -193,6 +197,9 @@ def program(argv: Sequence[str]) -> int:
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is no text would fail the work when all of it is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = main(argv)
     warned.release()
     return code

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from torch import nn
 
-from kdlight.commands.parsing.arguments import Parser, add_force, check_output, positive, step_count
+from kdlight.commands.parsing.arguments import (
+    Parser,
+    add_force,
+    check_output,
+    inputs_of,
+    positive,
+    step_count,
+)
 from kdlight.convert.bigcodec import convert_bigcodec
 from kdlight.convert.dac import convert_dac
 from kdlight.convert.dmcodec import convert_dmcodec
@@ -109,7 +116,7 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``convert``."""
     options = parser().parse_args(argv)
-    check_output(options.output, (".safetensors",), [options.source], options.force)
+    check_output(options.output, (".safetensors",), inputs_of(options), options.force)
     convert = FORMATS[options.format]
     given = {name: getattr(options, name) for name in OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}

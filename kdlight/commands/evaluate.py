@@ -15,6 +15,7 @@ from kdlight.commands.parsing.arguments import (
     add_model,
     add_sigmas,
     check_output,
+    inputs_of,
     positive,
     refuse_idle,
     seed,
@@ -279,7 +280,7 @@ def check_options(options: argparse.Namespace, typed: frozenset[str]) -> None:
         InputError: They do not.
     """
     if options.output is not None:
-        check_output(options.output, (".json",), [options.checkpoint], options.force)
+        check_output(options.output, (".json",), inputs_of(options), options.force)
     if options.data is None and options.reference is None:
         raise InputError("expected --data or --reference to compare samples with, found neither.")
     if options.reference is not None and options.features is None:

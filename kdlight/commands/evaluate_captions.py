@@ -11,6 +11,7 @@ from kdlight.commands.parsing.arguments import (
     add_device,
     add_force,
     check_output,
+    inputs_of,
     refuse_idle,
 )
 from kdlight.commands.shared.foreign import read_picture
@@ -57,7 +58,7 @@ def run(argv: Sequence[str]) -> None:
     known = parser()
     options = known.parse_args(argv)
     if options.output is not None:
-        check_output(options.output, (".json",), (), options.force)
+        check_output(options.output, (".json",), inputs_of(options), options.force)
     if options.clip is None and not options.preference:
         raise InputError("expected --clip or --preference to judge by, found neither.")
     if not options.preference:

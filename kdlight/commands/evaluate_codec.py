@@ -17,6 +17,7 @@ from kdlight.commands.parsing.arguments import (
     add_device,
     add_force,
     check_output,
+    inputs_of,
     positive,
     refuse_idle,
 )
@@ -172,11 +173,11 @@ def check_options(options: argparse.Namespace) -> None:
         InputError: They do not.
     """
     if options.output is not None:
-        check_output(options.output, (".json",), [options.checkpoint], options.force)
+        check_output(options.output, (".json",), inputs_of(options), options.force)
     if options.jsonl is not None:
         if options.jsonl.suffix.lower() != ".jsonl":
             raise InputError(f"--jsonl {options.jsonl}: expected a name ending in .jsonl.")
-        check_output(options.jsonl, (".jsonl",), option="--jsonl")
+        check_output(options.jsonl, (".jsonl",), inputs_of(options), options.force, "--jsonl")
     for name, value in (("--n-q", options.n_q), ("--model", options.model)):
         if value is not None and options.checkpoint is None:
             raise InputError(f"{name}: expected a --checkpoint to encode with, found --degraded.")

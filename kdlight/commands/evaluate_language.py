@@ -19,6 +19,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     check_output,
     device,
+    inputs_of,
     positive,
     refuse_idle,
     seed,
@@ -104,7 +105,7 @@ def run(argv: Sequence[str]) -> None:
         found = "texts that are written already (--samples)"
         refuse_idle(known.typed(argv), OF_A_MODEL, "a --checkpoint to write with", found)
     if options.output is not None:
-        check_output(options.output, (".json",), [options.checkpoint], options.force)
+        check_output(options.output, (".json",), inputs_of(options), options.force)
     if options.samples is not None and options.judge is None:
         raise InputError("--samples: expected a --judge to measure them, found none.")
     judge = None if options.judge is None else LanguageJudge(options.judge).to(options.device)

@@ -11,6 +11,7 @@ from kdlight.commands.parsing.arguments import (
     add_device,
     add_force,
     check_output,
+    inputs_of,
     positive,
     refuse_idle,
 )
@@ -53,7 +54,7 @@ def run(argv: Sequence[str]) -> None:
     options = known.parse_args(argv)
     if options.samples is not None or options.data in DATA:
         refuse_idle(known.typed(argv), ("size",), "a folder as --data")
-    check_output(options.output, (".npz",), [options.samples], options.force)
+    check_output(options.output, (".npz",), inputs_of(options), options.force)
     features = extractor(options.features)
     assert features is not None  # required
     with processes(options.device) as process:

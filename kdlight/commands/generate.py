@@ -9,6 +9,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     check_output,
     device,
+    inputs_of,
     positive,
     refuse_idle,
     seed,
@@ -126,7 +127,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if options.codes is not None:
         _check_alone(options)
     else:
-        check_output(options.output, SUFFIXES, [options.checkpoint, options.prompts], options.force)
+        check_output(options.output, SUFFIXES, inputs_of(options), options.force)
     writer = read_writer(options.checkpoint, options.length, options.model)
     writer.generator = with_sampler(writer.generator, options.sampler)
     length = writer.generator.length

@@ -10,6 +10,7 @@ from kdlight.commands.parsing.arguments import (
     add_model,
     add_steps,
     check_output,
+    inputs_of,
     picked,
     positive,
     seed,
@@ -41,7 +42,7 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``pairs``."""
     options = parser().parse_args(argv)
-    check_output(options.output, (".safetensors",), [options.checkpoint], options.force)
+    check_output(options.output, (".safetensors",), inputs_of(options), options.force)
     teacher = picked(options.checkpoint, options.steps, options.model)
     make_pairs(
         teacher,

@@ -17,6 +17,7 @@ from kdlight.commands.parsing.arguments import (
     add_force,
     check_output,
     check_place,
+    inputs_of,
     positive,
     refuse_idle,
     seed,
@@ -164,7 +165,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     _check_together(options, known.typed(argv))
     to_file = options.output.suffix == ".safetensors"
     if to_file:
-        check_output(options.output, (".safetensors",), [options.checkpoint], options.force)
+        check_output(options.output, (".safetensors",), inputs_of(options), options.force)
     else:
         _check_folder(options.output, options.checkpoint)
     model, tokenizer = read_causal(options.checkpoint, options.length, options.model)

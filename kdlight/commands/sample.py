@@ -21,6 +21,7 @@ from kdlight.commands.parsing.arguments import (
     add_steps,
     check_output,
     check_place,
+    inputs_of,
     picked,
     positive,
     refuse_idle,
@@ -116,7 +117,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if folder:
         check_folder(path)
     else:
-        check_output(path, SUFFIXES, [options.checkpoint], options.force)
+        check_output(path, SUFFIXES, inputs_of(options), options.force)
     generator = picked(options.checkpoint, options.steps, options.model, options.sigmas)
     if options.label is not None and not 0 <= options.label < generator.num_classes:
         classes = generator.num_classes

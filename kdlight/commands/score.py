@@ -14,6 +14,7 @@ from kdlight.commands.parsing.arguments import (
     add_device,
     add_force,
     check_output,
+    inputs_of,
     positive,
     refuse_idle,
 )
@@ -77,7 +78,7 @@ def run(verb: str, argv: Sequence[str]) -> None:
     if not any(path.is_dir() for path in paths.values()):
         refuse_idle(known.typed(argv), ("length",), "a folder of transformers")
     images = options.data.suffix in CONFIGURATIONS and names_images(options.data)
-    check_output(options.output, (".jsonl",), [options.data, *paths.values()], options.force)
+    check_output(options.output, (".jsonl",), inputs_of(options), options.force)
     facts, rows = _of_images(options, paths) if images else _of_language(options, paths)
     facts["models"] = {
         role: {"path": str(path), "sha256": _hash(path)} for role, path in paths.items()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdlight.core.spec import Recorded
 from kdlight.discrete.categorical import draw
-from kdlight.discrete.denoiser import logits_at
+from kdlight.discrete.denoiser import check_logits, logits_at
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.generator import MaskedAlgorithm, TokenGenerator
 from kdlight.discrete.masking import is_masked
@@ -51,7 +51,7 @@ class AutoregressiveModel(Recorded, nn.Module):
             reads as the mask.
 
     Raises:
-        InputError: ``vocabulary`` or ``length`` is below 1.
+        InputError: ``vocabulary`` or ``length`` is below 1, or the network has other tokens.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class AutoregressiveModel(Recorded, nn.Module):
                 f"AutoregressiveModel: expected vocabulary and length above 0, found {vocabulary} "
                 f"and {length}."
             )
+        check_logits(network, vocabulary)
         self.network = network
         self.vocabulary = vocabulary
         self.length = length

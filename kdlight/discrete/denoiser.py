@@ -9,6 +9,7 @@ from kdlight.core.ranges import PositiveInt
 from kdlight.core.spec import Recorded
 from kdlight.discrete.masking import is_masked
 from kdlight.discrete.oracle import HMMLanguage
+from kdlight.errors import InputError
 
 
 @runtime_checkable
@@ -66,11 +67,12 @@ class MaskedDenoiser(Recorded, nn.Module):
         length: Tokens of a sequence L.
 
     Raises:
-        InputError: ``vocabulary`` or ``length`` is below 1.
+        InputError: ``vocabulary`` or ``length`` is below 1, or the network has other tokens.
     """
 
     def __init__(self, network: nn.Module, vocabulary: PositiveInt, length: PositiveInt) -> None:
         super().__init__()
+        check_logits(network, vocabulary)
         self.network = network
         self.vocabulary = vocabulary
         self.length = length
@@ -89,6 +91,19 @@ class MaskedDenoiser(Recorded, nn.Module):
     def at(self, tokens: Tensor, places: Tensor, latent: Tensor | None = None) -> Tensor:
         """See :class:`PlacedDenoiser`."""
         return logits_at(self.network, places, tokens).float()
+
+
+def check_logits(network: nn.Module, vocabulary: int) -> None:
+    """Refuse a network whose last layer has other tokens, where it says so: they would be drawn.
+
+    Raises:
+        InputError: It has.
+    """
+    head = getattr(network, "head", None)
+    if isinstance(head, nn.Linear) and head.out_features != vocabulary:
+        raise InputError(
+            f"vocabulary: expected that of the network, {head.out_features}, found {vocabulary}."
+        )
 
 
 def logits_at(network: nn.Module, places: Tensor, *inputs: Tensor) -> Tensor:

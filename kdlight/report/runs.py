@@ -168,8 +168,14 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
     The name of each part says its number.
 
     Raises:
-        InputError: As :func:`load_run`.
+        InputError: As :func:`load_run`, or a run is named twice: it would count as two seeds.
     """
+    if twice := [
+        path
+        for n, path in enumerate(paths)
+        if path.resolve() in {each.resolve() for each in paths[:n]}
+    ]:
+        raise InputError(f"{twice[0]}: expected every run once, found it twice.")
     runs = [load_run(path) for path in paths]
     counts: dict[str, set[int | None]] = {}
     for run in runs:

@@ -1,5 +1,6 @@
 """YAML as libyaml reads and writes it, ten times as fast; what it allows and no user means."""
 
+import re
 from typing import Any
 
 import yaml
@@ -12,6 +13,8 @@ LARGEST = 100_000
 """Values that a file may unfold to: aliases of aliases grow without end."""
 DEEPEST = 200
 """Lists and mappings inside each other; libyaml's reader ends the process at some thousands."""
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
+"""NUL, which no name of a file holds, and halves of characters, which no file does."""
 LONGEST = 4_000_000
 """Characters of a file: some seconds of reading."""
 
@@ -33,7 +36,7 @@ def dump_yaml(value: Any) -> str:
 
 
 class UnmeantYAMLError(yaml.MarkedYAMLError):
-    """A key twice, a part that contains itself, aliases that unfold without end, or too long."""
+    """A key twice, a part that contains itself, no text, aliases without end, or too long."""
 
 
 def check_yaml(text: str) -> None:
@@ -68,6 +71,9 @@ def _measure(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> i
         raise UnmeantYAMLError(problem="this part contains itself", problem_mark=node.start_mark)
     if id(node) in known:
         return known[id(node)]
+    if isinstance(node, yaml.ScalarNode) and (odd := _NO_TEXT.search(node.value)):
+        problem = f"{odd[0]!a} is no character of a text"
+        raise UnmeantYAMLError(problem=problem, problem_mark=node.start_mark)
     inside = above | {id(node)}
     total = 1
     if isinstance(node, yaml.MappingNode):

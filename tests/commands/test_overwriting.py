@@ -28,6 +28,15 @@ def place(tmp_path: Path) -> Path:
     rows = [{"model": "student", "steps": 1, "frechet_features": 0.01}]
     (run / "summary.json").write_text(json.dumps(rows))
     (run / "run.json").write_text(json.dumps({"name": "a", "version": "version_0"}))
+    (tmp_path / "llama").mkdir()
+    for name in (
+        "x.safetensors",
+        "x.jsonl",
+        "x.npz",
+        "llama/config.json",
+        "llama/model.safetensors",
+    ):
+        (tmp_path / name).write_text("x")
     return tmp_path
 
 
@@ -49,6 +58,11 @@ def contents(folder: Path) -> dict[str, str]:
         "report runs/a/version_0 --json runs/a/version_0/summary.json",
         "report runs/a/version_0 --json runs/a/version_0/run.json",
         "convert encodec codec.safetensors codec.safetensors",
+        "prune teacher.safetensors --calibration x.safetensors --keep mlp=6 --output x.safetensors",
+        "prune llama --calibration x.safetensors --keep mlp=6 --output llama/model.safetensors",
+        "generate --checkpoint teacher.safetensors --draft trigram --draft-texts x.jsonl "
+        "--output x.jsonl",
+        "evaluate statistics --data runs --samples x.npz --features inception --output x.npz",
     ],
 )
 def test_refused(words: str, place: Path, kdlight: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A refusal is one sentence: what was warned of before it is not said, nor is a folder left."""
 
+import io
 import os
 import sys
 import warnings
@@ -82,3 +83,22 @@ def test_a_place_that_is_wrong_leaves_no_folder_of_a_run(
     monkeypatch.setattr(train.RunRecord, "on_fit_start", instead)
     words = ["fit", "--config", TINY, "--runs_dir", tmp_path / "runs"]
     refused(kdlight, words, "laws/tokens.npy: no such file or folder", where=tmp_path)
+
+
+def test_words_that_no_file_or_configuration_holds(kdlight: Run, tmp_path: Path) -> None:
+    refused(kdlight, ["list", "methods", "a\0b"], "without the character NUL", where=tmp_path)
+    words = ["fit", "--config", TINY, "--runs_dir", tmp_path, "--name", "a\udcffb"]
+    refused(kdlight, words, "expected words in UTF-8", r"a\udcffb", where=tmp_path)
+
+
+def test_a_name_that_is_no_text_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(cli, "stay_within", lambda: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("kdlight.commands.list.run", lambda verb, argv: print("a\udcff.txt"))
+    assert cli.program(["list"]) == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"a\\udcff.txt\n"  # type: ignore[attr-defined]

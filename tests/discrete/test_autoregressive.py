@@ -12,8 +12,10 @@ from kdlight.discrete.autoregressive import (
     OracleAutoregressive,
     left_to_right,
 )
+from kdlight.discrete.denoiser import MaskedDenoiser
 from kdlight.discrete.draws import RowDraws
 from kdlight.discrete.oracle import HMMLanguage
+from kdlight.errors import InputError
 from kdlight.losses.next_tokens import next_token_nll
 from kdlight.networks.text.token_transformer import TokenTransformer
 
@@ -73,3 +75,10 @@ def test_logits_stand_at_their_tokens_and_a_row_does_not_depend_on_its_batch():
 def test_a_mean_over_scored_tokens_by_hand():
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert float(joint_mean(values, torch.tensor([[1.0, 0.0], [1.0, 1.0]]))) == pytest.approx(8 / 3)
+
+
+@pytest.mark.parametrize("kind", [AutoregressiveModel, MaskedDenoiser])
+def test_a_network_of_other_tokens_is_refused(kind):
+    network = TokenTransformer(9, width=8, depth=1, heads=2)
+    with pytest.raises(InputError, match="vocabulary: expected that of the network, 9, found 4"):
+        kind(network, 4, 4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kdlight.errors import InputError
-from kdlight.report.runs import BUCKETS, load_run, parse_rows
+from kdlight.report.runs import BUCKETS, load_run, load_runs, parse_rows
 
 
 def test_whole_run_is_read(make_run):
@@ -121,3 +121,10 @@ def test_a_folder_in_the_place_of_a_file_is_not_passed_over(tmp_path: Path, name
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"{name}: expected a file, found something else"):
         load_run(tmp_path)
+
+
+def test_a_run_is_not_two_seeds(make_run, tmp_path: Path):
+    run = make_run()
+    (tmp_path / "link").symlink_to(run)
+    with pytest.raises(InputError, match="link: expected every run once, found it twice"):
+        load_runs([run, tmp_path / "link"])

@@ -47,3 +47,9 @@ def test_what_users_mean_passes() -> None:
     check_yaml("")
     with pytest.raises(yaml.YAMLError):
         check_yaml("model: [1\n")
+
+
+@pytest.mark.parametrize("text", ['name: "a\\0b"', '"a\\0": 1', 'a: {b: [1, "\\x00"]}'])
+def test_what_no_file_is_called_is_no_text(text):
+    with pytest.raises(yaml.YAMLError, match="'.x00' is no character of a text"):
+        check_yaml(text)

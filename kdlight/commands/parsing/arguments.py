@@ -222,6 +222,20 @@ def add_force(to: argparse.ArgumentParser) -> None:
     )
 
 
+OUTPUTS = ("output", "json", "jsonl", "draft_table")
+"""Options that name what is written."""
+
+
+def inputs_of(options: argparse.Namespace) -> list[Path]:
+    """Every file and folder that options name to be read."""
+    found: list[Path] = []
+    for name, value in vars(options).items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if name not in OUTPUTS:
+            found += [each for each in values if isinstance(each, Path)]
+    return found
+
+
 def check_output(
     path: Path,
     suffixes: tuple[str, ...],
@@ -257,7 +271,8 @@ def check_output(
         read = {_real(source)}
         if source.suffix == ".safetensors":
             read.add(_real(source.with_suffix(".json")))
-        if read & written:
+        inside = path.exists() and (source / "config.json").is_file()
+        if read & written or (inside and _real(path).is_relative_to(_real(source))):
             raise InputError(
                 f"{option} {path}: expected another file than what it is made of, {source}; "
                 "--force replaces it."

@@ -59,6 +59,9 @@ def read_sources(argv: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         InputError: A file is missing, is not YAML, or holds no mapping.
     """
+    for word in argv:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise InputError(f"expected words in UTF-8, as config.yaml holds them, found {word!r}.")
     words = iter(argv)
     for word in words:
         if not word.startswith("-"):

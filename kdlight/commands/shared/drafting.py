@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from kdlight.commands.parsing.arguments import check_output, positive
+from kdlight.commands.parsing.arguments import check_output, inputs_of, positive
 from kdlight.commands.shared.causal import read_causal
 from kdlight.discrete.autoregressive import AutoregressiveModel, NextTokenModel
 from kdlight.discrete.text_generator import TextGenerator
@@ -106,7 +106,9 @@ def _drafter(writer: TextGenerator, options: argparse.Namespace) -> Drafter:
             if lacking := reading.lacking():
                 warnings.warn(f"--draft-texts {options.draft_texts}: {lacking}", stacklevel=2)
         if options.draft_table is not None:
-            check_output(options.draft_table, (".json",), option="--draft-table")
+            check_output(
+                options.draft_table, (".json",), inputs_of(options), option="--draft-table"
+            )
             if is_there(options.draft_table):
                 table.load(_table(options.draft_table, writer.generator.vocabulary))
         return table
