@@ -99,8 +99,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     verb, *rest = argv
     if nul := next((word for word in argv if "\0" in word), None):
-        nul = f"expected words without the character NUL, found {nul!r}."
-        return _complain(nul, name="kdlight:")
+        return _complain(f"{verb}: expected words without the character NUL, found {nul!r}.")
     try:
         rest = _trusting(rest)
     except InputError as error:
