@@ -7,7 +7,7 @@ from tests.benchmarks.language_experiments import LOOK, recipe, taught_by
 
 WIDTHS = (8, 16, 32, 64)
 """Of the teachers; the student's is 8. One layer all, trained alike."""
-SHORT = ["--model.init_args.iterations", "300", "--model.init_args.ema_half_life", "20"]
+SHORT = ["--model.init_args.iterations", "200", "--model.init_args.ema_half_life", "20"]
 LANGUAGE = {
     "class_path": "kdlight.discrete.oracle.HMMLanguage",
     "init_args": {"states": 8, "vocabulary": 16, "length": 16},
@@ -24,7 +24,7 @@ def sized(width: int) -> list[str]:
     return [
         *recipe("oracle/language_teacher"),
         *(f"{network}width", str(width), f"{network}depth", "1"),
-        *("--model.init_args.iterations", "400", "--trainer.callbacks", LOOK),
+        *("--model.init_args.iterations", "300", "--trainer.callbacks", LOOK),
     ]
 
 
@@ -35,7 +35,7 @@ def sized_name(width: int) -> str:
 
 def written_by(*writers: dict[str, object]) -> list[str]:
     """A student of 2,000 sentences that these wrote, in turns."""
-    return [*recipe("oracle/seq_kd"), "--data.init_args.writers", json.dumps(writers)]
+    return [*recipe("oracle/seq_kd"), *SHORT, "--data.init_args.writers", json.dumps(writers)]
 
 
 def writer(width: int) -> dict[str, object]:
