@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, str]:
         "prune llama --calibration x.safetensors --keep mlp=6 --output llama/model.safetensors",
         "generate --checkpoint teacher.safetensors --draft trigram --draft-texts x.jsonl "
         "--output x.jsonl",
-        "evaluate statistics --data runs --samples x.npz --features inception --output x.npz",
+        "evaluate statistics --samples x.npz --features inception --output x.npz",
     ],
 )
 def test_refused(words: str, place: Path, kdlight: Run, monkeypatch: pytest.MonkeyPatch) -> None:
