@@ -20,7 +20,7 @@ from kdlight.storage.atomic import atomic_path
 from kdlight.storage.codes import SUFFIXES, checked, read_codes
 from kdlight.storage.folders import files_below
 from kdlight.storage.tokens import TokenFacts, check_codec, is_described, read_tokens
-from kdlight.teachers.codec import load_codec
+from kdlight.teachers.codec import BUNDLED, load_codec
 
 FORMATS = ("wav", "flac")
 
@@ -34,15 +34,18 @@ def parser() -> Parser:
         "already is replaced; tokens that cannot be decoded are left out, and told at the end. "
         "With --codec also codes (levels, frames) that any other program made, such as a language "
         "model: .npy, .npz, .pt, or a .jsonl with an utterance a line.",
-        "decode --checkpoint runs/codec/version_0/checkpoints/last.ckpt "
-        "tokens/ --n-q 4 --output decoded/\n"
+        "decode tokens/ --n-q 4 --output decoded/\n"
         "  python -m kdlight decode --codec models/mimi generated.jsonl --output decoded/",
     )
     made.add_argument("tokens", type=Path, nargs="+", metavar="TOKENS", help="files or folders")
     made.add_argument("--output", type=Path, required=True, help="folder of the audio")
     made.add_argument("--format", choices=FORMATS, default="wav", help="of the audio, default wav")
-    named = made.add_mutually_exclusive_group(required=True)
-    named.add_argument("--checkpoint", type=Path, help=f"{CODEC}; decodes its own tokens alone")
+    named = made.add_mutually_exclusive_group()
+    named.add_argument(
+        "--checkpoint",
+        type=Path,
+        help=f"{CODEC}; decodes its own tokens alone (default: the bundled one)",
+    )
     named.add_argument(
         "--codec",
         type=Path,
@@ -57,7 +60,7 @@ def parser() -> Parser:
 def run(verb: str, argv: Sequence[str]) -> None:
     """Run ``decode``."""
     options = parser().parse_args(argv)
-    named = options.checkpoint or options.codec
+    named = options.checkpoint or options.codec or BUNDLED
     codec = load_codec(str(named), options.model)
     check_levels(codec, options.n_q)
     find = find_tokens if options.codec is None else find_codes

@@ -16,10 +16,11 @@ from kdlight.commands.parsing.arguments import Parser, positive, refuse_idle
 from kdlight.commands.shared.batches import BatchedEncoder, Coded
 from kdlight.commands.shared.codecs import CODEC, add_blocks, add_codec, check_levels
 from kdlight.commands.shared.trees import Told, each_in_turn, files_of, planned
+from kdlight.errors import InputError
 from kdlight.storage.audio import find_audio, resampled_length
 from kdlight.storage.segments import Segment, is_manifest, read_segments
 from kdlight.storage.tokens import Tokens, write_tokens
-from kdlight.teachers.codec import load_codec
+from kdlight.teachers.codec import BUNDLED, load_codec
 
 
 def parser() -> Parser:
@@ -32,8 +33,7 @@ def parser() -> Parser:
         "place. A manifest (.csv, .tsv or .jsonl) names parts of files: audio, and if wanted start "
         "and end in seconds, and id. Tokens that are there already are replaced; a file that "
         "cannot be read is left out, and told at the end.",
-        "encode --checkpoint runs/codec/version_0/checkpoints/last.ckpt "
-        "speech/ more.flac --output tokens/\n"
+        "encode speech/ more.flac --output tokens/\n"
         "  python -m kdlight encode --codec models/mimi segments.jsonl --batch-size 16 "
         "--device cuda --output tokens/",
     )
@@ -41,7 +41,13 @@ def parser() -> Parser:
         "inputs", type=Path, nargs="+", metavar="INPUT", help="files, folders or manifests"
     )
     made.add_argument("--output", type=Path, required=True, help="folder of the tokens")
-    made.add_argument("--checkpoint", "--codec", type=Path, required=True, help=CODEC)
+    made.add_argument(
+        "--checkpoint",
+        "--codec",
+        type=Path,
+        default=BUNDLED,
+        help=f"{CODEC} (default: the bundled one, for speech)",
+    )
     add_codec(made, "levels; default: all")
     made.add_argument(
         "--batch-size",
@@ -66,6 +72,8 @@ def run(verb: str, argv: Sequence[str]) -> None:
     known = parser()
     options = known.parse_args(argv)
     if options.segments:
+        if options.checkpoint == BUNDLED:
+            raise InputError("--segments: expected --checkpoint of an encoder of syllables.")
         of_codecs = ("n_q", "batch_size", "block_seconds", "context")
         refuse_idle(known.typed(argv), of_codecs, "tokens of a codec to write", "--segments")
         run_segments(options, listed)

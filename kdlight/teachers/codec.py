@@ -13,6 +13,9 @@ from kdlight.storage.files import load_model
 from kdlight.teachers.checkpoint import load_models
 from kdlight.teachers.frames import FrameTeacher
 
+BUNDLED = Path(__file__).parent.parent / "assets" / "speech_codec.safetensors"
+"""A codec of speech at 16 kHz, for who has none: ``kdlight/assets/README.md``."""
+
 
 def load_codec(path: str, model: str | None = None) -> Codec:
     """A codec from wherever one can be named, in evaluation mode.
