@@ -9,6 +9,7 @@ from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.discrete.oracle import HMMLanguage
 from kdlight.errors import InputError
 from kdlight.losses.language.pointwise import ForwardKL, SortedDistance
+from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.storage.tokenizers import ByteTokenizer, CharacterTokenizer, SubwordTokenizer
 from kdlight.training.optim import Optimization
 from modules.language.next_token.cross_tokenizer_distillation import CrossTokenizerDistillation
@@ -78,7 +79,12 @@ def test_by_hand_over_unlike_vocabularies():
 
 
 def model(vocabulary, seed=1):
-    return AutoregressiveModel(network(seed, causal=True), vocabulary, LENGTH)
+    made = (
+        TokenTransformer(vocabulary, 8, 1, 2, causal=True)
+        if vocabulary != V
+        else network(seed, causal=True)
+    )
+    return AutoregressiveModel(made, vocabulary, LENGTH)
 
 
 def test_what_does_not_fit_is_said(tmp_path):

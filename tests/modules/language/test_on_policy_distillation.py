@@ -3,8 +3,9 @@ import torch
 
 from kdlight.discrete.autoregressive import AutoregressiveModel
 from kdlight.errors import InputError
+from kdlight.networks.text.token_transformer import TokenTransformer
 from modules.language.next_token.on_policy_distillation import OnPolicyDistillation
-from tests.exactness.language_cases import LENGTH, V, network, on_policy
+from tests.exactness.language_cases import LENGTH, V, on_policy
 
 
 def test_prompts_and_what_is_not_scored_stay_and_nothing_counts_behind_the_end():
@@ -50,7 +51,7 @@ def test_settings_that_do_not_fit_are_named():
     with pytest.raises(InputError, match="expected the teacher's vocabulary of 4 tokens, found 5"):
         case = on_policy()
         OnPolicyDistillation(
-            AutoregressiveModel(network(1, causal=True), 4, LENGTH),
+            AutoregressiveModel(TokenTransformer(4, 8, 1, 2, causal=True), 4, LENGTH),
             case.student,
             case.objective,
             case._optimization["student"],
