@@ -21,7 +21,14 @@ from kdlight.codec.codec import Codec as CodecModule
 from kdlight.codec.foreign.files import is_repository
 from kdlight.commands.parsing.arguments import check_output
 from kdlight.commands.parsing.parser import quiet
-from kdlight.commands.parsing.values import device_named, seed_of, whole_of
+from kdlight.commands.parsing.values import (
+    device_named,
+    path_of,
+    seed_of,
+    text_of,
+    trust_all,
+    whole_of,
+)
 from kdlight.commands.sample import SUFFIXES, draw, write
 from kdlight.commands.shared.folders import newest_checkpoint
 from kdlight.commands.shared.writer import Writer
@@ -57,7 +64,7 @@ class Samples:
         Raises:
             InputError: Another suffix, or a place that takes no files.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         check_output(path, tuple(suffix for suffix in SUFFIXES if suffix != ".gif"))
         write(path, self.images, self.labels, [])
         return path
@@ -215,6 +222,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", path_of(self.folder, "folder"))
+
     @property
     def checkpoint(self) -> Path:
         """Its last checkpoint."""
@@ -258,8 +268,9 @@ def load(
     Raises:
         InputError: The file is missing, damaged or foreign, or holds no such model.
     """
-    _trust(*([trust] if isinstance(trust, str) else trust))
-    path = Path(path)
+    trust_all(trust)
+    path, model = path_of(path, "path"), text_of(model, "model")
+    steps = None if steps is None else whole_of(steps, "steps", 1)
     if (path / "config.json").is_file() or is_repository(str(path)):
         return Codec(load_codec(str(path), model))
     if path.is_dir():
@@ -275,9 +286,6 @@ def load(
         return Writer(writer)
     codec = next((each for each in named if isinstance(each, CodecModule)), None)
     return named[0] if codec is None else Codec(codec)
-
-
-_trust = trust
 
 
 def fit(
@@ -302,8 +310,10 @@ def fit(
         InputError: Anything is wrong with the settings; nothing is left behind.
         KeyboardInterrupt: The run was stopped; its last checkpoint is kept.
     """
-    _trust(*([trust] if isinstance(trust, str) else trust))
+    trust_all(trust)
     quiet()
+    if not isinstance(overrides, Mapping | None):
+        raise InputError(f"overrides: expected settings by their keys, found {overrides!r}.")
     settings = dict(overrides or {})
     settings |= {name.replace("__", "."): value for name, value in options.items()}
     words: list[str] = []
@@ -315,7 +325,7 @@ def fit(
             path = Path(folder) / "config.yaml"
             path.write_text(dump_yaml(_plain(config)), encoding="utf-8")
         else:
-            path = Path(config)
+            path = path_of(config, "config")
         try:
             line = KDLightCLI("fit", ["--config", str(path), *words])
         except SystemExit:  # how Lightning ends at Ctrl-C

@@ -11,9 +11,14 @@ import yaml
 
 import kdlight
 from kdlight.cli import main
+from kdlight.commands.shared.writer import Writer
 from kdlight.core.trust import is_trusted
+from kdlight.discrete.autoregressive import AutoregressiveGenerator, AutoregressiveModel
+from kdlight.discrete.text_generator import TextGenerator
 from kdlight.errors import InputError
+from kdlight.networks.text.token_transformer import TokenTransformer
 from kdlight.storage.audio import read_audio, write_audio
+from kdlight.storage.tokenizers import CharacterTokenizer
 from kdlight.storage.tokens import read_tokens
 from tests.commands.tiny import TINY
 
@@ -168,3 +173,42 @@ def test_one_package_is_trusted_by_its_name_not_by_its_letters() -> None:
     kdlight.load(TEACHER, trust="qz_lab")
     assert is_trusted("qz_lab")
     assert not is_trusted("q")
+
+
+WRONG = (None, 3, b"x", ["a"], float("nan"), True, np.zeros(2))
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_what_is_no_path_or_name_is_a_sentence(value: object, tmp_path: Path) -> None:
+    generator = kdlight.load(TEACHER)
+    asks = [
+        ("path", lambda: kdlight.load(value)),
+        ("path", lambda: generator.sample(2, steps=1).save(value)),
+        ("config", lambda: kdlight.fit(value)),
+        ("folder", lambda: kdlight.Run(value)),
+    ]
+    if not isinstance(value, list):
+        asks.append(("trust", lambda: kdlight.load(TEACHER, trust=value)))
+    if value is not None:
+        asks.append(("overrides", lambda: kdlight.fit("nowhere.yaml", value)))
+        asks.append(("model", lambda: kdlight.load(TEACHER, model=value)))
+    for name, ask in asks:
+        with pytest.raises(InputError, match=f"^{name}: expected"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["count", "steps", "seed", "label", "batch_size"])
+def test_a_truth_is_no_number(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: expected a whole number, found True"):
+        kdlight.load(TEACHER).sample(**{"count": 2, "steps": 1, name: True})
+
+
+@pytest.mark.parametrize("value", [3, True, float("nan"), b"x"])
+def test_what_is_no_text_cannot_begin_a_text(value: object) -> None:
+    network = TokenTransformer(5, 8, 1, 2, causal=True)
+    letters = AutoregressiveGenerator(AutoregressiveModel(network, 5, 4))
+    model = TextGenerator(letters, CharacterTokenizer("abc"))
+    writer = Writer(model)
+    for name in ("prompt", "infill"):
+        with pytest.raises(InputError, match=f"^{name}: expected a text, found"):
+            writer.sample(1, **{name: value})

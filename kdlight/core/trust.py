@@ -19,7 +19,7 @@ def trust(*packages: str) -> None:
         InputError: Something else than such a name; none of them is trusted then.
     """
     for package in packages:
-        if not package.isidentifier():
+        if not (isinstance(package, str) and package.isidentifier()):
             raise InputError(f"trust: expected the name of a package, found {package!r}.")
     _trusted.update(packages)
 

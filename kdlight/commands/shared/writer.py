@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kdlight.commands.parsing.values import device_named, seed_of, whole_of
+from kdlight.commands.parsing.values import device_named, seed_of, text_of, whole_of
 from kdlight.commands.shared.processes import Process
 from kdlight.commands.shared.writing import Texts, start_of, with_sampler, write_texts
 from kdlight.discrete.text_generator import TextGenerator
@@ -54,9 +54,10 @@ class Writer:
         steps = None if steps is None else whole_of(steps, "steps", 1)
         generator = with_sampler(self.module.generator, sampler)
         writer = TextGenerator(generator, self.module.tokenizer).eval()
-        starts = [start_of(writer, prompt, infill)]
+        texts = text_of(prompt, "prompt"), text_of(infill, "infill")
+        starts = [start_of(writer, *texts)]
         process = Process(0, 1, device_named(device))
         writer = writer.to(process.device)
-        texts = write_texts(writer, starts, count, steps, seed, batch_size, process, guidance_scale)
-        assert texts is not None
-        return texts
+        found = write_texts(writer, starts, count, steps, seed, batch_size, process, guidance_scale)
+        assert found is not None
+        return found

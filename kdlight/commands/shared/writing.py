@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from kdlight.commands.parsing.arguments import check_output
+from kdlight.commands.parsing.values import path_of
 from kdlight.commands.shared.processes import Process
 from kdlight.core.memory import check_fits
 from kdlight.discrete.generator import TokenGenerator
@@ -61,7 +62,7 @@ class Texts:
         Raises:
             InputError: Another suffix, or a place that takes no files.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         check_output(path, SUFFIXES)
         with atomic_path(path) as temporary:
             if path.suffix == ".npz":
