@@ -13,7 +13,7 @@ from kdlight.commands import train
 from kdlight.errors import InputError
 from tests.commands.tiny import TINY, Run, refused
 
-Ending = Exception | None
+Ending = BaseException | None
 ENDINGS: dict[str, tuple[Ending, int, list[str]]] = {
     "refused": (InputError("x: wrong."), 2, ["kdlight list: x: wrong."]),
     "a place": (FileExistsError(17, "File exists", "x"), 2, ["kdlight list: x: expected a free"]),
@@ -23,7 +23,7 @@ ENDINGS: dict[str, tuple[Ending, int, list[str]]] = {
         ["warning: odd data", "kdlight list: failed: bad luck"],
     ),
     "worked": (None, 0, ["warning: odd data"]),
-    "stopped": (KeyboardInterrupt(15), 143, ["warning: odd data", "kdlight list: stopped."]),  # type: ignore[dict-item]
+    "stopped": (KeyboardInterrupt(15), 143, ["warning: odd data", "kdlight list: stopped."]),
 }
 
 
@@ -94,11 +94,12 @@ def test_words_that_no_file_or_configuration_holds(kdlight: Run, tmp_path: Path)
 def test_a_name_that_is_no_text_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    written = io.BytesIO()
+    out = io.TextIOWrapper(written, encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(cli, "stay_within", lambda: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr("kdlight.commands.list.run", lambda verb, argv: print("a\udcff.txt"))
     assert cli.program(["list"]) == 0
     out.flush()
-    assert out.buffer.getvalue() == b"a\\udcff.txt\n"  # type: ignore[attr-defined]
+    assert written.getvalue() == b"a\\udcff.txt\n"

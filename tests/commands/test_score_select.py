@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -238,8 +239,8 @@ def test_chosen_texts_do_not_replace_those_that_were_scored(kdlight: Run, tmp_pa
 
 
 @pytest.mark.parametrize("rows", [[True, False], [0.0, 1.0]])
-def test_rows_of_a_selection_are_whole_numbers(rows: list[object], tmp_path: Path):
+def test_rows_of_a_selection_are_whole_numbers(rows: list[Any], tmp_path: Path):
     path = tmp_path / "chosen.json"
-    write_selection(path, rows, "d", {})  # type: ignore[arg-type]
+    write_selection(path, rows, "d", {})
     with pytest.raises(InputError, match="expected rows as they were chosen, found others"):
         read_selection(path, "d", 2)

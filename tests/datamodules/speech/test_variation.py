@@ -1,12 +1,13 @@
 """Varied speech: the pitch and the response that were asked for, from the seed alone."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from datamodules.speech.base import Crops, SpeechDataModule
-from datamodules.speech.utterances import Utterance, split_speakers
+from datamodules.speech.utterances import SpeechSplits, Utterance, split_speakers
 from datamodules.speech.variation import FREQUENCIES, SpeechVariation
 from kdlight.errors import InputError
 from kdlight.guidance.sources import Pooled, Shuffled, check_places, crop_starts
@@ -90,12 +91,12 @@ class Varied(SpeechDataModule):
     def __init__(self) -> None:
         super().__init__(2, 0.5, 2, 0, 0, RATE, 320, 0, None, SpeechVariation())
 
-    def read(self):  # type: ignore[no-untyped-def]
+    def read(self) -> SpeechSplits:
         audio = 0.1 * torch.randn(1, SAMPLES, generator=seeded())
         return split_speakers([Utterance("a", audio, SAMPLES, RATE)], 0, "data")
 
 
-def test_what_looks_up_places_refuses_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_what_looks_up_places_refuses_it(tmp_path: Path) -> None:
     data = Varied()
     heard, kept = SpeechSource(Loudness()), SpeechSource(Loudness(), str(tmp_path))
     check_places(data, [heard, Pooled(heard), Shuffled(heard, "frames")])
