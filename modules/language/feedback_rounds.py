@@ -1,9 +1,7 @@
 """A classifier that a teacher writes texts for, by its mistakes (PGKD, arXiv:2411.05045)."""
 
 import copy
-import json
 import math
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -13,14 +11,13 @@ from kdlight.core.ranges import NonNegativeInt, PositiveInt
 from kdlight.errors import InputError
 from kdlight.networks.text.classifier import TextClassifier
 from kdlight.selection.feedback import Feedback, Wish, Wishes
-from kdlight.selection.ledger import Ledger
-from kdlight.storage.atomic import atomic_path
 from kdlight.teachers.answering import AnsweringTeacher
-from kdlight.training.base import Batch, DistillationModule
+from kdlight.training.base import Batch
 from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
 from modules.language.encoders.text_classification import label_loss
+from modules.language.rounds import RoundsModule
 
 
 @runtime_checkable
@@ -36,7 +33,7 @@ class HasValidation(Protocol):
         """Texts of a teacher as rows of tokens, with which are no padding."""
 
 
-class FeedbackRounds(DistillationModule):
+class FeedbackRounds(RoundsModule):
     """Rounds of: train, see what is got wrong, have the teacher write more of that.
 
     The first round trains on the labelled texts alone. Every further one asks for new texts by the
@@ -85,30 +82,25 @@ class FeedbackRounds(DistillationModule):
         seed: int = 0,
         max_non_finite: int = 10,
     ) -> None:
-        total = rounds * round_iterations
-        super().__init__(total, {"student": optimizer}, accumulate, seed, max_non_finite)
-        self.teacher, self.wishes = teacher, wishes or Feedback()
+        super().__init__(
+            teacher,
+            optimizer,
+            rounds,
+            round_iterations,
+            ledger,
+            budget,
+            lambda text: None,
+            accumulate,
+            seed,
+            max_non_finite,
+        )
+        self.wishes = wishes or Feedback()
         self.student = student
-        self.asks, self.round_iterations = asks, round_iterations
-        self.ledger = Ledger(None if ledger is None else Path(ledger), budget)
-        self.asked: list[list[Wish]] = []
+        self.asks = asks
         self.best = copy.deepcopy(student).requires_grad_(False)
         self.best_loss, self.best_round = math.inf, 0
-        self._lesson: dict[str, Tensor] = {}
-        self._made = -1
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
-
-    @property
-    def round(self) -> int:
-        """The current round, from 0."""
-        return self.iteration // self.round_iterations
-
-    def stage(self) -> tuple[int, int]:
-        return self.iteration % self.round_iterations, self.round_iterations
-
-    def describe_stage(self) -> str:
-        return f"round {self.round + 1}, {sum(map(len, self.asked))} answers"
 
     def step(self, batch: Batch) -> None:
         lesson = self.lesson()
@@ -141,14 +133,7 @@ class FeedbackRounds(DistillationModule):
         found = [model(*each).logits.float() for each in zip(tokens, mask, strict=True)]
         return torch.cat(found), torch.cat(label)
 
-    def lesson(self) -> dict[str, Tensor]:
-        """All rows that are learnt from in this round: tokens and mask (N, L), label (N,)."""
-        if self._made != self.round:
-            self._make()
-            self._made = self.round
-        return self._lesson
-
-    def _make(self) -> None:
+    def learnt(self) -> dict[str, Tensor]:
         data = data_of(self.trainer)
         given = data.parts[0]
         made = {name: [given[name]] for name in ("tokens", "mask", "label")}
@@ -164,7 +149,7 @@ class FeedbackRounds(DistillationModule):
             rows["label"] = torch.tensor([wish.label for wish in self.asked[number - 1]])
             for name, parts in made.items():
                 parts.append(rows[name])
-        self._lesson = {name: torch.cat(parts).to(self.device) for name, parts in made.items()}
+        return {name: torch.cat(parts) for name, parts in made.items()}
 
     def _ask(self, number: int) -> list[Any]:
         """Answers to the first wishes of a round, as many as the budget allows; of rank 0."""
@@ -172,23 +157,10 @@ class FeedbackRounds(DistillationModule):
             {"label": wish.label, "instead_of": wish.instead_of, "number": [number, place]}
             for place, wish in enumerate(self.asked[number - 1])
         ]
-        texts = []
-        if self.global_rank == 0:
-            texts = self.ledger.ask_all(requests, self.teacher.answer)
-        found: list[Any] = self.trainer.strategy.broadcast(texts)
-        self._write(number, requests, found)
-        return found
-
-    def _write(self, number: int, requests: list[dict[str, Any]], texts: list[Any]) -> None:
-        folder = self.trainer.log_dir if self.trainer.logger is not None else None
-        if folder is None or self.global_rank:
-            return
-        lines = [
-            json.dumps(request | {"text": text})
-            for request, text in zip(requests, texts, strict=False)
-        ]
-        with atomic_path(Path(folder) / "rounds" / f"round_{number}.jsonl") as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        texts = self.bought(requests)
+        told = zip(requests, texts, strict=False)
+        self.keep_round(number, (request | {"text": text} for request, text in told))
+        return texts
 
     def setup(self, stage: str) -> None:
         """Refuse data without validation texts, or of other tokens or classes.

@@ -1,7 +1,5 @@
 """A student that a teacher's answers are bought for, round by round (PGKD, arXiv:2411.05045)."""
 
-import json
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,13 +9,12 @@ from kdlight.core.ranks import joint_mean
 from kdlight.errors import InputError
 from kdlight.networks.text.tagger import TokenTagger
 from kdlight.selection.labelling import Chooser, InOrder, Labelling
-from kdlight.selection.ledger import Ledger
-from kdlight.storage.atomic import atomic_path
-from kdlight.teachers.answering import AnsweringTeacher, name_of
-from kdlight.training.base import Batch, DistillationModule
+from kdlight.teachers.answering import AnsweringTeacher
+from kdlight.training.base import Batch
 from kdlight.training.data import data_of
 from kdlight.training.ema import EMA
 from kdlight.training.optim import Optimization
+from modules.language.rounds import RoundsModule
 
 
 @runtime_checkable
@@ -31,7 +28,7 @@ class HasPool(Protocol):
         """Texts as rows of tokens, with which are scored."""
 
 
-class TeachingRounds(DistillationModule):
+class TeachingRounds(RoundsModule):
     """Rounds of: choose texts, ask the teacher, refuse what critics refuse, train.
 
     What was learnt in a round is learnt again in the next. Answers are in a ledger before they are
@@ -83,37 +80,30 @@ class TeachingRounds(DistillationModule):
                 f"{asks}, {rounds}, {round_iterations} and {budget}."
             )
         super().__init__(
-            rounds * round_iterations, {"student": optimizer}, accumulate, seed, max_non_finite
+            teacher,
+            optimizer,
+            rounds,
+            round_iterations,
+            ledger,
+            budget,
+            strategy.entities,
+            accumulate,
+            seed,
+            max_non_finite,
         )
         if student.tags != 1 + 2 * len(strategy.types):
             raise InputError(
                 f"student: expected {1 + 2 * len(strategy.types)} tags for the types "
                 f"{', '.join(strategy.types)}, found {student.tags}."
             )
-        self.teacher, self.strategy = teacher, strategy
+        self.strategy = strategy
         self.student = student
         self.chooser = chooser or InOrder()
-        self.asks, self.round_iterations = asks, round_iterations
-        file = None if ledger is None else Path(ledger)
-        self.ledger = Ledger(file, budget, strategy.entities, name_of(teacher))
-        self.asked: list[list[int]] = []
+        self.asks = asks
         self.refused: dict[str, int] = {}
         self.answers: list[tuple[str, Any]] = []
-        self._lesson: dict[str, Tensor] = {}
-        self._made = -1
         self.ema = EMA(student, ema_half_life)
         self.average("student", self.ema)
-
-    @property
-    def round(self) -> int:
-        """The current round, from 0."""
-        return self.iteration // self.round_iterations
-
-    def stage(self) -> tuple[int, int]:
-        return self.iteration % self.round_iterations, self.round_iterations
-
-    def describe_stage(self) -> str:
-        return f"round {self.round + 1}, {sum(map(len, self.asked))} answers"
 
     def step(self, batch: Batch) -> None:
         lesson = self.lesson()
@@ -125,27 +115,26 @@ class TeachingRounds(DistillationModule):
         self.optimize("student", loss)
         self.report({"nll": loss.detach(), "answers": float(sum(map(len, self.asked)))})
 
-    def lesson(self) -> dict[str, Tensor]:
-        """All rows that the rounds so far teach: tokens, tags and mask, (N, L)."""
-        if self._made != self.round:
-            self._make()
-            self._made = self.round
-        return self._lesson
-
-    def _make(self) -> None:
+    def learnt(self) -> dict[str, Tensor]:
         data = data_of(self.trainer)
         self.answers, self.refused, kept = [], {}, []
         for number in range(self.round + 1):
             if number == len(self.asked):
                 self.asked.append(self._choose(data))
             texts = [data.pool[index] for index in self.asked[number]]
-            answers = self._ask(texts)
+            answers = self.bought(map(self.strategy.request, texts))
             self.asked[number] = self.asked[number][: len(answers)]
             judged = [
                 (text, answer, self.strategy.judged(text, answer))
                 for text, answer in zip(texts, answers, strict=False)
             ]
-            self._write(number, judged)
+            self.keep_round(
+                number,
+                (
+                    {"text": text, "answer": answer, "refused_by": critic}
+                    for text, answer, critic in judged
+                ),
+            )
             self.answers += [(text, answer) for text, answer, _ in judged]
             for text, answer, critic in judged:
                 if critic is None:
@@ -159,8 +148,7 @@ class TeachingRounds(DistillationModule):
         rows = data.rows_of([text for text, _ in kept])
         length = rows["tokens"].shape[1]
         tags = torch.tensor([self.strategy.tags(text[:length], a, length) for text, a in kept])
-        made = {"tokens": rows["tokens"], "mask": rows["mask"], "tags": tags}
-        self._lesson = {name: tensor.to(self.device) for name, tensor in made.items()}
+        return {"tokens": rows["tokens"], "mask": rows["mask"], "tags": tags}
 
     def _choose(self, data: HasPool) -> list[int]:
         """Numbers of the texts of the next round."""
@@ -176,26 +164,6 @@ class TeachingRounds(DistillationModule):
         self.student.train()
         found: list[int] = self.trainer.strategy.broadcast(others[places].tolist())
         return found
-
-    def _ask(self, texts: list[str]) -> list[Any]:
-        """Answers to the first texts, as many as the budget allows; of the first rank."""
-        answers = []
-        if self.global_rank == 0:
-            requests = map(self.strategy.request, texts)
-            answers = self.ledger.ask_all(requests, self.teacher.answer)
-        found: list[Any] = self.trainer.strategy.broadcast(answers)
-        return found
-
-    def _write(self, number: int, judged: list[tuple[str, Any, str | None]]) -> None:
-        folder = self.trainer.log_dir if self.trainer.logger is not None else None
-        if folder is None or self.global_rank:
-            return
-        lines = [
-            json.dumps({"text": text, "answer": answer, "refused_by": critic})
-            for text, answer, critic in judged
-        ]
-        with atomic_path(Path(folder) / "rounds" / f"round_{number}.jsonl") as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def setup(self, stage: str) -> None:
         """Refuse data without a pool, or of other tokens, before anything is asked.

@@ -26,6 +26,16 @@ def test_a_run_that_goes_on_asks_nothing_twice(tmp_path: Path):
     assert (resumed.asked, resumed.best_round) == (unbroken.asked, unbroken.best_round)
 
 
+def test_answers_of_another_teacher_are_refused(tmp_path: Path):
+    ledger = tmp_path / "ledger.jsonl"
+    fit(feedback_rounds(ledger=str(ledger)), few())
+    known = feedback_rounds().ledger.teacher
+    assert known is not None
+    ledger.write_text(ledger.read_text().replace(known, "Another"))
+    with pytest.raises(InputError, match="expected answers of this teacher"):
+        feedback_rounds(ledger=str(ledger))
+
+
 def test_a_budget_ends_the_asking_and_not_the_training():
     module = feedback_rounds(budget=8)
     fit(module, few())
