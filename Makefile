@@ -35,7 +35,7 @@ slow: .venv/installed-dev
 long: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load --durations 15 -m long
 
-# Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe of images, tokens and text.
+# Needs a CUDA device: the tests marked gpu, and 50 steps of every recipe.
 gpu: .venv/installed-dev
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m tests.gpu

@@ -1,4 +1,4 @@
-"""Run every recipe of images, tokens and text for some steps, a part of ``make gpu``."""
+"""Run every recipe for some steps, a part of ``make gpu``."""
 
 import argparse
 import json

@@ -1,8 +1,8 @@
 """Recipes at their real shape on synthetic data: do they run, how fast, in how much memory.
 
-``python -m tests.gpu`` runs ``fit`` on every configuration of images, tokens and text; images that
-would be downloaded are replaced by random ones of that shape, teachers by untrained runs of their
-own configurations.
+``python -m tests.gpu`` runs ``fit`` on every configuration; images that would be downloaded are
+replaced by random ones of that shape, speech, captioned pictures and latent pipelines by stand-ins,
+teachers by untrained runs of their own configurations.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ import yaml
 
 from datamodules.loader import StreamLoader
 from kdlight.cli import main
+from tests.gpu.stand_ins import replaced
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FOLDERS = ("cifar10", "imagenet64", "mnist5k", "nouns", "digits", "oracle", "characters")
+NO_RECIPES = ("base", "experiments")
 OF_A_RUN = re.compile(r"runs/([^/]+)/version_\d+/checkpoints/last.ckpt")
 """Where a recipe finds the teacher that another one trains."""
 DOWNLOADED = ("cifar10", "image_folder", "pairs", "hf_images", "streaming")
@@ -108,8 +109,8 @@ class Measure(L.Callback):
 
 
 def names() -> list[str]:
-    """All recipes of images, tokens and text."""
-    files = [path for folder in FOLDERS for path in (CONFIGS / folder).glob("*.yaml")]
+    """All recipes."""
+    files = [path for path in CONFIGS.glob("*/*.yaml") if path.parent.name not in NO_RECIPES]
     return sorted(f"{path.parent.name}/{path.name}" for path in files)
 
 
@@ -154,7 +155,8 @@ def run(
     Args:
         name: Below ``configs``.
         folder: Where runs go; teachers are looked for there first.
-        steps: Training batches; a recipe of rounds takes a tenth of them in each round.
+        steps: Training batches; a recipe of rounds takes a tenth of them in each round, one of
+            stages shares them out.
         batch_size: Images of a step, where the recipe's own is larger.
         accelerator: The trainer's.
         precision: The trainer's; null is the recipe's.
@@ -162,7 +164,7 @@ def run(
     Returns:
         What :class:`Measure` writes, or under ``failed`` why there is nothing.
     """
-    config = read(name)
+    config = replaced(read(name), folder / "stand_ins")
     arguments, data = config["model"]["init_args"], config["data"]
     shaped: Any = config
     for holder, key, of in list(runs_in(config)):
@@ -190,6 +192,8 @@ def run(
     batches["batch_size"] = batch_size
     if "round_iterations" in arguments:
         arguments["round_iterations"] = max(1, steps // 10)
+    elif stages := arguments.get("stage_iterations"):
+        arguments["stage_iterations"] = [max(1, steps // len(stages))] * len(stages)
     else:
         arguments["iterations"] = steps
     path = folder / f"{name.replace('/', '_').removesuffix('.yaml')}.json"

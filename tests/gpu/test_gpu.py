@@ -12,8 +12,10 @@ import torch
 
 from kdlight.cli import main
 from kdlight.storage.files import load_checkpoint
+from tests.gpu import recipes, stand_ins
 from tests.gpu.recipes import CONFIGS, run
 from tests.gpu.sdxl import TINY, SharedAdapters, batch_of, count, step
+from tests.modules.diffusion.pipelines import SIDE, stable_diffusion
 
 DIGITS = CONFIGS / "digits"
 
@@ -23,6 +25,28 @@ def test_a_recipe_runs_for_some_steps(tmp_path: Path) -> None:
     measured = run("digits/ect.yaml", tmp_path, 3, 8, "cpu")
     assert measured["steps"] == 3
     assert measured["images_per_second"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["latent/sd15_lcm_lora.yaml", "latent/sd15_dmd2.yaml"])
+def test_a_recipe_of_a_pipeline_runs_on_a_stand_in(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipes.read(name)
+    config["data"]["init_args"]["size"] = 2 * SIDE
+    config["trainer"]["precision"] = "32-true"
+    monkeypatch.setattr(recipes, "read", lambda _: config)
+    monkeypatch.setitem(
+        stand_ins.PIPELINES, "stable-diffusion-v1-5/stable-diffusion-v1-5", stable_diffusion
+    )
+    measured = run(name, tmp_path, 2, 2, "cpu")
+    assert measured.get("steps") == 2, measured
+
+
+@pytest.mark.slow
+def test_a_recipe_of_speech_runs_on_a_stand_in(tmp_path: Path) -> None:
+    measured = run("speech/codec_tiny.yaml", tmp_path, 2, 2, "cpu")
+    assert measured.get("steps") == 2, measured
 
 
 @pytest.mark.slow
