@@ -54,6 +54,10 @@ def next_steps(run: Run) -> list[NextStep]:
         name = f"{run.path.resolve().parent.name}_syllables"
         cut = ("encode", "--segments", "--checkpoint", checkpoint, "my/speech", "--output", name)
         return [NextStep("Speech to syllables", _command(*cut)), again]
+    # A converter to one voice has figures of its content beside these, and no verb.
+    figures = {name for row in run.rows for name in row.values}
+    if "mel_to_target" in figures and "content_phone" not in figures:
+        return [*_of_converter(run.path.resolve().parent.name, checkpoint), again]
     if any("mel_patches" in row.values for row in run.rows):
         return [*_of_synthesiser(run.path.resolve().parent.name, checkpoint), again]
     if any("tokens_per_second" in row.values for row in run.rows):
@@ -131,6 +135,21 @@ def _of_synthesiser(name: str, checkpoint: str) -> list[NextStep]:
         NextStep("Let it speak", _command("sample", *source, *text, "--output", f"{name}.wav")),
         NextStep(
             "Export the model's weights",
+            _command("export", *source, "--output", f"{name}.safetensors"),
+        ),
+    ]
+
+
+def _of_converter(name: str, checkpoint: str) -> list[NextStep]:
+    source = ("--checkpoint", checkpoint)
+    what = ("my/speech", "--to", "my/voice.wav")
+    return [
+        NextStep(
+            "Recordings in another voice",
+            _command("convert-voice", *what, *source, "--output", f"{name}_converted"),
+        ),
+        NextStep(
+            "Export the converter's weights",
             _command("export", *source, "--output", f"{name}.safetensors"),
         ),
     ]

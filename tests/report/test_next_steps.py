@@ -8,6 +8,7 @@ import pytest
 
 from kdlight.cli import main
 from kdlight.commands import (
+    convert_voice,
     decode,
     encode,
     evaluate,
@@ -35,6 +36,7 @@ PARSERS = {
     "export": export.parser,
     "encode": encode.parser,
     "decode": decode.parser,
+    "convert-voice": convert_voice.parser,
 }
 
 
@@ -149,6 +151,19 @@ def test_commands_of_a_synthesiser(make_run):
     assert "--text" in found[0]
     for command in found:
         check_options(command)
+
+
+def test_commands_of_a_converter_of_voices(make_run):
+    folder = make_run("own")
+    row = {"model": "student", "mel_to_target": 0.5, "target_share": 0.9}
+    (folder / "summary.json").write_text(json.dumps([row]))
+    found = commands(folder)
+    assert [command.split()[3] for command in found] == ["convert-voice", "export", "test"]
+    for command in found:
+        check_options(command)
+    # One of a single voice is no converter that the verb reads.
+    (folder / "summary.json").write_text(json.dumps([row | {"content_phone": 0.5}]))
+    assert not any("convert-voice" in command for command in commands(folder))
 
 
 @pytest.mark.slow
